@@ -1,0 +1,180 @@
+"""Finite tasks as data: the whole table of an operation, and reproducible splits of it into train and test.
+
+A binary operation a ∘ b = c on {0, ..., p - 1} becomes the sequences (a, b, "=") with label c, one row per ordered
+pair, as in Power et al. 2022. "=" is the token after the elements. Rows are in lexicographic order of (a, b), so row
+a * p + b is the pair (a, b); "div" has no b = 0, so there (a, b) is row a * (p - 1) + b - 1.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrdlib._check import check_choice, check_integer, check_real
+
+MAX_BITS = 20  # 2^20 sequences of 21 tokens take 176 MB
+
+MODULAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "poly": lambda a, b: a * a + a * b + b * b,
+    "poly_x": lambda a, b: a * a + a * b + b * b + a,
+}
+TASKS = ("add", "sub", "mul", "div", "poly", "poly_x", "s5", "parity")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task as data: every sequence there is, and its label.
+
+    p: size parameter: the modulus, 120 for "s5", the number of bits for "parity".
+    tokens (N, T) and labels (N,), int64: all sequences in lexicographic order.
+    vocab: number of tokens, "=" included, which is the last. classes: number of labels.
+    commutative: whether the table is symmetric, a ∘ b = b ∘ a for all a and b.
+    swap (N,), int64: the row of the pair (b, a), an involution; arange(N) where the task is not commutative.
+    """
+
+    name: str
+    p: int
+    tokens: Tensor
+    labels: Tensor
+    vocab: int
+    classes: int
+    commutative: bool
+    swap: Tensor
+
+    @property
+    def seq_len(self) -> int:
+        """T, the number of tokens in a sequence."""
+        return self.tokens.shape[1]
+
+    def __len__(self) -> int:
+        """N, the number of sequences."""
+        return self.tokens.shape[0]
+
+
+def task(name: str, p: int = 97, bits: int = 10) -> Task:
+    """The full table of the task `name`, one of TASKS.
+
+    "add", "sub", "mul"   a + b, a - b, a b                          mod p, p^2 pairs
+    "div"                 a b^-1, b in 1 .. p - 1, p prime           mod p, p (p - 1) pairs
+    "poly", "poly_x"      a^2 + a b + b^2, and that plus a           mod p, p^2 pairs
+    "s5"                  (a ∘ b)(i) = a(b(i)) for the 120 permutations of 5 things, numbered lexicographically,
+                          so that 0 is the identity; p is ignored
+    "parity"              the XOR of a string of `bits` bits; 2^bits sequences of bits + 1 tokens; p is ignored
+
+    Whether a task is commutative is read off its table: subtraction is, modulo 2.
+
+    Raises ValueError for an unknown name, p < 2, p not prime for "div", or bits outside 1 .. 20, and TypeError for a
+    p or bits that is not an int; both are checked whether or not the task uses them.
+    Source: Power et al. 2022, appendix A.1, for the binary operations.
+
+    >>> add = task("add", p=5)
+    >>> len(add), add.tokens[7].tolist(), int(add.labels[7]), int(add.swap[7])
+    (25, [1, 2, 5], 3, 11)
+    """
+    check_choice("name", name, TASKS)
+    check_integer("p", p, at_least=2)
+    check_integer("bits", bits)
+    if bits > MAX_BITS:
+        raise ValueError(f"bits must be an integer <= {MAX_BITS}, got {bits}")
+    if name == "parity":
+        return _parity(bits)
+    if name == "s5":
+        table = _s5_table()
+        a, b = _pairs(120)
+        return _binary(name, 120, a, b, table[a, b])
+    a, b = _pairs(p)
+    if name == "div":
+        _check_prime(p)
+        a, b = a[b > 0], b[b > 0]
+        inverse = torch.tensor([0] + [pow(b, -1, p) for b in range(1, p)])
+        return _binary(name, p, a, b, a * inverse[b] % p)
+    return _binary(name, p, a, b, MODULAR[name](a, b) % p)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of a task, int64: `train` in shuffled order; `test`, the rest, ascending; and the clean part of `test`.
+
+    orbit_clean: the rows (a, b) of `test`, ascending, for which (b, a) is not in `train`; all of `test` if the task
+    is not commutative. A model that has merely memorised (b, a) can answer (a, b) of a commutative task, and does:
+    before it generalises its accuracy on `test` is about the fraction f of the data it was trained on. Only accuracy
+    on `orbit_clean` starts near chance. About a share 1 - f of `test` is clean: off the diagonal a pair and its swap
+    are both held out with probability about (1 - f)^2, while a held-out (a, a) is always clean.
+    """
+
+    train: Tensor
+    test: Tensor
+    orbit_clean: Tensor
+
+
+def split(task: Task, fraction: float, seed: int) -> Split:
+    """Split the rows of a task at random: round(fraction * N) of them to train on, the rest to test.
+
+    The order is numpy's RandomState(seed).permutation(N). That stream is frozen (NEP 19), so that a seed names the
+    same split on every machine and with every version; torch.randperm and numpy's Generator do not promise it.
+    A half rounds to even, as Python rounds.
+
+    Raises TypeError or ValueError unless 0 < fraction < 1 and seed is an int in 0 .. 2^32 - 1, and ValueError if
+    either part would be empty.
+
+    >>> add = task("add", p=5)
+    >>> parts = split(add, 0.4, seed=0)
+    >>> len(parts.train), len(parts.test), len(parts.orbit_clean)
+    (10, 15, 10)
+    """
+    check_real("fraction", fraction, above=0, below=1)
+    check_integer("seed", seed, at_least=0)
+    if seed >= 2**32:
+        raise ValueError(f"seed must be an integer < 2**32, got {seed}")
+    N = len(task)
+    n_train = round(fraction * N)
+    if not 0 < n_train < N:
+        raise ValueError(f"fraction must leave both parts non-empty, got {fraction}: {n_train} of {N} rows to train on")
+    order = torch.from_numpy(np.random.RandomState(seed).permutation(N).astype(np.int64))
+    train, test = order[:n_train], order[n_train:].sort().values
+    seen = torch.zeros(N, dtype=torch.bool)
+    seen[train] = True
+    return Split(train=train, test=test, orbit_clean=test[~seen[task.swap[test]]])
+
+
+def _check_prime(p: int) -> None:
+    """Raise ValueError unless p is prime: modulo a composite number not every b has an inverse."""
+    factor = next((d for d in range(2, math.isqrt(p) + 1) if p % d == 0), None)
+    if factor is not None:
+        raise ValueError(f"p must be prime for task 'div', got {p} = {factor} * {p // factor}")
+
+
+def _pairs(p: int) -> tuple[Tensor, Tensor]:
+    """All ordered pairs (a, b) of 0 .. p - 1 in lexicographic order: two tensors (p^2,)."""
+    grid = torch.arange(p)
+    return grid.repeat_interleave(p), grid.repeat(p)
+
+
+def _binary(name: str, p: int, a: Tensor, b: Tensor, labels: Tensor) -> Task:
+    """The task whose row i says a[i] ∘ b[i] = labels[i], on p elements."""
+    tokens = torch.stack([a, b, torch.full_like(a, p)], dim=1)
+    swap = b * p + a
+    commutative = len(a) == p * p and torch.equal(labels, labels[swap])
+    return Task(name, p, tokens, labels, p + 1, p, commutative, swap if commutative else torch.arange(len(a)))
+
+
+def _s5_table() -> Tensor:
+    """The multiplication table (120, 120) of the symmetric group on five things: [a, b] is the number of a ∘ b."""
+    elements = list(permutations(range(5)))
+    number = {element: i for i, element in enumerate(elements)}
+    return torch.tensor([[number[tuple(a[i] for i in b)] for b in elements] for a in elements])
+
+
+def _parity(bits: int) -> Task:
+    """All strings of `bits` bits, most significant first, each followed by "=" (token 2); the label is their XOR."""
+    rows = torch.arange(2**bits)
+    string = rows[:, None] >> torch.arange(bits - 1, -1, -1) & 1  # (N, bits)
+    tokens = torch.cat([string, torch.full_like(rows, 2)[:, None]], dim=1)
+    return Task("parity", bits, tokens, string.sum(1) % 2, 3, 2, False, rows)
