@@ -99,8 +99,8 @@ def participation_ratio(S: Tensor) -> Tensor:
 def numerical_rank(S: Tensor, *, rtol: float | None = None) -> Tensor:
     """How many s_i exceed rtol * s_1, int64; 0 for the zero matrix.
 
-    rtol: by default 10 k eps, for the precision eps of the computation. This is the usual max(m, n) eps (Golub and Van Loan 2013,
-    section 5.4) for the sides that S does not tell: it covers every shape up to 10 : 1.
+    rtol: by default 10 k eps, for the precision eps of the computation. This is the usual max(m, n) eps (Golub and
+    Van Loan 2013, section 5.4) for the sides that S does not tell: it covers every shape up to 10 : 1.
     Raises TypeError or ValueError unless 0 <= rtol < 1.
 
     >>> numerical_rank(torch.tensor([3.0, 1.0, 1e-9]))
