@@ -1,0 +1,330 @@
+"""Decay rules: what is taken off a weight matrix after the optimiser's step.
+
+With strength t = lr * weight_decay (mode "decoupled", the paper's) or t = weight_decay (mode "independent", the first
+public code's), W = U S V^T and s = |W|_F / |polar(W)|_F (scale "norm", the paper's section 5) or 1 (scale None,
+its Algorithm 1):
+
+    frobenius   W <- (1 - t) W                       sigma_i <- (1 - t) sigma_i
+    low rank    W <- W - t s polar(W)                sigma_i <- sigma_i - t s          (overshoots 0 if sigma_i < t s)
+    proximal    W <- U max(S - t s, 0) V^T           sigma_i <- max(sigma_i - t s, 0)  (the exact proximal step)
+
+Elastic decay is two of them together. The functions act in place on one matrix or a stack (..., m, n);
+weight_decay may be a tensor that broadcasts against the stack, such as (runs, 1, 1).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lrdlib._check import check_choice, check_finite, check_integer, check_matrix, check_real
+from lrdlib.model import MATRIX_ROLES, role
+from lrdlib.polar import METHODS, polar_iteration
+from lrdlib.spectral import numerical_rank, soft_threshold
+
+Mode = Literal["decoupled", "independent"]
+Scale = Literal["norm"] | None
+MODES = ("decoupled", "independent")
+SCALES = ("norm", None)
+RULES = ("low_rank", "proximal")
+
+
+def strength(weight_decay: float | Tensor, lr: float, mode: str) -> float | Tensor:
+    """t = lr * weight_decay if `mode` is "decoupled", weight_decay if it is "independent".
+
+    >>> strength(0.1, 1e-3, "decoupled"), strength(0.1, 1e-3, "independent")
+    (0.0001, 0.1)
+    """
+    return lr * weight_decay if mode == "decoupled" else weight_decay
+
+
+@torch.no_grad()
+def frobenius_decay_(W: Tensor, *, weight_decay: float | Tensor, lr: float = 1.0, mode: Mode = "decoupled") -> Tensor:
+    """W <- (1 - t) W, ordinary weight decay: every singular value shrinks by the same factor. Returns W.
+
+    Raises TypeError or ValueError if W is not a finite dense floating-point matrix or stack, weight_decay or lr is
+    negative or not finite, or mode is unknown; W is unchanged then. Source: Loshchilov and Hutter 2019 (decoupled).
+
+    >>> frobenius_decay_(torch.ones(1, 2), weight_decay=0.5)
+    tensor([[0.5000, 0.5000]])
+    """
+    _check_call(W, weight_decay, lr, mode)
+    return frobenius_update_(W, strength(weight_decay, lr, mode))
+
+
+def frobenius_update_(W: Tensor, t: float | Tensor) -> Tensor:
+    """W <- (1 - t) W without checks."""
+    return W.mul_(1 - t)
+
+
+@torch.no_grad()
+def low_rank_decay_(
+    W: Tensor,
+    *,
+    weight_decay: float | Tensor,
+    lr: float = 1.0,
+    mode: Mode = "decoupled",
+    scale: Scale = "norm",
+    method: str = "polar_express",
+    steps: int | None = None,
+) -> Tensor:
+    """W <- W - t s polar(W): every singular value shrinks by the same amount. Returns W.
+
+    method and steps are those of `polar_factor`. A singular value below t s changes sign (its left singular vector
+    flips); `proximal_decay_` stops it at 0. Raises as `frobenius_decay_`, and ValueError for an unknown scale or
+    method; W is unchanged then. Source: the paper's Algorithm 1 (scale None) and section 5 (scale "norm").
+
+    >>> low_rank_decay_(torch.diag(torch.tensor([3.0, 1.0])), weight_decay=0.5, scale=None, method="svd")
+    tensor([[2.5000, 0.0000],
+            [0.0000, 0.5000]])
+    """
+    _check_call(W, weight_decay, lr, mode)
+    _check_settings(scale, method, steps)
+    return low_rank_update_(W, strength(weight_decay, lr, mode), scale=scale, method=method, steps=steps)
+
+
+def low_rank_update_(
+    W: Tensor, t: float | Tensor, *, scale: Scale = "norm", method: str = "polar_express", steps: int | None = None
+) -> Tensor:
+    """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be traced or captured."""
+    P = polar_iteration(W, method=method, steps=steps)
+    if scale == "norm":
+        tiny = torch.finfo(P.dtype).tiny
+        P = P * (frobenius_norm(W) / frobenius_norm(P).clamp_min(tiny))
+    return W.sub_(t * P)
+
+
+@torch.no_grad()
+def proximal_decay_(
+    W: Tensor, *, weight_decay: float | Tensor, lr: float = 1.0, mode: Mode = "decoupled", scale: Scale = "norm"
+) -> Tensor:
+    """W <- U max(S - t s, 0) V^T, the exact proximal step of t s |W|_*, by SVD. Returns W.
+
+    With scale "norm", s = |W|_F / sqrt(rank W), the exact value of |W|_F / |polar(W)|_F. Raises as `low_rank_decay_`.
+    Source: Cai, Candes and Shen 2010 (singular value thresholding).
+
+    >>> proximal_decay_(torch.diag(torch.tensor([3.0, 1.0])), weight_decay=2.0, scale=None)
+    tensor([[1., 0.],
+            [0., 0.]])
+    """
+    _check_call(W, weight_decay, lr, mode)
+    check_choice("scale", scale, SCALES)
+    return proximal_update_(W, strength(weight_decay, lr, mode), scale=scale)
+
+
+def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> Tensor:
+    """W <- U max(S - t s, 0) V^T without checks; a NaN or infinity counts as 0."""
+    exact = torch.nan_to_num(W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0, 0.0, 0.0)
+    U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
+    if isinstance(t, Tensor) and t.ndim:
+        t = t.to(S.dtype).squeeze(-1)  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
+    if scale == "norm":
+        t = t * (S.norm(dim=-1, keepdim=True) / numerical_rank(S).clamp_min(1).sqrt().unsqueeze(-1))
+    return W.copy_((U * soft_threshold(S, t).unsqueeze(-2)) @ Vh)
+
+
+def frobenius_norm(W: Tensor) -> Tensor:
+    """|W|_F of each matrix of a stack (..., m, n), with the last two axes kept: (..., 1, 1)."""
+    return torch.linalg.vector_norm(W, dim=(-2, -1), keepdim=True)
+
+
+class LowRankDecay(torch.optim.Optimizer):
+    """Low-rank (or proximal) decay of a set of weight matrices, to run after any optimiser's step.
+
+    params: tensors, a mapping name -> tensor (such as `select` returns), or torch's parameter groups, each with its
+    own settings. The matrices may be stacks (..., m, n). rule: "low_rank" or "proximal". weight_decay, mode, scale,
+    method and steps are those of `low_rank_decay_`; weight_decay may be a tensor that broadcasts against the
+    parameters of its group. All matrices of one shape (up to transposition) and one setting are decayed in one
+    batch. check_finite=False skips the look for NaN before each step (which waits for a GPU); a NaN then stays in its
+    own matrix.
+
+    It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`, `load_state_dict` and
+    `add_param_group` are torch's. Two ways to run it:
+
+        decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
+        handle = decay.attach(optimizer)      # after each optimizer.step(), with the live lr of each parameter
+
+        decay.step(lr=1e-3)                   # or by hand
+
+    Raises TypeError or ValueError, before anything is changed, for a parameter that is not a finite dense
+    floating-point matrix, no parameter at all, a bad setting, or (in `step`) a NaN or infinite weight.
+
+    >>> W = torch.nn.Parameter(torch.diag(torch.tensor([3.0, 1.0])))
+    >>> LowRankDecay([W], weight_decay=0.5, mode="independent", scale=None, method="svd").step()
+    >>> torch.linalg.svdvals(W.detach())
+    tensor([2.5000, 0.5000])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]] | Mapping[str, Tensor],
+        *,
+        weight_decay: float | Tensor,
+        mode: Mode = "decoupled",
+        scale: Scale = "norm",
+        method: str = "polar_express",
+        steps: int | None = None,
+        rule: str = "low_rank",
+        check_finite: bool = True,
+    ) -> None:
+        listed = list(params.values() if isinstance(params, Mapping) else params)
+        if not listed:
+            raise ValueError("params must hold at least one matrix, got an empty selection")
+        self.check_finite = check_finite
+        defaults = dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps, rule=rule)
+        super().__init__(listed, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group {"params": matrices, setting: value, ...}; checked before it is added."""
+        group = {**self.defaults, **param_group}
+        check_choice("rule", group["rule"], RULES)
+        _check_strength(group["weight_decay"], 1.0, group["mode"])
+        _check_settings(group["scale"], group["method"], group["steps"])
+        unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
+        if unknown:
+            raise ValueError(f"a parameter group must hold only params, {', '.join(self.defaults)}, got {unknown}")
+        given = group["params"]
+        group["params"] = [given] if isinstance(given, Tensor) else list(given)
+        if not group["params"]:
+            raise ValueError("params must hold at least one matrix, got an empty parameter group")
+        for i, W in enumerate(group["params"]):
+            check_matrix(f"params[{i}]", W)
+        super().add_param_group({key: value for key, value in group.items() if key in param_group or key == "params"})
+
+    @torch.no_grad()
+    def step(self, lr: float | None = None) -> None:  # type: ignore[override]
+        """Decay every matrix once. `lr` is needed if a group is "decoupled".
+
+        Raises ValueError if it is missing, negative or not finite, or if a weight is not finite; nothing is changed
+        then.
+        """
+        if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
+            raise ValueError('lr must be given to step() for mode "decoupled" (or attach an optimizer), got None')
+        if lr is not None:
+            check_real("lr", lr, at_least=0)
+        self._decay(lambda W: 1.0 if lr is None else lr)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+        """Decay after every `optimizer.step()`, with the lr that the optimizer then has for each matrix.
+
+        Returns torch's handle; `handle.remove()` detaches. Raises ValueError if a "decoupled" group holds a matrix
+        that the optimizer does not train.
+        """
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        trained = _learning_rates(optimizer)
+        for group in self.param_groups:
+            missing = [tuple(W.shape) for W in group["params"] if id(W) not in trained]
+            if missing and group["mode"] == "decoupled":
+                raise ValueError(f"optimizer must train every decayed matrix, got none with shape {missing[0]} of ours")
+
+        def decay_after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            rates = _learning_rates(optimizer)
+            self._decay(lambda W: rates.get(id(W), 1.0))
+
+        return optimizer.register_step_post_hook(decay_after_step)
+
+    @torch.no_grad()
+    def _decay(self, lr_of: Callable[[Tensor], float]) -> None:
+        """Check every matrix, then decay them in batches of one shape, strength and setting."""
+        batches: dict[tuple, list[Tensor]] = {}
+        for i, group in enumerate(self.param_groups):
+            for W in group["params"]:
+                tall = W if W.shape[-2] >= W.shape[-1] else W.mT  # polar(W^T) = polar(W)^T
+                key = (i, tall.shape, tall.dtype, tall.device, float(lr_of(W)))
+                batches.setdefault(key, []).append(tall)
+        stacks = {key: torch.stack(tall) for key, tall in batches.items()}
+        if self.check_finite:
+            for (i, *_), W in stacks.items():
+                check_finite(f"param_groups[{i}]['params']", W)
+        for key, W in stacks.items():
+            group, lr = self.param_groups[key[0]], key[-1]
+            t = strength(group["weight_decay"], lr, group["mode"])
+            if group["rule"] == "proximal":
+                proximal_update_(W, t, scale=group["scale"])
+            else:
+                low_rank_update_(W, t, scale=group["scale"], method=group["method"], steps=group["steps"])
+            for tall, decayed in zip(batches[key], W, strict=True):
+                tall.copy_(decayed)
+
+
+def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, Tensor], bool]) -> dict[str, Tensor]:
+    """The matrices to decay, by name, picked by what they do in the model.
+
+    model: lrdlib parameters (whose roles `lrdlib.model` defines) or any nn.Module. which:
+
+    "attention+mlp": the matrices inside the transformer blocks, as the paper decays them. In an nn.Module these are
+        the 2-D parameters, embeddings aside, of the modules inside an nn.ModuleList, where repeated blocks live.
+    "qk": the query and key matrices. torch does not say which of a module's matrices is a query, so for an nn.Module
+        this raises ValueError; give a predicate.
+    a predicate (name, tensor) -> bool.
+
+    Raises ValueError for another word and for an empty selection, TypeError for another kind of model.
+
+    >>> params = {"embedding": torch.ones(5, 4), "0.query": torch.ones(4, 4), "0.up": torch.ones(8, 4)}
+    >>> list(select(params, "attention+mlp")), list(select(params, "qk"))
+    (['0.query', '0.up'], ['0.query'])
+    """
+    if isinstance(model, nn.Module):
+        named, roles = dict[str, Tensor](model.named_parameters()), {"attention+mlp": _block_matrices(model)}
+    elif isinstance(model, Mapping):
+        named, roles = (
+            dict(model),
+            {
+                "attention+mlp": {name for name in model if role(name) in MATRIX_ROLES},
+                "qk": {name for name in model if role(name) in ("query", "key")},
+            },
+        )
+    else:
+        raise TypeError(f"model must be an nn.Module or a mapping of tensors, got {type(model).__name__}")
+    if callable(which):
+        chosen = {name: W for name, W in named.items() if which(name, W)}
+    else:
+        check_choice("which", which, (*roles, "a predicate (name, tensor)"))
+        chosen = {name: W for name, W in named.items() if name in roles[which]}
+    if not chosen:
+        raise ValueError(f"which must select at least one of the {len(named)} parameters, got none from {which!r}")
+    return chosen
+
+
+def _block_matrices(model: nn.Module) -> set[str]:
+    """Names of the 2-D parameters, embeddings aside, of modules inside an nn.ModuleList."""
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if any(path.startswith(f"{inside}." if inside else "") for inside in lists)
+        and not isinstance(module, nn.Embedding)
+        for name, W in module.named_parameters(recurse=False)
+        if W.ndim == 2
+    }
+
+
+def _learning_rates(optimizer: torch.optim.Optimizer) -> dict[int, float]:
+    """id of each parameter -> the lr of its group now."""
+    return {id(W): float(group["lr"]) for group in optimizer.param_groups for W in group["params"]}
+
+
+def _check_strength(weight_decay: float | Tensor, lr: float, mode: str) -> None:
+    if isinstance(weight_decay, Tensor):
+        check_finite("weight_decay", weight_decay)
+        if bool((weight_decay < 0).any()):
+            raise ValueError(f"weight_decay must be >= 0, got a tensor with minimum {weight_decay.min().item()}")
+    else:
+        check_real("weight_decay", weight_decay, at_least=0)
+    check_real("lr", lr, at_least=0)
+    check_choice("mode", mode, MODES)
+
+
+def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -> None:
+    check_matrix("W", W)
+    _check_strength(weight_decay, lr, mode)
+
+
+def _check_settings(scale: str | None, method: str, steps: int | None) -> None:
+    check_choice("scale", scale, SCALES)
+    check_choice("method", method, METHODS)
+    if steps is not None:
+        check_integer("steps", steps)

@@ -1,0 +1,169 @@
+"""The scale-invariant transformer: a pure function of its parameters.
+
+    X_0     = embedding[tokens] + position
+    X'_l    = X_l  + Attention_l(RMSNorm(X_l))        Q and K are normalised per head (QK-Norm)
+    X_{l+1} = X'_l + MLP_l(RMSNorm(X'_l))             MLP(X) = SiLU(X W_up^T) W_down^T
+    logits  = RMSNorm(X_L at the last position) W_head^T
+
+No biases, no causal mask. Every parameter may carry one leading `runs` axis, so that a stack of independent models
+is one batched model: shapes below write `...` for that axis (absent for a single model).
+Weights act as torch's do, y = x W^T with W of shape (out, in).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lrdlib._check import check_choice, check_integer
+
+Params = dict[str, Tensor]
+
+QK_NORMS = ("head", "width", "none")
+MATRIX_ROLES = ("query", "key", "value", "output", "up", "down")
+GAIN_ROLES = ("attention_norm", "mlp_norm", "query_norm", "key_norm", "norm")
+EPS = 1e-6  # inside RMSNorm's root (Zhang and Sennrich 2019); scale invariance is exact only as EPS -> 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the transformer: by default two layers of width 128 with four heads.
+
+    vocab, seq_len, classes: of the task. qk_norm: normalise queries and keys per "head", over the whole "width", or
+    "none". gains: whether each RMSNorm has a learned gain, initially 1.
+    Raises TypeError or ValueError for a size that is not a positive integer, heads that do not divide d_model, or an
+    unknown qk_norm.
+    """
+
+    vocab: int
+    seq_len: int
+    classes: int
+    d_model: int = 128
+    heads: int = 4
+    layers: int = 2
+    mlp_ratio: int = 4
+    qk_norm: str = "head"
+    gains: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("vocab", "seq_len", "classes", "d_model", "heads", "layers", "mlp_ratio"):
+            check_integer(name, getattr(self, name))
+        check_choice("qk_norm", self.qk_norm, QK_NORMS)
+        check_choice("gains", self.gains, (True, False))
+        if self.d_model % self.heads:
+            raise ValueError(f"heads must divide d_model = {self.d_model}, got {self.heads}")
+
+
+def role(name: str) -> str:
+    """The role of a parameter in the model: its name without the layer.
+
+    >>> role("0.query"), role("embedding")
+    ('query', 'embedding')
+    """
+    return name.rpartition(".")[2]
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter, in the order in which they are initialised.
+
+    >>> shapes(ModelConfig(vocab=98, seq_len=3, classes=97))["1.up"]
+    (512, 128)
+    """
+    d, m = config.d_model, config.mlp_ratio * config.d_model
+    qk = d // config.heads if config.qk_norm == "head" else d
+    block = {"query": (d, d), "key": (d, d), "value": (d, d), "output": (d, d), "up": (m, d), "down": (d, m)}
+    gains: dict[str, tuple[int, ...]] = {"attention_norm": (d,), "mlp_norm": (d,)}
+    if config.qk_norm != "none":
+        gains |= {"query_norm": (qk,), "key_norm": (qk,)}
+    out: dict[str, tuple[int, ...]] = {"embedding": (config.vocab, d), "position": (config.seq_len, d)}
+    for layer in range(config.layers):
+        out |= {f"{layer}.{name}": shape for name, shape in (block | (gains if config.gains else {})).items()}
+    return out | {"head": (config.classes, d)} | ({"norm": (d,)} if config.gains else {})
+
+
+def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
+    """Random parameters of one model, float32 on the generator's device.
+
+    Matrices are N(0, 1/fan_in), the embedding N(0, 1), positions N(0, 0.02^2), gains 1.
+
+    >>> params = init_params(ModelConfig(vocab=5, seq_len=3, classes=4), torch.Generator().manual_seed(0))
+    >>> sum(W.numel() for W in params.values())
+    395520
+    """
+
+    def draw(name: str, shape: tuple[int, ...]) -> Tensor:
+        if role(name) in GAIN_ROLES:
+            return torch.ones(shape, device=generator.device)
+        std = {"embedding": 1.0, "position": 0.02}.get(name, 1 / math.sqrt(shape[-1]))
+        return std * torch.randn(shape, generator=generator, device=generator.device)
+
+    return {name: draw(name, shape) for name, shape in shapes(config).items()}
+
+
+def stack_params(models: list[Params]) -> Params:
+    """Join models of one shape into a stack: every tensor gains a leading `runs` axis.
+
+    >>> stack_params([{"head": torch.zeros(4, 2)}] * 3)["head"].shape
+    torch.Size([3, 4, 2])
+    """
+    return {name: torch.stack([params[name] for params in models]) for name in models[0]}
+
+
+def rms_norm(X: Tensor, gain: Tensor | None = None) -> Tensor:
+    """X / sqrt(mean(X^2) + eps) along the last axis, times the gain (Zhang and Sennrich 2019)."""
+    X = X * torch.rsqrt(X.square().mean(-1, keepdim=True) + EPS)
+    return X if gain is None else X * gain
+
+
+def linear(X: Tensor, W: Tensor) -> Tensor:
+    """X W^T for X (..., B, T, in) and W (..., out, in): the rows of all B sequences in one matmul."""
+    return (X.flatten(-3, -2) @ W.mT).unflatten(-2, X.shape[-3:-1])
+
+
+def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> Tensor:
+    """Attention from the positions `read` to all positions: (..., B, T, d) -> (..., B, len(read), d).
+
+    softmax(Norm(X W_Q^T) Norm(X W_K^T)^T / sqrt(d_h)) X W_V^T W_O^T, the paper's equation (2), full attention.
+    The products over the few positions are written out: thousands of 3 x 3 matmuls are slower than one sum.
+    """
+    Q = heads_of(linear(X[..., read, :], weights["query"]), weights.get("query_norm"), config)
+    K = heads_of(linear(X, weights["key"]), weights.get("key_norm"), config)
+    V = linear(X, weights["value"]).unflatten(-1, (config.heads, -1))
+    scores = (Q.unsqueeze(-3) * K.unsqueeze(-4)).sum(-1) / math.sqrt(Q.shape[-1])  # (..., B, read, T, heads)
+    A = scores.softmax(-2)
+    return linear((A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3).flatten(-2), weights["output"])
+
+
+def heads_of(X: Tensor, gain: Tensor | None, config: ModelConfig) -> Tensor:
+    """Split (..., d) queries or keys into heads (..., heads, d_h), normalised as config.qk_norm says."""
+    gain = None if gain is None else gain[..., None, None, :]
+    if config.qk_norm == "width":
+        X = rms_norm(X, gain)
+    X = X.unflatten(-1, (config.heads, -1))
+    if config.qk_norm == "head":
+        X = rms_norm(X, None if gain is None else gain.unsqueeze(-2))
+    return X
+
+
+def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
+    """Logits (..., B, classes) of the sequences `tokens` (..., B, T), int64.
+
+    tokens may be (B, T), shared by every run of a stack, or (runs, B, T). The last layer computes only the position
+    that is read, the last one.
+    """
+    onehot = F.one_hot(tokens, config.vocab).to(params["embedding"].dtype)
+    X = (onehot.flatten(-3, -2) @ params["embedding"]).unflatten(-2, tokens.shape[-2:])
+    X = X + params["position"].unsqueeze(-3)
+
+    def norm(X: Tensor, name: str) -> Tensor:
+        return rms_norm(X, params[name][..., None, None, :] if config.gains else None)
+
+    for layer in range(config.layers):
+        weights = {role(name): W for name, W in params.items() if name.startswith(f"{layer}.")}
+        read = slice(-1, None) if layer == config.layers - 1 else slice(None)
+        X = X[..., read, :] + attention(norm(X, f"{layer}.attention_norm"), read, weights, config)
+        H = F.silu(linear(norm(X, f"{layer}.mlp_norm"), weights["up"]))
+        X = X + linear(H, weights["down"])
+    return linear(norm(X, "norm"), params["head"]).squeeze(-2)
