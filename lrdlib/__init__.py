@@ -1,0 +1,67 @@
+"""Low-Rank Decay for scale-invariant transformers: the public names, nothing else."""
+
+from lrdlib.decay import LowRankDecay, frobenius_decay_, low_rank_decay_, proximal_decay_, select
+from lrdlib.geometry import (
+    euler_defect,
+    fan_dimension,
+    in_subdifferential,
+    project_subdifferential,
+    radial_tangential,
+    scale_defect,
+)
+from lrdlib.model import ModelConfig, forward, init_params, stack_params
+from lrdlib.polar import polar_express_coefficients, polar_factor, response
+from lrdlib.runs import Run, load_run, runs_of, save_run
+from lrdlib.spectral import (
+    effective_rank,
+    nuclear_norm,
+    numerical_rank,
+    participation_ratio,
+    polar_alignment,
+    singular_values,
+    soft_threshold,
+    stable_rank,
+)
+from lrdlib.tasks import Split, Task, split, task
+from lrdlib.train import Record, TrainConfig, Training, train
+
+__all__ = [
+    "LowRankDecay",
+    "ModelConfig",
+    "Record",
+    "Run",
+    "Split",
+    "Task",
+    "TrainConfig",
+    "Training",
+    "effective_rank",
+    "euler_defect",
+    "fan_dimension",
+    "forward",
+    "frobenius_decay_",
+    "in_subdifferential",
+    "init_params",
+    "load_run",
+    "low_rank_decay_",
+    "nuclear_norm",
+    "numerical_rank",
+    "participation_ratio",
+    "polar_alignment",
+    "polar_express_coefficients",
+    "polar_factor",
+    "project_subdifferential",
+    "proximal_decay_",
+    "radial_tangential",
+    "response",
+    "runs_of",
+    "save_run",
+    "scale_defect",
+    "select",
+    "singular_values",
+    "soft_threshold",
+    "split",
+    "stable_rank",
+    "stack_params",
+    "task",
+    "train",
+]

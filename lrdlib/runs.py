@@ -1,0 +1,111 @@
+"""A Run is data: configuration, history, spectra, final query and key matrices, and where it all came from."""
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrdlib.model import role
+from lrdlib.store import read_arrays, write_arrays
+from lrdlib.train import TrainConfig, Training, record_arrays
+
+KIND = "lrdlib-run/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run, as plain data.
+
+    config: the fields of its TrainConfig. history: "step" (T,) and every metric of lrdlib.train.Record (T,).
+    spectra: singular values (T, k) of each block matrix, float32, such as spectra["0.query"], at the same steps.
+    weights: the final query and key matrices (d, d), float32. provenance: versions, machine, and the command.
+    """
+
+    config: dict[str, Any]
+    history: dict[str, np.ndarray]
+    spectra: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+    provenance: dict[str, str]
+
+    def __post_init__(self) -> None:
+        lengths = {len(array) for array in (*self.history.values(), *self.spectra.values())}
+        if "step" not in self.history or len(lengths) != 1:
+            raise ValueError(f"history and spectra must hold one value per step, got lengths {sorted(lengths)}")
+
+    def label(self) -> str:
+        """A short name for legends: the rule and its strength.
+
+        >>> config = {"rule": "lrd", "weight_decay": 0.01, "l2": 0.0}
+        >>> Run(config, {"step": np.arange(1)}, {}, {}, {}).label()
+        'LRD λ=0.01'
+        """
+        rule, strength, l2 = self.config["rule"], self.config["weight_decay"], self.config["l2"]
+        names = {"none": "no decay", "l2": "L2", "lrd": "LRD", "elastic": "elastic", "proximal": "proximal"}
+        text = names[rule] + (f" λ={strength:g}" if rule != "none" else "")
+        return text + (f" + L2 {l2:g}" if rule == "elastic" else "")
+
+    def first_step(self, metric: str = "test_accuracy", above: float = 0.95) -> int | None:
+        """The first recorded step at which `metric` exceeds `above`, or None: the step of grokking.
+
+        >>> history = {"step": np.array([0, 50, 100]), "test_accuracy": np.array([0.0, 0.99, 0.9])}
+        >>> Run({}, history, {}, {}, {}).first_step()
+        50
+        """
+        reached = np.flatnonzero(self.history[metric] > above)
+        return int(self.history["step"][reached[0]]) if len(reached) else None
+
+
+def runs_of(training: Training, *, command: str = "") -> list[Run]:
+    """The runs of a stack as far as it has come, one Run each.
+
+    Raises ValueError if the training has made no record yet. `command` is what would make the runs again; it goes
+    into the provenance.
+    """
+    if not training.records:
+        raise ValueError("training must have made at least one record, got none (iterate over it first)")
+    arrays = record_arrays(training.records)
+    steps = np.array([record.step for record in training.records])
+    origin = provenance(command)
+
+    def one(r: int, config: TrainConfig) -> Run:
+        part = {name: array[:, r] for name, array in arrays.items()}
+        history = {"step": steps} | {n.removeprefix("metric/"): a for n, a in part.items() if n.startswith("metric/")}
+        spectra = {n.removeprefix("spectrum/"): a for n, a in part.items() if n.startswith("spectrum/")}
+        final = {n: W[r].detach().cpu().numpy() for n, W in training.params.items() if role(n) in ("query", "key")}
+        return Run(asdict(config), history, spectra, final, origin)
+
+    return [one(r, config) for r, config in enumerate(training.configs)]
+
+
+def provenance(command: str = "") -> dict[str, str]:
+    """Versions, machine and command: what a reader needs to judge and remake a number."""
+    return {
+        "lrdlib": metadata.version("lrdlib"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "command": command,
+    }
+
+
+def save_run(run: Run, path: str | Path) -> None:
+    """Write a Run to `path` as .npz; the file is replaced at once or not at all. Raises as `write_arrays`."""
+    header = {"config": run.config, "provenance": run.provenance}
+    groups = {"history": run.history, "spectra": run.spectra, "weights": run.weights}
+    arrays = {f"{group}/{name}": array for group, items in groups.items() for name, array in items.items()}
+    write_arrays(path, KIND, header, arrays)
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a Run. Raises FileNotFoundError, or ValueError for a file that is damaged, foreign, or not a run."""
+    header, arrays = read_arrays(path, KIND)
+    groups: dict[str, dict[str, np.ndarray]] = {"history": {}, "spectra": {}, "weights": {}}
+    for name, array in arrays.items():
+        group, _, key = name.partition("/")
+        groups[group][key] = array
+    return Run(header["config"], groups["history"], groups["spectra"], groups["weights"], header["provenance"])
