@@ -1,4 +1,7 @@
-"""Low-Rank Decay for scale-invariant transformers: the public names, nothing else."""
+"""Low-Rank Decay for scale-invariant transformers: the public names, nothing else.
+
+`lrdlib.train` is the module; its function is `lrdlib.train.train`.
+"""
 
 from lrdlib.decay import LowRankDecay, frobenius_decay_, low_rank_decay_, proximal_decay_, select
 from lrdlib.geometry import (
@@ -23,7 +26,7 @@ from lrdlib.spectral import (
     stable_rank,
 )
 from lrdlib.tasks import Split, Task, split, task
-from lrdlib.train import Record, TrainConfig, Training, train
+from lrdlib.train import Record, TrainConfig, Training
 
 __all__ = [
     "LowRankDecay",
@@ -63,5 +66,4 @@ __all__ = [
     "stable_rank",
     "stack_params",
     "task",
-    "train",
 ]
