@@ -85,10 +85,10 @@ def euler_defect(f: Callable[[Tensor], Tensor], W: Tensor) -> float:
     check_matrix("W", W)
     W = W.detach().requires_grad_()
     with torch.enable_grad():
-        y = _value(f, W)
+        y = _value(f, W).squeeze()
     if y.numel() != 1:
         raise ValueError(f"f must return a scalar, got shape {tuple(y.shape)}")
-    grad = torch.autograd.grad(y.sum(), W, allow_unused=True)[0] if y.requires_grad else None
+    grad = torch.autograd.grad(y, W, allow_unused=True)[0] if y.requires_grad else None
     if grad is None:
         raise ValueError("f must depend on W in a way that autograd can follow, got a value without a gradient in W")
     check_finite("grad f(W)", grad)

@@ -128,7 +128,7 @@ def polar_alignment(S: Tensor, *, rtol: float | None = None) -> Tensor:
     r = numerical_rank(S, rtol=rtol)
     kept = torch.arange(X.shape[-1], device=X.device) < r.unsqueeze(-1)
     norm = X.square().sum(-1).sqrt().clamp(min=1)  # |W|_F / s_1 >= 1 unless W = 0
-    return (X * kept).sum(-1) / (r.clamp(min=1).sqrt() * norm)
+    return (X * kept).sum(-1) / (r.clamp(min=1).to(X.dtype).sqrt() * norm)
 
 
 def check_singular_values(S: object) -> None:

@@ -89,9 +89,10 @@ def task(name: str, p: int = 97, bits: int = 10) -> Task:
         table = _s5_table()
         a, b = _pairs(120)
         return _binary(name, 120, a, b, table[a, b])
-    a, b = _pairs(p)
     if name == "div":
         _check_prime(p)
+    a, b = _pairs(p)
+    if name == "div":
         a, b = a[b > 0], b[b > 0]
         inverse = torch.tensor([0] + [pow(b, -1, p) for b in range(1, p)])
         return _binary(name, p, a, b, a * inverse[b] % p)
