@@ -111,10 +111,14 @@ def stack_params(models: list[Params]) -> Params:
     return {name: torch.stack([params[name] for params in models]) for name in models[0]}
 
 
-def rms_norm(X: Tensor, gain: Tensor | None = None) -> Tensor:
-    """X / sqrt(mean(X^2) + eps) along the last axis, times the gain (Zhang and Sennrich 2019)."""
-    X = X * torch.rsqrt(X.square().mean(-1, keepdim=True) + EPS)
-    return X if gain is None else X * gain
+def rms_norm(X: Tensor) -> Tensor:
+    """X / sqrt(mean(X^2) + eps) along the last axis (Zhang and Sennrich 2019); `gained` applies its gain."""
+    return F.rms_norm(X, X.shape[-1:], eps=EPS)
+
+
+def gained(W: Tensor, gain: Tensor | None) -> Tensor:
+    """The matrix that reads X as W reads X * gain: (X * gain) W^T = X (W * gain)^T, which is far cheaper."""
+    return W if gain is None else W * gain.unsqueeze(-2)
 
 
 def linear(X: Tensor, W: Tensor) -> Tensor:
@@ -122,48 +126,45 @@ def linear(X: Tensor, W: Tensor) -> Tensor:
     return (X.flatten(-3, -2) @ W.mT).unflatten(-2, X.shape[-3:-1])
 
 
-def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> Tensor:
-    """Attention from the positions `read` to all positions: (..., B, T, d) -> (..., B, len(read), d).
+def qk_norm(X: Tensor, config: ModelConfig) -> Tensor:
+    """Split (..., B, T, d) queries or keys into heads (..., B, T, heads, d_h), normalised as config.qk_norm says."""
+    if config.qk_norm == "width":
+        X = rms_norm(X)
+    X = X.unflatten(-1, (config.heads, -1))
+    return rms_norm(X) if config.qk_norm == "head" else X
 
-    softmax(Norm(X W_Q^T) Norm(X W_K^T)^T / sqrt(d_h)) X W_V^T W_O^T, the paper's equation (2), full attention.
+
+def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> Tensor:
+    """Attention from the positions `read` to all positions: X = RMSNorm(...) (..., B, T, d) -> (..., B, read, d).
+
+    softmax(Norm(X W_Q^T) Norm(X W_K^T)^T / sqrt(d_h)) X W_V^T W_O^T, the paper's equation (2), without a mask.
     The products over the few positions are written out: thousands of 3 x 3 matmuls are slower than one sum.
     """
-    Q = heads_of(linear(X[..., read, :], weights["query"]), weights.get("query_norm"), config)
-    K = heads_of(linear(X, weights["key"]), weights.get("key_norm"), config)
-    V = linear(X, weights["value"]).unflatten(-1, (config.heads, -1))
+    gain = weights.get("attention_norm")
+    Q = qk_norm(linear(X[..., read, :], gained(weights["query"], gain)), config)
+    K = qk_norm(linear(X, gained(weights["key"], gain)), config)
+    V = linear(X, gained(weights["value"], gain)).unflatten(-1, (config.heads, -1))
+    if "query_norm" in weights:  # in the product Q K^T the two gains act as one
+        G = weights["query_norm"] * weights["key_norm"]  # (..., d_h), or (..., d) over the whole width
+        Q = Q * G[..., None, None, :].unflatten(-1, (-1, Q.shape[-1]))
     scores = (Q.unsqueeze(-3) * K.unsqueeze(-4)).sum(-1) / math.sqrt(Q.shape[-1])  # (..., B, read, T, heads)
     A = scores.softmax(-2)
     return linear((A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3).flatten(-2), weights["output"])
-
-
-def heads_of(X: Tensor, gain: Tensor | None, config: ModelConfig) -> Tensor:
-    """Split (..., d) queries or keys into heads (..., heads, d_h), normalised as config.qk_norm says."""
-    gain = None if gain is None else gain[..., None, None, :]
-    if config.qk_norm == "width":
-        X = rms_norm(X, gain)
-    X = X.unflatten(-1, (config.heads, -1))
-    if config.qk_norm == "head":
-        X = rms_norm(X, None if gain is None else gain.unsqueeze(-2))
-    return X
 
 
 def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
     """Logits (..., B, classes) of the sequences `tokens` (..., B, T), int64.
 
     tokens may be (B, T), shared by every run of a stack, or (runs, B, T). The last layer computes only the position
-    that is read, the last one.
+    that is read, the last one. The embedding is a product with one-hot rows, which serves a stack as it serves one.
     """
     onehot = F.one_hot(tokens, config.vocab).to(params["embedding"].dtype)
     X = (onehot.flatten(-3, -2) @ params["embedding"]).unflatten(-2, tokens.shape[-2:])
     X = X + params["position"].unsqueeze(-3)
-
-    def norm(X: Tensor, name: str) -> Tensor:
-        return rms_norm(X, params[name][..., None, None, :] if config.gains else None)
-
     for layer in range(config.layers):
         weights = {role(name): W for name, W in params.items() if name.startswith(f"{layer}.")}
         read = slice(-1, None) if layer == config.layers - 1 else slice(None)
-        X = X[..., read, :] + attention(norm(X, f"{layer}.attention_norm"), read, weights, config)
-        H = F.silu(linear(norm(X, f"{layer}.mlp_norm"), weights["up"]))
+        X = X[..., read, :] + attention(rms_norm(X), read, weights, config)
+        H = F.silu(linear(rms_norm(X), gained(weights["up"], weights.get("mlp_norm"))))
         X = X + linear(H, weights["down"])
-    return linear(norm(X, "norm"), params["head"]).squeeze(-2)
+    return linear(rms_norm(X), gained(params["head"], params.get("norm"))).squeeze(-2)

@@ -1,0 +1,221 @@
+"""How long a training step takes, as a ratio to a plain reference in the same process, and how far from the floor.
+
+    python benchmarks/step.py [--rounds 7] [--p 113] [--fraction 0.5]
+
+On one thread, at the published mechanism setting (p = 113, half of the pairs, batch 512, five cubic steps on the query
+and key matrices, weight decay 0.1 on the rest):
+
+reference   the step as one would first write it: torch's modules, every position computed, a DataLoader of items, and
+            the decay one matrix at a time. It is checked to give lrdlib's logits from lrdlib's weights.
+lrdlib      lrdlib.train's step
+floor       the step's matrix products alone, measured one by one
+
+Each is timed with torch's own float32 matmul and with oneDNN's (lrdlib.backend), which the command line uses.
+Then: what low-rank decay of all 12 block matrices adds to a step, with the error of its polar factors beside it.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrdlib.backend import use_onednn
+from lrdlib.decay import select
+from lrdlib.model import EPS, ModelConfig, Params, forward
+from lrdlib.polar import polar_factor
+from lrdlib.spectral import singular_values
+from lrdlib.train import TrainConfig, Training
+
+PUBLISHED = dict(select="qk", scale=None, method="cubic", ns_steps=5, weight_decay=5e-3, l2=0.1)
+
+
+class PlainBlock(nn.Module):
+    """One pre-norm block with per-head QK-Norm, on every position."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, m = config.d_model, config.mlp_ratio * config.d_model
+        self.heads = config.heads
+        self.attention_norm, self.mlp_norm = nn.RMSNorm(d, eps=EPS), nn.RMSNorm(d, eps=EPS)
+        self.query_norm, self.key_norm = (nn.RMSNorm(d // config.heads, eps=EPS) for _ in range(2))
+        self.query, self.key, self.value, self.output = (nn.Linear(d, d, bias=False) for _ in range(4))
+        self.up, self.down = nn.Linear(d, m, bias=False), nn.Linear(m, d, bias=False)
+
+    def forward(self, X: Tensor) -> Tensor:
+        H = self.attention_norm(X)
+        Q, K, V = (linear(H).unflatten(-1, (self.heads, -1)) for linear in (self.query, self.key, self.value))
+        Q, K = self.query_norm(Q), self.key_norm(K)
+        A = F.scaled_dot_product_attention(Q.transpose(1, 2), K.transpose(1, 2), V.transpose(1, 2))
+        X = X + self.output(A.transpose(1, 2).flatten(2))
+        return X + self.down(F.silu(self.up(self.mlp_norm(X))))
+
+
+class PlainTransformer(nn.Module):
+    """The model of lrdlib.model as torch modules; every position goes through every layer and the head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocab, config.d_model)
+        self.position = nn.Parameter(torch.zeros(config.seq_len, config.d_model))
+        self.blocks = nn.ModuleList(PlainBlock(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.d_model, eps=EPS)
+        self.head = nn.Linear(config.d_model, config.classes, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        X = self.embedding(tokens) + self.position
+        for block in self.blocks:
+            X = block(X)
+        return self.head(self.norm(X))[:, -1]
+
+    @torch.no_grad()
+    def take(self, params: Params) -> None:
+        """Copy the weights of the first run of a stack of lrdlib parameters."""
+        for name, W in self.named_parameters():
+            W.copy_(params[name.removeprefix("blocks.").removesuffix(".weight")][0])
+
+
+@torch.no_grad()
+def plain_decay(matrices: list[Tensor], weight_decay: float, steps: int = 5) -> None:
+    """The published rule, one matrix at a time: W <- W - lambda NewtonSchulz(W)."""
+    for W in matrices:
+        X = W / (W.norm() + 1e-8)
+        for _ in range(steps):
+            X = 1.5 * X - 0.5 * X @ (X.T @ X)
+        W.sub_(weight_decay * X)
+
+
+def plain_step(training: Training) -> Callable[[], None]:
+    """A function that makes one plain training step, at the setting of `training`'s first run."""
+    config, rows = training.configs[0], training.splits[0].train
+    model = PlainTransformer(training.model)
+    model.take(training.params)
+    reached, expected = model(training.tokens[rows]), forward(training.params, training.tokens[rows], training.model)[0]
+    torch.testing.assert_close(reached, expected, rtol=1e-4, atol=1e-4)
+    qk = [W.weight for block in model.blocks for W in (block.query, block.key)]
+    rest = [W for W in model.parameters() if all(W is not V for V in qk)]
+    groups = [{"params": qk, "weight_decay": 0.0}, {"params": rest, "weight_decay": config.l2}]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    data = TensorDataset(training.tokens[rows], training.labels[rows])
+
+    def batches() -> Iterator[list[Tensor]]:
+        while True:
+            yield from DataLoader(data, batch_size=config.batch_size, shuffle=True, drop_last=True)
+
+    stream = batches()
+
+    def step() -> None:
+        tokens, labels = next(stream)
+        loss = F.cross_entropy(model(tokens), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        plain_decay(qk, config.weight_decay)
+
+    return step
+
+
+def floor_step(training: Training) -> Callable[[], None]:
+    """A function that makes the matrix products of one step of lrdlib, and nothing else.
+
+    A product Y = X W^T in the forward pass costs two of the same size in the backward pass.
+    """
+    config, batch = training.model, training.configs[0].batch_size
+    d, m, every = config.d_model, config.mlp_ratio * config.d_model, batch * config.seq_len
+    products = [(every, config.vocab, d), (batch, d, config.classes)]  # embedding, head: (rows, in, out)
+    for layer in range(config.layers):
+        read = batch if layer == config.layers - 1 else every
+        products += [(every, d, d)] * 2 + [(read, d, d)] * 2 + [(read, d, m), (read, m, d)]
+    operands = [(torch.randn(1, r, i), torch.randn(1, o, i), torch.randn(1, r, o)) for r, i, o in products]
+
+    def step() -> None:
+        for X, W, dY in operands:
+            X @ W.mT
+            dY @ W
+            dY.mT @ X
+
+    return step
+
+
+def medians(steps: dict[str, Callable[[], None]], rounds: int, per_round: int = 8) -> dict[str, float]:
+    """Milliseconds of each step: median over rounds, the steps taking turns so that a busy machine is shared."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            step()
+            start = time.perf_counter()
+            for _ in range(per_round):
+                step()
+            times[name].append((time.perf_counter() - start) / per_round * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def polar_error(training: Training) -> tuple[float, float]:
+    """Error of the decay's polar factors: largest |sigma - 1| over directions above 1e-3 sigma_1, and relative |.|_F."""
+    config = training.configs[0]
+    worst = relative = 0.0
+    for W in select(training.params, config.select).values():
+        exact = polar_factor(W.detach().double(), method="svd")
+        P = polar_factor(W.detach(), method=config.method, steps=config.ns_steps).double()
+        S = singular_values(W.detach().double())
+        U, _, Vh = torch.linalg.svd(W.detach().double(), full_matrices=False)
+        reached = (U.mT @ P @ Vh.mT).diagonal(dim1=-2, dim2=-1)[S > 1e-3 * S[..., :1]]
+        worst = max(worst, float((reached - 1).abs().max()))
+        relative = max(relative, float((P - exact).norm() / exact.norm()))
+    return worst, relative
+
+
+def compare(config: TrainConfig, rounds: int) -> None:
+    """Print reference, lrdlib and floor."""
+    training = Training([config])
+    steps = {"reference": plain_step(training), "lrdlib": training.update, "floor": floor_step(training)}
+    ms = medians(steps, rounds)
+    print(f"  reference {ms['reference']:6.1f} ms    lrdlib {ms['lrdlib']:6.1f} ms    floor {ms['floor']:6.1f} ms")
+    print(
+        f"  lrdlib is {ms['reference'] / ms['lrdlib']:.2f}x as fast as the reference, at {ms['lrdlib'] / ms['floor']:.2f}x the floor"
+    )
+
+
+def decay_share(base: dict, rounds: int, warm: int = 100) -> None:
+    """Print what low-rank decay of all block matrices adds to a step, per method, after `warm` steps of training."""
+    settings = {"none": dict(rule="none"), "Polar Express, default": dict(method="polar_express")}
+    settings |= {f"Polar Express, {k} steps": dict(method="polar_express", ns_steps=k) for k in (5, 4)}
+    settings |= {f"cubic, {k} steps": dict(method="cubic", ns_steps=k) for k in (5, 30)}
+    trainings = {name: Training([TrainConfig(**base, **setting)]) for name, setting in settings.items()}
+    for training in trainings.values():
+        for _ in range(warm):
+            training.update()
+    ms = medians({name: training.update for name, training in trainings.items()}, rounds)
+    for name, training in trainings.items():
+        if name != "none":
+            worst, relative = polar_error(training)
+            share = ms[name] / ms["none"] - 1
+            print(
+                f"  {name:24} adds {share:6.1%}    max |sigma - 1| = {worst:.1e} above 1e-3 sigma_1, relative error {relative:.1e}"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds of 8 steps each (7)")
+    parser.add_argument("--p", type=int, default=113, help="modulus (113)")
+    parser.add_argument("--fraction", type=float, default=0.5, help="part of the pairs to train on (0.5)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    base = dict(p=options.p, fraction=options.fraction)
+    for matmul in ("torch's own matmul", "oneDNN's matmul"):
+        if matmul.startswith("oneDNN") and not use_onednn():
+            print("oneDNN's matmul is not float32-exact on this machine, or not there: left out")
+            break
+        print(f"step at the published setting, {matmul}, one thread")
+        compare(TrainConfig(**base, **PUBLISHED), options.rounds)
+        print(f"low-rank decay of all {2 * 6} block matrices, {matmul}")
+        decay_share(base, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
