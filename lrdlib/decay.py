@@ -121,13 +121,14 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
     if isinstance(t, Tensor) and t.ndim:
         t = t.to(S.dtype).squeeze(-1)  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
     if scale == "norm":
-        t = t * (S.norm(dim=-1, keepdim=True) / numerical_rank(S).clamp_min(1).sqrt().unsqueeze(-1))
+        t = t * frobenius_norm(exact).squeeze(-1) / numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)
     return W.copy_((U * soft_threshold(S, t).unsqueeze(-2)) @ Vh)
 
 
 def frobenius_norm(W: Tensor) -> Tensor:
-    """|W|_F of each matrix of a stack (..., m, n), with the last two axes kept: (..., 1, 1)."""
-    return torch.linalg.vector_norm(W, dim=(-2, -1), keepdim=True)
+    """|W|_F of each matrix of a stack (..., m, n), as (..., 1, 1); scaled by max|W|, so that no square overflows."""
+    largest = torch.linalg.vector_norm(W, float("inf"), dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(W.dtype).tiny)
+    return largest * torch.linalg.vector_norm(W / largest, dim=(-2, -1), keepdim=True)
 
 
 class LowRankDecay(torch.optim.Optimizer):
