@@ -1,0 +1,348 @@
+"""A saved run: it comes back as it was, from a small file without pickle, or not at all."""
+
+import json
+import os
+import pickle
+import platform
+import zipfile
+from dataclasses import asdict, fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from lrdlib import store
+from lrdlib.model import role
+from lrdlib.runs import KIND, Run, load_run, provenance, runs_of, save_run
+from lrdlib.train import TrainConfig, Training, train
+
+TINY = TrainConfig(p=7, d_model=16, heads=2, layers=2, batch_size=16, steps=4, eval_every=2, weight_decay=0.02)
+
+
+@pytest.fixture(scope="module")
+def training():
+    training = train([TINY, replace(TINY, rule="l2", seed=1)])
+    list(training)
+    return training
+
+
+@pytest.fixture(scope="module")
+def runs(training):
+    return runs_of(training, command="python -m lrdlib mechanism")
+
+
+def assert_equal(a, b):
+    """Equal to the last bit, in values, dtypes, shapes and order of names."""
+    assert a.config == b.config and a.provenance == b.provenance
+    for group in ("history", "spectra", "weights"):
+        x, y = getattr(a, group), getattr(b, group)
+        assert set(x) == set(y), group
+        for name in x:
+            assert x[name].dtype == y[name].dtype and x[name].shape == y[name].shape, name
+            assert x[name].tobytes() == y[name].tobytes(), name
+
+
+# --- a run is the training's records, one run at a time --------------------------------------------------------------
+
+
+def test_a_run_holds_what_the_records_say(training, runs):
+    assert len(runs) == 2
+    for r, run in enumerate(runs):
+        assert run.history["step"].tolist() == [0, 2, 4]
+        assert set(run.history) == {"step", *training.records[0].metrics}
+        for i, record in enumerate(training.records):
+            for name, value in record.metrics.items():
+                np.testing.assert_array_equal(run.history[name][i], value[r].numpy())
+            for name, S in record.singular_values.items():
+                np.testing.assert_array_equal(run.spectra[name][i], S[r].numpy())
+        assert set(run.weights) == {n for n in training.params if role(n) in ("query", "key")}
+        for name, W in run.weights.items():
+            assert W.dtype == np.float32 and W.shape == (16, 16)
+            np.testing.assert_array_equal(W, training.params[name].detach()[r].numpy())
+            # the last spectrum is that of the final matrix: float32 SVD
+            np.testing.assert_allclose(run.spectra[name][-1], np.linalg.svd(W, compute_uv=False), rtol=1e-4, atol=1e-5)
+
+
+def test_the_config_of_a_run_makes_it_again(training, runs):
+    for r, run in enumerate(runs):
+        assert set(run.config) == {f.name for f in fields(TrainConfig)}
+        assert TrainConfig(**run.config) == training.configs[r]
+
+
+def test_the_config_of_a_loaded_run_makes_it_again(tmp_path, training, runs):
+    """JSON has no tuple; a run that was saved must still be one that can be trained again, also in a stack."""
+    save_run(runs[0], tmp_path / "run.npz")
+    config = TrainConfig(**load_run(tmp_path / "run.npz").config)
+    assert config == training.configs[0]
+    first = next(train([config, config]))
+    assert torch.equal(first.metrics["test_loss"][0], training.records[0].metrics["test_loss"][0])
+
+
+def test_a_run_does_not_change_when_its_training_goes_on():
+    training = train(TINY)
+    next(training)
+    (run,) = runs_of(training)
+    kept = {name: W.copy() for name, W in run.weights.items()}
+    list(training)
+    assert run.history["step"].tolist() == [0]
+    assert all(np.array_equal(W, kept[name]) for name, W in run.weights.items())
+
+
+def test_a_run_needs_a_record():
+    with pytest.raises(ValueError, match="at least one record"):
+        runs_of(Training([TINY]))
+
+
+def test_provenance_says_where_a_number_comes_from(runs):
+    found = runs[0].provenance
+    assert set(found) >= {"lrdlib", "torch", "numpy", "python", "machine", "command"}
+    assert found["torch"] == torch.__version__ and found["numpy"] == np.__version__
+    assert found["python"] == platform.python_version()
+    assert found["command"] == "python -m lrdlib mechanism" and provenance()["command"] == ""
+    assert all(isinstance(value, str) for value in found.values()) and found["lrdlib"] and found["machine"]
+
+
+@pytest.mark.parametrize(
+    "config, expected",
+    [
+        ({"rule": "none", "weight_decay": 0.01, "l2": 0.0}, "no decay"),
+        ({"rule": "l2", "weight_decay": 3.0, "l2": 0.0}, "L2 λ=3"),
+        ({"rule": "lrd", "weight_decay": 0.005, "l2": 0.0}, "LRD λ=0.005"),
+        ({"rule": "proximal", "weight_decay": 1e-5, "l2": 0.0}, "proximal λ=1e-05"),
+        ({"rule": "elastic", "weight_decay": 0.01, "l2": 0.5}, "elastic λ=0.01 + L2 0.5"),
+    ],
+)
+def test_labels(config, expected):
+    assert Run(config, {"step": np.arange(1)}, {}, {}, {}).label() == expected
+
+
+def test_runs_that_differ_in_l2_have_different_labels():
+    """Rules "lrd" and "proximal" put `l2` on the other weights: a legend must tell 0 from 1."""
+    for rule in ("lrd", "proximal", "elastic"):
+        labels = {
+            Run({"rule": rule, "weight_decay": 0.01, "l2": l2}, {"step": np.arange(1)}, {}, {}, {}).label()
+            for l2 in (0.0, 1.0)
+        }
+        assert len(labels) == 2, rule
+
+
+def test_first_step():
+    history = {
+        "step": np.array([0, 50, 100, 120]),
+        "test_accuracy": np.array([0.0, 0.95, 0.96, 0.1]),
+        "test_loss": np.array([4.0, np.nan, 3.0, np.inf]),
+    }
+    run = Run({}, history, {}, {}, {})
+    assert run.first_step() == 100  # above, not at, 0.95
+    assert run.first_step(above=0.5) == 50 and run.first_step("test_loss", above=3.5) == 0
+    assert run.first_step(above=0.96) is None
+    assert isinstance(run.first_step(), int)
+    assert json.dumps(run.first_step()) == "100"
+    with pytest.raises(KeyError, match="accuracy"):
+        run.first_step("accuracy")
+
+
+@pytest.mark.parametrize(
+    "history, spectra",
+    [
+        ({}, {}),
+        ({"test_loss": np.ones(3)}, {}),
+        ({"step": np.arange(3), "test_loss": np.ones(2)}, {}),
+        ({"step": np.arange(3)}, {"0.query": np.ones((2, 4))}),
+    ],
+)
+def test_histories_of_unequal_lengths_are_refused(history, spectra):
+    with pytest.raises(ValueError, match="history and spectra must hold one value per step"):
+        Run({}, history, spectra, {}, {})
+
+
+# --- save and load ---------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_run_comes_back_as_it_was(tmp_path, runs):
+    for i, run in enumerate(runs):
+        path = tmp_path / "new" / "folder" / f"{i}.npz"  # made if missing
+        save_run(run, path)
+        assert_equal(load_run(path), replace(run, config=json.loads(json.dumps(run.config))))
+        assert load_run(str(path)).label() == run.label()
+    assert sorted(os.listdir(path.parent)) == ["0.npz", "1.npz"]
+
+
+numbers = st.sampled_from([np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_, np.float16])
+
+
+def an_array(shape):
+    return numbers.flatmap(lambda dtype: arrays_of.arrays(dtype, shape))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    length=st.integers(0, 4),
+    data=st.data(),
+    config=st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8)),
+    origin=st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3),
+)
+def test_any_numbers_come_back_exactly(tmp_path, length, data, config, origin):
+    names_of = st.sampled_from(["test_loss", "0.query", "a b", "λ", "file", "allow_pickle", "header.json", "x/y"])
+    history = data.draw(st.dictionaries(names_of, an_array((length,)), max_size=3))
+    spectra = data.draw(st.dictionaries(names_of, an_array((length, 3)), max_size=2))
+    weights = data.draw(st.dictionaries(names_of, an_array((2, 3)), max_size=2))
+    run = Run(config, {"step": np.arange(length), **history}, spectra, weights, origin)
+    save_run(run, tmp_path / "run.npz")
+    assert_equal(load_run(tmp_path / "run.npz"), run)
+
+
+def test_non_contiguous_and_big_endian_arrays_come_back(tmp_path):
+    W = np.arange(12.0).reshape(3, 4).T
+    run = Run({}, {"step": np.arange(8)[::2]}, {}, {"0.query": W, "0.key": W.astype(">f8")}, {})
+    save_run(run, tmp_path / "run.npz")
+    loaded = load_run(tmp_path / "run.npz")
+    np.testing.assert_array_equal(loaded.history["step"], [0, 2, 4, 6])
+    np.testing.assert_array_equal(loaded.weights["0.query"], W)
+    np.testing.assert_array_equal(loaded.weights["0.key"], W)
+
+
+def test_objects_are_not_saved(tmp_path):
+    path = tmp_path / "run.npz"
+    history = {"step": np.arange(1)}
+    with pytest.raises(TypeError, match="must hold numbers, got dtype object"):
+        save_run(Run({}, history | {"who": np.array([object()])}, {}, {}, {}), path)
+    with pytest.raises(TypeError):
+        save_run(Run({"model": object()}, history, {}, {}, {}), path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_file_is_open_numpy_and_json(tmp_path, runs):
+    path = tmp_path / "run.npz"
+    save_run(runs[0], path)
+    with np.load(path, allow_pickle=False) as file:
+        header = json.loads(file[store.HEADER].tobytes())
+        assert {name.partition("/")[0] for name in file.files} == {store.HEADER, "history", "spectra", "weights"}
+    assert header["kind"] == KIND and header["config"]["rule"] == "lrd"
+
+
+def test_it_works_with_a_numpy_whose_savez_has_no_allow_pickle(tmp_path, monkeypatch, runs):
+    """numpy 2.0 and 2.1: every keyword is the name of an array there."""
+
+    def older(file, **arrays):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array))
+
+    monkeypatch.setattr(np, "savez_compressed", older)
+    save_run(runs[0], tmp_path / "run.npz")
+    assert_equal(load_run(tmp_path / "run.npz"), replace(runs[0], config=json.loads(json.dumps(runs[0].config))))
+
+
+class Trap:
+    """Unpickling this leaves a trace."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return open, (self.trace, "w")
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path, runs):
+    path, trace = tmp_path / "run.npz", tmp_path / "trace"
+    save_run(runs[0], path)
+    good = path.read_bytes()
+    cases = [good[:cut] for cut in (0, 1, 30, len(good) // 2, len(good) - 1)]
+    cases += [b"not a run", pickle.dumps(Trap(trace)), good[len(good) // 2 :], good.replace(b"PK", b"QK")]
+    cases += [
+        bytes([*good[:k], good[k] ^ 0xFF, *good[k + 1 :]]) for k in (len(good) // 3, len(good) // 2)
+    ]  # in compressed data
+    for content in cases:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="path must be a whole lrdlib-run/1 file"):
+            load_run(path)
+    np.savez(path, **{store.HEADER: np.array([Trap(trace)], dtype=object)})
+    with pytest.raises(ValueError, match="path must be a whole"):
+        load_run(path)
+    np.savez(path, step=np.arange(3))
+    with pytest.raises(ValueError, match="path must be a whole"):
+        load_run(path)
+    with pytest.raises(ValueError, match="path must be a whole"):
+        load_run(tmp_path)
+    assert not trace.exists()
+
+
+def test_a_missing_file_is_a_file_not_found(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_run(tmp_path / "run.npz")
+
+
+def test_a_checkpoint_is_no_run_and_a_run_no_checkpoint(tmp_path, training, runs):
+    training.save(tmp_path / "checkpoint.npz")
+    with pytest.raises(ValueError, match=r"must be a lrdlib-run/1 file, got .* which is 'lrdlib-checkpoint/1'"):
+        load_run(tmp_path / "checkpoint.npz")
+    save_run(runs[0], tmp_path / "run.npz")
+    with pytest.raises(ValueError, match="which is 'lrdlib-run/1'"):
+        train(training.configs, checkpoint=tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize(
+    "header, arrays",
+    [
+        ({}, {"history/step": np.arange(2)}),
+        ({"config": {}}, {"history/step": np.arange(2)}),
+        ({"provenance": {}}, {"history/step": np.arange(2)}),
+        ({"config": {}, "provenance": {}}, {}),
+        ({"config": {}, "provenance": {}}, {"history/step": np.arange(2), "history/loss": np.arange(3)}),
+        ({"config": {}, "provenance": {}}, {"history/step": np.arange(2), "extra/loss": np.arange(2)}),
+        ({"config": {}, "provenance": {}}, {"history/step": np.arange(2), "loose": np.arange(2)}),
+        ({"config": {}, "provenance": {}}, {"history/step": np.array(2)}),
+    ],
+)
+def test_a_whole_file_with_wrong_contents_is_refused(tmp_path, header, arrays):
+    store.write_arrays(tmp_path / "run.npz", KIND, header, arrays)
+    with pytest.raises(ValueError):
+        load_run(tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace", "savez_compressed"])
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_partial(tmp_path, monkeypatch, runs, broken):
+    path = tmp_path / "run.npz"
+    save_run(runs[0], path)
+    old = path.read_bytes()
+
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np if broken == "savez_compressed" else os, broken, refuse)
+        with pytest.raises(OSError, match="No space"):
+            save_run(runs[1], path)
+        with pytest.raises(OSError, match="No space"):
+            save_run(runs[1], tmp_path / "other.npz")
+    assert path.read_bytes() == old and os.listdir(tmp_path) == ["run.npz"]
+    save_run(runs[1], path)
+    assert load_run(path).config["rule"] == "l2"
+
+
+def test_a_folder_in_the_way_is_an_oserror_and_leaves_no_partial(tmp_path, runs):
+    (tmp_path / "run.npz").mkdir()
+    with pytest.raises(OSError):
+        save_run(runs[0], tmp_path / "run.npz")
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def test_a_run_of_default_size_is_a_small_file(tmp_path):
+    """2 layers of width 128 over 3000 steps recorded every 50: random numbers, which do not compress, at that size."""
+    rng, config = np.random.default_rng(0), TrainConfig()
+    records = config.steps // config.eval_every + 1
+    names = [f"{layer}.{name}" for layer in range(2) for name in ("query", "key", "value", "output", "up", "down")]
+    run = Run(
+        asdict(config),
+        {"step": np.arange(records)} | {f"metric{i}": rng.random(records, np.float32) for i in range(10)},
+        {name: rng.random((records, 128), np.float32) for name in names},
+        {name: rng.random((128, 128), np.float32) for name in names if "query" in name or "key" in name},
+        provenance(),
+    )
+    save_run(run, tmp_path / "run.npz")
+    assert (tmp_path / "run.npz").stat().st_size < 1_000_000
