@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lrdlib._check import check_choice, check_finite, check_integer, check_matrix, check_real
 from lrdlib.model import MATRIX_ROLES, role
-from lrdlib.polar import METHODS, polar_iteration
+from lrdlib.polar import DTYPES, METHODS, polar_iteration
 from lrdlib.spectral import numerical_rank, soft_threshold
 
 Mode = Literal["decoupled", "independent"]
@@ -81,7 +81,7 @@ def low_rank_decay_(
             [0.0000, 0.5000]])
     """
     _check_call(W, weight_decay, lr, mode)
-    _check_settings(scale, method, steps)
+    _check_settings(W, scale, method, steps)
     return low_rank_update_(W, strength(weight_decay, lr, mode), scale=scale, method=method, steps=steps)
 
 
@@ -110,19 +110,21 @@ def proximal_decay_(
             [0., 0.]])
     """
     _check_call(W, weight_decay, lr, mode)
-    check_choice("scale", scale, SCALES)
+    _check_settings(W, scale, "svd", None)
     return proximal_update_(W, strength(weight_decay, lr, mode), scale=scale)
 
 
 def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> Tensor:
-    """W <- U max(S - t s, 0) V^T without checks; a NaN or infinity counts as 0."""
-    exact = torch.nan_to_num(W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0, 0.0, 0.0)
+    """W <- U max(S - t s, 0) V^T without checks; a matrix that is not finite becomes NaN."""
+    finite = torch.isfinite(W).all(-1, keepdim=True).all(-2, keepdim=True)
+    exact = torch.where(finite, W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0)
     U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
     if isinstance(t, Tensor) and t.ndim:
         t = t.to(S.dtype).squeeze(-1)  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
     if scale == "norm":
         t = t * frobenius_norm(exact).squeeze(-1) / numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)
-    return W.copy_((U * soft_threshold(S, t).unsqueeze(-2)) @ Vh)
+    shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
+    return W.copy_(torch.where(finite, shrunk, torch.nan))
 
 
 def frobenius_norm(W: Tensor) -> Tensor:
@@ -170,29 +172,23 @@ class LowRankDecay(torch.optim.Optimizer):
         rule: str = "low_rank",
         check_finite: bool = True,
     ) -> None:
-        listed = list(params.values() if isinstance(params, Mapping) else params)
-        if not listed:
-            raise ValueError("params must hold at least one matrix, got an empty selection")
-        self.check_finite = check_finite
         defaults = dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps, rule=rule)
-        super().__init__(listed, defaults)
+        super().__init__(_listed(params), defaults | {"check_finite": check_finite})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group {"params": matrices, setting: value, ...}; checked before it is added."""
-        group = {**self.defaults, **param_group}
-        check_choice("rule", group["rule"], RULES)
-        _check_strength(group["weight_decay"], 1.0, group["mode"])
-        _check_settings(group["scale"], group["method"], group["steps"])
         unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
         if unknown:
             raise ValueError(f"a parameter group must hold only params, {', '.join(self.defaults)}, got {unknown}")
-        given = group["params"]
-        group["params"] = [given] if isinstance(given, Tensor) else list(given)
-        if not group["params"]:
-            raise ValueError("params must hold at least one matrix, got an empty parameter group")
-        for i, W in enumerate(group["params"]):
+        group = {**self.defaults, **param_group}
+        matrices = _listed([group["params"]] if isinstance(group["params"], Tensor) else group["params"])
+        check_choice("rule", group["rule"], RULES)
+        check_choice("check_finite", group["check_finite"], (True, False))
+        for i, W in enumerate(matrices):
             check_matrix(f"params[{i}]", W)
-        super().add_param_group({key: value for key, value in group.items() if key in param_group or key == "params"})
+            _check_strength(group["weight_decay"], group["mode"], W)
+            _check_settings(W, group["scale"], group["method"], group["steps"])
+        super().add_param_group({**param_group, "params": matrices})
 
     @torch.no_grad()
     def step(self, lr: float | None = None) -> None:  # type: ignore[override]
@@ -205,7 +201,7 @@ class LowRankDecay(torch.optim.Optimizer):
             raise ValueError('lr must be given to step() for mode "decoupled" (or attach an optimizer), got None')
         if lr is not None:
             check_real("lr", lr, at_least=0)
-        self._decay(lambda W: 1.0 if lr is None else lr)
+        self._decay({id(W): 1.0 if lr is None else lr for group in self.param_groups for W in group["params"]})
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Decay after every `optimizer.step()`, with the lr that the optimizer then has for each matrix.
@@ -215,30 +211,37 @@ class LowRankDecay(torch.optim.Optimizer):
         """
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
-        trained = _learning_rates(optimizer)
-        for group in self.param_groups:
-            missing = [tuple(W.shape) for W in group["params"] if id(W) not in trained]
-            if missing and group["mode"] == "decoupled":
-                raise ValueError(f"optimizer must train every decayed matrix, got none with shape {missing[0]} of ours")
+        self._rates(optimizer)
 
         def decay_after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            rates = _learning_rates(optimizer)
-            self._decay(lambda W: rates.get(id(W), 1.0))
+            self._decay(self._rates(optimizer))
 
         return optimizer.register_step_post_hook(decay_after_step)
 
+    def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float]:
+        """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode does not ask for it."""
+        rates = {id(W): float(group["lr"]) for group in optimizer.param_groups for W in group["params"]}
+        for group in self.param_groups:
+            for W in group["params"]:
+                if group["mode"] == "decoupled" and id(W) not in rates:
+                    raise ValueError(
+                        f"optimizer must train every decayed matrix, got not one of shape {tuple(W.shape)}"
+                    )
+                rates.setdefault(id(W), 1.0)
+        return rates
+
     @torch.no_grad()
-    def _decay(self, lr_of: Callable[[Tensor], float]) -> None:
+    def _decay(self, rates: dict[int, float]) -> None:
         """Check every matrix, then decay them in batches of one shape, strength and setting."""
         batches: dict[tuple, list[Tensor]] = {}
         for i, group in enumerate(self.param_groups):
             for W in group["params"]:
                 tall = W if W.shape[-2] >= W.shape[-1] else W.mT  # polar(W^T) = polar(W)^T
-                key = (i, tall.shape, tall.dtype, tall.device, float(lr_of(W)))
+                key = (i, tall.shape, tall.dtype, tall.device, rates[id(W)])
                 batches.setdefault(key, []).append(tall)
         stacks = {key: torch.stack(tall) for key, tall in batches.items()}
-        if self.check_finite:
-            for (i, *_), W in stacks.items():
+        for (i, *_), W in stacks.items():
+            if self.param_groups[i]["check_finite"]:
                 check_finite(f"param_groups[{i}]['params']", W)
         for key, W in stacks.items():
             group, lr = self.param_groups[key[0]], key[-1]
@@ -284,7 +287,7 @@ def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, 
         chosen = {name: W for name, W in named.items() if which(name, W)}
     else:
         check_choice("which", which, (*roles, "a predicate (name, tensor)"))
-        chosen = {name: W for name, W in named.items() if name in roles[which]}
+        chosen = {name: W for name, W in named.items() if name in roles.get(which, ())}
     if not chosen:
         raise ValueError(f"which must select at least one of the {len(named)} parameters, got none from {which!r}")
     return chosen
@@ -303,29 +306,45 @@ def _block_matrices(model: nn.Module) -> set[str]:
     }
 
 
-def _learning_rates(optimizer: torch.optim.Optimizer) -> dict[int, float]:
-    """id of each parameter -> the lr of its group now."""
-    return {id(W): float(group["lr"]) for group in optimizer.param_groups for W in group["params"]}
+def _listed(params: Any) -> list[Any]:
+    """Parameters as a list: from a mapping of names, a list of tensors or groups, or any other iterable of these."""
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise TypeError(f"params must be tensors, a mapping of them, or parameter groups, got {type(params).__name__}")
+    listed = list(params.values() if isinstance(params, Mapping) else params)
+    if not listed:
+        raise ValueError("params must hold at least one matrix, got an empty selection")
+    return listed
 
 
-def _check_strength(weight_decay: float | Tensor, lr: float, mode: str) -> None:
-    if isinstance(weight_decay, Tensor):
-        check_finite("weight_decay", weight_decay)
-        if bool((weight_decay < 0).any()):
-            raise ValueError(f"weight_decay must be >= 0, got a tensor with minimum {weight_decay.min().item()}")
-    else:
-        check_real("weight_decay", weight_decay, at_least=0)
-    check_real("lr", lr, at_least=0)
+def _check_strength(weight_decay: float | Tensor, mode: str, W: Tensor) -> None:
+    """weight_decay is one number >= 0 per matrix of the stack W: a float, or a tensor (..., 1, 1)."""
     check_choice("mode", mode, MODES)
+    if not isinstance(weight_decay, Tensor):
+        return check_real("weight_decay", weight_decay, at_least=0)
+    check_finite("weight_decay", weight_decay)
+    if bool((weight_decay < 0).any()):
+        raise ValueError(f"weight_decay must be >= 0, got a tensor with minimum {weight_decay.min().item()}")
+    expected = (*W.shape[:-2], 1, 1)
+    sizes = zip(reversed(weight_decay.shape), reversed(expected), strict=False)
+    if weight_decay.ndim > len(expected) or any(given not in (1, wanted) for given, wanted in sizes):
+        raise ValueError(
+            f"weight_decay must be a number or a tensor that broadcasts to {expected}, one number per matrix, "
+            f"got shape {tuple(weight_decay.shape)}"
+        )
 
 
 def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -> None:
     check_matrix("W", W)
-    _check_strength(weight_decay, lr, mode)
+    check_real("lr", lr, at_least=0)
+    _check_strength(weight_decay, mode, W)
 
 
-def _check_settings(scale: str | None, method: str, steps: int | None) -> None:
+def _check_settings(W: Tensor, scale: str | None, method: str, steps: int | None) -> None:
     check_choice("scale", scale, SCALES)
     check_choice("method", method, METHODS)
+    if W.dtype not in DTYPES:
+        raise TypeError(f"W must be float32, float64 or bfloat16, got dtype {W.dtype}")
     if steps is not None:
         check_integer("steps", steps)
+        if method == "svd":
+            raise ValueError(f"steps must be None for method 'svd', which does not iterate, got {steps!r}")
