@@ -3,6 +3,7 @@
 `lrdlib.train` is the module; its function is `lrdlib.train.train`.
 """
 
+from lrdlib.config import TrainConfig
 from lrdlib.decay import LowRankDecay, frobenius_decay_, low_rank_decay_, proximal_decay_, select
 from lrdlib.geometry import (
     euler_defect,
@@ -14,6 +15,7 @@ from lrdlib.geometry import (
 )
 from lrdlib.model import ModelConfig, forward, init_params, stack_params
 from lrdlib.polar import polar_express_coefficients, polar_factor, response
+from lrdlib.records import Record
 from lrdlib.runs import Run, load_run, runs_of, save_run
 from lrdlib.spectral import (
     effective_rank,
@@ -26,7 +28,7 @@ from lrdlib.spectral import (
     stable_rank,
 )
 from lrdlib.tasks import Split, Task, split, task
-from lrdlib.train import Record, TrainConfig, Training
+from lrdlib.train import Training
 
 __all__ = [
     "LowRankDecay",

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lrdlib._check import check_choice, check_finite, check_integer, check_matrix, check_real
+from lrdlib._check import check_choice, check_finite, check_matrix, check_real
 from lrdlib.model import MATRIX_ROLES, role
-from lrdlib.polar import DTYPES, METHODS, polar_iteration
+from lrdlib.polar import DTYPES, check_polar, polar_iteration
 from lrdlib.spectral import numerical_rank, soft_threshold
 
 Mode = Literal["decoupled", "independent"]
@@ -341,10 +341,6 @@ def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -
 
 def _check_settings(W: Tensor, scale: str | None, method: str, steps: int | None) -> None:
     check_choice("scale", scale, SCALES)
-    check_choice("method", method, METHODS)
     if W.dtype not in DTYPES:
         raise TypeError(f"W must be float32, float64 or bfloat16, got dtype {W.dtype}")
-    if steps is not None:
-        check_integer("steps", steps)
-        if method == "svd":
-            raise ValueError(f"steps must be None for method 'svd', which does not iterate, got {steps!r}")
+    check_polar(method, steps)

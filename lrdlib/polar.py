@@ -74,7 +74,7 @@ def polar_factor(W: Tensor, *, method: str = "polar_express", steps: int | None 
     check_matrix("W", W)
     if W.dtype not in DTYPES:
         raise TypeError(f"W must be float32, float64 or bfloat16, got dtype {W.dtype}")
-    return polar_iteration(W, method=method, steps=_resolve(method, steps))
+    return polar_iteration(W, method=method, steps=check_polar(method, steps))
 
 
 def polar_iteration(W: Tensor, *, method: str, steps: int | None = None) -> Tensor:
@@ -103,7 +103,7 @@ def response(sigma: Tensor | np.ndarray, *, method: str, steps: int | None = Non
     >>> response(np.array([0.0, 0.5, 1.0]), method="cubic", steps=1)
     array([0.    , 0.6875, 1.    ])
     """
-    steps = _resolve(method, steps)
+    steps = check_polar(method, steps)
     if method == "svd":
         return (sigma > 0) * (0 * sigma + 1)
     for a, b, c in _coefficients(method, steps):
@@ -182,15 +182,22 @@ def polar_express_reach(steps: int) -> float:
     return high
 
 
-def _resolve(method: str, steps: int | None) -> int:
+def check_polar(method: str, steps: int | None, *, name: str = "steps") -> int:
+    """The number of steps that `steps`, or its default, means for `method`; 0 for "svd". `name` is for messages.
+
+    Raises TypeError or ValueError for an unknown method, steps that is not an integer >= 1, and steps with "svd".
+
+    >>> check_polar("cubic", None)
+    5
+    """
     check_choice("method", method, METHODS)
     if method == "svd":
         if steps is not None:
-            raise ValueError(f"steps must be None for method 'svd', which does not iterate, got {steps!r}")
+            raise ValueError(f"{name} must be None for method 'svd', which does not iterate, got {steps!r}")
         return 0
     if steps is None:
         return DEFAULT_STEPS[method]
-    check_integer("steps", steps)
+    check_integer(name, steps)
     return steps
 
 
@@ -201,9 +208,11 @@ def _coefficients(method: str, steps: int) -> tuple[Quintic, ...]:
 
 
 def _polar_svd(W: Tensor) -> Tensor:
-    U, S, Vh = torch.linalg.svd(W.float() if W.dtype == torch.bfloat16 else W, full_matrices=False)
+    finite = torch.isfinite(W).all(-1, keepdim=True).all(-2, keepdim=True)  # NaN stays in its own matrix
+    exact = torch.where(finite, W.float() if W.dtype == torch.bfloat16 else W, 0.0)
+    U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
     noise = max(W.shape[-2:]) * torch.finfo(S.dtype).eps * S[..., :1]
-    return ((U * S.gt(noise).unsqueeze(-2)) @ Vh).to(W.dtype)
+    return torch.where(finite, (U * S.gt(noise).unsqueeze(-2)) @ Vh, torch.nan).to(W.dtype)
 
 
 def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Tensor:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lrdlib.config import TrainConfig
 from lrdlib.model import role
+from lrdlib.records import record_arrays
 from lrdlib.store import read_arrays, write_arrays
-from lrdlib.train import TrainConfig, Training, record_arrays
+from lrdlib.train import Training
 
 KIND = "lrdlib-run/1"
 
@@ -32,8 +34,8 @@ class Run:
     provenance: dict[str, str]
 
     def __post_init__(self) -> None:
-        lengths = {len(array) for array in (*self.history.values(), *self.spectra.values())}
-        if "step" not in self.history or len(lengths) != 1:
+        lengths = {array.shape[:1] for array in (*self.history.values(), *self.spectra.values())}
+        if "step" not in self.history or len(lengths) != 1 or lengths == {()}:
             raise ValueError(f"history and spectra must hold one value per step, got lengths {sorted(lengths)}")
 
     def label(self) -> str:
@@ -46,7 +48,7 @@ class Run:
         rule, strength, l2 = self.config["rule"], self.config["weight_decay"], self.config["l2"]
         names = {"none": "no decay", "l2": "L2", "lrd": "LRD", "elastic": "elastic", "proximal": "proximal"}
         text = names[rule] + (f" λ={strength:g}" if rule != "none" else "")
-        return text + (f" + L2 {l2:g}" if rule == "elastic" else "")
+        return text + (f" + L2 {l2:g}" if rule == "elastic" else f", rest L2 {l2:g}" if l2 else "")
 
     def first_step(self, metric: str = "test_accuracy", above: float = 0.95) -> int | None:
         """The first recorded step at which `metric` exceeds `above`, or None: the step of grokking.
@@ -75,7 +77,7 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
         part = {name: array[:, r] for name, array in arrays.items()}
         history = {"step": steps} | {n.removeprefix("metric/"): a for n, a in part.items() if n.startswith("metric/")}
         spectra = {n.removeprefix("spectrum/"): a for n, a in part.items() if n.startswith("spectrum/")}
-        final = {n: W[r].detach().cpu().numpy() for n, W in training.params.items() if role(n) in ("query", "key")}
+        final = {n: W[r].detach().cpu().numpy().copy() for n, W in training.params.items() if role(n) in ("query", "key")}
         return Run(asdict(config), history, spectra, final, origin)
 
     return [one(r, config) for r, config in enumerate(training.configs)]
@@ -105,7 +107,10 @@ def load_run(path: str | Path) -> Run:
     """Read a Run. Raises FileNotFoundError, or ValueError for a file that is damaged, foreign, or not a run."""
     header, arrays = read_arrays(path, KIND)
     groups: dict[str, dict[str, np.ndarray]] = {"history": {}, "spectra": {}, "weights": {}}
-    for name, array in arrays.items():
-        group, _, key = name.partition("/")
-        groups[group][key] = array
-    return Run(header["config"], groups["history"], groups["spectra"], groups["weights"], header["provenance"])
+    try:
+        for name, array in arrays.items():
+            group, _, key = name.partition("/")
+            groups[group][key] = array
+        return Run(header["config"], **groups, provenance=header["provenance"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"path must hold a whole run, got {str(path)!r}, which does not: {error}") from error

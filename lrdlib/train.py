@@ -8,8 +8,8 @@ so a run is the same alone and in a stack, to floating-point rounding.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,107 +18,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_choice, check_integer, check_real
-from lrdlib.decay import MODES, SCALES, LowRankDecay, Mode, Scale, frobenius_update_, select
-from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, ModelConfig, Params, forward, init_params, role, stack_params
-from lrdlib.polar import METHODS
-from lrdlib.spectral import effective_rank, singular_values, stable_rank
+from lrdlib.config import TrainConfig, check_stack
+from lrdlib.decay import LowRankDecay, frobenius_update_, select
+from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, Params, forward, init_params, role, stack_params
+from lrdlib.records import Record, rank, record_arrays, records_from, spectrum
+from lrdlib.spectral import effective_rank, stable_rank
 from lrdlib.store import read_arrays, write_arrays
-from lrdlib.tasks import TASKS, Task, split, task
+from lrdlib.tasks import split, task
 
-RULES = ("none", "l2", "lrd", "elastic", "proximal")
-PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")  # what may differ within a stack
 CHECKPOINT = "lrdlib-checkpoint/1"
 EVAL_ROWS = 2048  # sequences per evaluation chunk: its activations stay in the cache
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that determines a run.
-
-    rule: which decay the run uses, with strength `weight_decay`:
-        "none"      AdamW alone
-        "l2"        Frobenius decay of every weight but the gains
-        "lrd"       low-rank decay of the selected matrices, Frobenius decay `l2` of the other weights
-        "proximal"  as "lrd", with the exact proximal step
-        "elastic"   low-rank decay of the selected matrices and Frobenius decay `l2` of every weight
-    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay). Frobenius decay is always
-    decoupled (times lr), as in AdamW. The defaults are the paper's setting, section 5, with the first public code's
-    meaning of lambda (mode "independent"). A record is made every `eval_every` steps.
-
-    Raises TypeError or ValueError for a value outside its range.
-    """
-
-    task: str = "add"
-    p: int = 97
-    bits: int = 10
-    fraction: float = 0.4
-    seed: int = 0
-    rule: str = "lrd"
-    weight_decay: float = 1e-2
-    l2: float = 0.0
-    mode: Mode = "independent"
-    scale: Scale = "norm"
-    select: str = "attention+mlp"
-    method: str = "polar_express"
-    ns_steps: int | None = None
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.98)
-    batch_size: int = 512
-    steps: int = 3000
-    eval_every: int = 50
-    d_model: int = 128
-    heads: int = 4
-    layers: int = 2
-    qk_norm: str = "head"
-    gains: bool = True
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("task", TASKS),
-            ("rule", RULES),
-            ("mode", MODES),
-            ("scale", SCALES),
-            ("method", METHODS),
-        ):
-            check_choice(name, getattr(self, name), choices)
-        check_choice("select", self.select, ("attention+mlp", "qk"))
-        check_real("fraction", self.fraction, above=0, below=1)
-        check_integer("seed", self.seed, at_least=0)
-        for name in ("weight_decay", "l2"):
-            check_real(name, getattr(self, name), at_least=0)
-        check_real("lr", self.lr, above=0)
-        for i, beta in enumerate(self.betas):
-            check_real(f"betas[{i}]", beta, at_least=0, below=1)
-        for name in ("batch_size", "steps", "eval_every"):
-            check_integer(name, getattr(self, name))
-        if self.ns_steps is not None:
-            check_integer("ns_steps", self.ns_steps)
-        if self.l2 and self.rule in ("none", "l2"):
-            raise ValueError(f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got {self.l2}")
-        self.model(task(self.task, p=self.p, bits=self.bits))
-
-    def model(self, data: Task) -> ModelConfig:
-        """The model's shape for the task `data`."""
-        own = {f.name: getattr(self, f.name) for f in fields(ModelConfig) if hasattr(self, f.name)}
-        return ModelConfig(vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own)
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What is measured at one step, over a stack: metrics (runs,), singular values (runs, k) of each block matrix."""
-
-    step: int
-    metrics: dict[str, Tensor]
-    singular_values: dict[str, Tensor]
-
-    def ranks(self, measure: Callable[[Tensor], Tensor] = stable_rank) -> dict[str, Tensor]:
-        """A rank (runs,) of every block matrix; `measure` is a function of lrdlib.spectral."""
-        return {name: measure(S) for name, S in self.singular_values.items()}
-
-
 def train(
-    configs: TrainConfig | Sequence[TrainConfig], *, checkpoint: str | Path | None = None, device: str = "cpu"
+    configs: TrainConfig | Iterable[TrainConfig], *, checkpoint: str | Path | None = None, device: str = "cpu"
 ) -> "Training":
     """Train a stack of runs and yield a Record at step 0, every `eval_every` steps, and at the end.
 
@@ -127,6 +40,8 @@ def train(
     number of threads). Raises ValueError if configs are empty, differ in more than fraction, seed, rule,
     weight_decay and l2, or are not those of the checkpoint.
     """
+    if not isinstance(configs, (TrainConfig, Iterable)):
+        raise TypeError(f"configs must be a TrainConfig or several, got {type(configs).__name__}")
     stack = [configs] if isinstance(configs, TrainConfig) else list(configs)
     training = Training(stack, device=device)
     if checkpoint is not None:
@@ -143,7 +58,7 @@ class Training(Iterator[Record]):
     """
 
     def __init__(self, configs: Sequence[TrainConfig], *, device: str = "cpu") -> None:
-        _check_stack(configs)
+        check_stack(configs)
         self.configs, self.device, first = list(configs), device, configs[0]
         self.task = task(first.task, p=first.p, bits=first.bits)
         self.model = first.model(self.task)
@@ -214,10 +129,10 @@ class Training(Iterator[Record]):
             metrics[f"{name}_loss"] = (losses * mask).sum(-1) / count
             metrics[f"{name}_accuracy"] = (hits * mask).sum(-1) / count
         blocks = {name: W for name, W in self.params.items() if role(name) in MATRIX_ROLES}
-        spectra = {name: _spectrum(W) for name, W in blocks.items()}
+        spectra = {name: spectrum(W) for name, W in blocks.items()}
         qk = [S for name, S in spectra.items() if role(name) in ("query", "key")]
-        metrics["qk_stable_rank"] = torch.stack([stable_rank(S) for S in qk]).mean(0)
-        metrics["qk_effective_rank"] = torch.stack([effective_rank(S) for S in qk]).mean(0)
+        metrics["qk_stable_rank"] = torch.stack([rank(stable_rank, S) for S in qk]).mean(0)
+        metrics["qk_effective_rank"] = torch.stack([rank(effective_rank, S) for S in qk]).mean(0)
         return Record(self.step, {k: v.cpu() for k, v in metrics.items()}, {k: S.cpu() for k, S in spectra.items()})
 
     def _evaluate(self) -> tuple[Tensor, Tensor]:
@@ -243,21 +158,31 @@ class Training(Iterator[Record]):
         write_arrays(path, CHECKPOINT, header, arrays)
 
     def load(self, path: str | Path) -> None:
-        """Take over the state in `path`; a damaged file or one of other configs is a ValueError and changes nothing."""
+        """Take over the state in `path`.
+
+        Raises FileNotFoundError, or ValueError for a damaged file or one of other configs; nothing is changed then.
+        """
         header, arrays = read_arrays(path, CHECKPOINT)
         expected = json.loads(json.dumps([asdict(c) for c in self.configs]))
-        if header["configs"] != expected:
-            raise ValueError(f"checkpoint {str(path)!r} must be of these configs, got {_difference(expected, header)}")
+        if header.get("configs") != expected:
+            difference = _difference(expected, header.get("configs"))
+            raise ValueError(f"checkpoint {str(path)!r} must be of these configs, got {difference}")
+        try:
+            step, records = int(header["step"]), records_from(arrays)
+            params = {name: _like(W, arrays[f"param/{name}"]) for name, W in self.params.items()}
+            state = {} if step == 0 else {i: self._moments(name, arrays) for i, name in enumerate(self.params)}
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"checkpoint {str(path)!r} must hold the whole state, got one without {error}") from error
         with torch.no_grad():
             for name, W in self.params.items():
-                W.copy_(torch.from_numpy(arrays[f"param/{name}"]))
-        state = {
-            i: {key: torch.from_numpy(arrays[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq", "step")}
-            for i, name in enumerate(self.params)
-            if f"step/{name}" in arrays
-        }
+                W.copy_(params[name])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.step, self.records, self._replayed = header["step"], _records_from(arrays), 0
+        self.step, self.records, self._replayed = step, records, 0
+
+    def _moments(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        """AdamW's state of one parameter."""
+        moments = {key: _like(self.params[name], arrays[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
+        return moments | {"step": torch.from_numpy(arrays[f"step/{name}"])}
 
 
 def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
@@ -279,40 +204,6 @@ def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
 @lru_cache(maxsize=1024)
 def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.RandomState([seed, epoch]).permutation(n)  # its stream is frozen (NEP 19)
-
-
-def record_arrays(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """Records as arrays: metric/NAME (records, runs) and spectrum/NAME (records, runs, k)."""
-    first = records[0]
-    arrays = {f"metric/{k}": torch.stack([r.metrics[k] for r in records]).numpy() for k in first.metrics}
-    for k in first.singular_values:
-        arrays[f"spectrum/{k}"] = torch.stack([r.singular_values[k] for r in records]).numpy()
-    return arrays
-
-
-def _records_from(arrays: dict[str, np.ndarray]) -> list[Record]:
-    """The inverse of `record_arrays`, given also record/step."""
-
-    def part(prefix: str, i: int) -> dict[str, Tensor]:
-        named = ((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))
-        return {name: torch.from_numpy(array[i].copy()) for name, array in named}
-
-    return [Record(int(s), part("metric/", i), part("spectrum/", i)) for i, s in enumerate(arrays["record/step"])]
-
-
-def _check_stack(configs: Sequence[TrainConfig]) -> None:
-    if not configs:
-        raise ValueError("configs must hold at least one TrainConfig, got none")
-    for c in configs:
-        if not isinstance(c, TrainConfig):
-            raise TypeError(f"configs must hold TrainConfigs, got {type(c).__name__}")
-    first = configs[0]
-    for name in (f.name for f in fields(TrainConfig) if f.name not in PER_RUN):
-        values = {getattr(c, name) for c in configs}
-        if len(values) > 1:
-            raise ValueError(f"configs of one stack must agree in {name}, got {sorted(map(repr, values))}")
-    if len({c.rule for c in configs} & {"proximal", "lrd"}) > 1 or {"proximal", "elastic"} <= {c.rule for c in configs}:
-        raise ValueError(f"configs of one stack must not mix the proximal step with another, got {first.rule!r} first")
 
 
 def _frobenius_strengths(params: Params, configs: Sequence[TrainConfig]) -> dict[str, Tensor]:
@@ -363,17 +254,19 @@ def _norm(stacks: Sequence[Tensor]) -> Tensor:
     return torch.stack([W.detach().flatten(1).square().sum(-1) for W in stacks]).sum(0).sqrt()
 
 
-def _spectrum(W: Tensor) -> Tensor:
-    """Singular values (runs, k), NaN for a run that has diverged."""
-    finite = torch.isfinite(W).all(-1).all(-1)[:, None]
-    return torch.where(finite, singular_values(torch.nan_to_num(W, 0.0, 0.0, 0.0)), torch.nan)
+def _like(W: Tensor, array: np.ndarray) -> Tensor:
+    """The array as a tensor of W's shape; broadcasting would hide a foreign one."""
+    if tuple(W.shape) != array.shape:
+        raise ValueError(f"shape {tuple(W.shape)} (it has {array.shape})")
+    return torch.from_numpy(array)
 
 
-def _difference(expected: list[dict], header: dict) -> str:
+def _difference(expected: list[dict], found: object) -> str:
     """The first way in which a checkpoint's configs are not the expected ones."""
-    found = header["configs"]
-    if len(found) != len(expected):
-        return f"{len(found)} configs, not {len(expected)}"
-    differing = ((i, k) for i, (a, b) in enumerate(zip(expected, found, strict=True)) for k in a if a[k] != b.get(k))
-    i, key = next(differing)
-    return f"{key} = {found[i].get(key)!r}, not {expected[i][key]!r} (run {i})"
+    if not isinstance(found, list) or len(found) != len(expected):
+        return f"{len(found) if isinstance(found, list) else 'no'} configs, not {len(expected)}"
+    for i, (wanted, given) in enumerate(zip(expected, found, strict=True)):
+        for key, value in wanted.items():
+            if given.get(key) != value:
+                return f"{key} = {given.get(key)!r}, not {value!r} (run {i})"
+    return "configs with unknown fields"

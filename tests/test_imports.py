@@ -32,16 +32,20 @@ ALLOWED = {
     "geometry": {"spectral", "polar"},
     "decay": {"polar", "spectral", "model"},
     "fourier": {"model", "tasks", "spectral"},
-    "train": {"model", "tasks", "decay", "spectral", "polar", "store"},
-    "runs": {"train", "store", "model"},
-    "sweep": {"train", "runs"},
-    "plots": {"runs", "spectral"},
-    "lab": {"train", "runs", "plots"},
+    "config": {"model", "tasks", "decay", "polar"},
+    "records": {"spectral"},
+    "train": {"config", "records", "model", "tasks", "decay", "spectral", "store"},
+    "runs": {"config", "records", "train", "store", "model"},
+    "sweep": {"config", "train", "runs"},
+    "canvas": set(),
+    "plots": {"canvas", "runs", "spectral"},
+    "lab": {"config", "train", "runs", "canvas", "plots"},
 }
 ANYTHING = {"__init__", "__main__"}  # the public names, and the command line
 
 CORE = {"torch", "numpy"} | set(sys.stdlib_module_names)
 EXTRAS = {
+    "canvas": {"plotly"},
     "plots": {"plotly"},
     "__main__": {"plotly", "tqdm"},
     "_sphinx": {"docutils", "sphinx", "myst_nb"},

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from lrdlib import spectral, store
+from lrdlib.config import RULES
 from lrdlib.model import forward, init_params, role
 from lrdlib.tasks import split, task
-from lrdlib.train import CHECKPOINT, RULES, Record, TrainConfig, Training, batch, train
+from lrdlib.train import CHECKPOINT, Record, TrainConfig, Training, batch, train
 
 TINY = TrainConfig(
     p=7, d_model=16, heads=2, layers=2, batch_size=16, steps=6, eval_every=2, lr=3e-3, weight_decay=0.02, method="svd"

@@ -1,0 +1,104 @@
+"""Everything that determines a run, and what the runs of one stack must share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from lrdlib._check import check_choice, check_integer, check_real
+from lrdlib.decay import MODES, SCALES, Mode, Scale
+from lrdlib.model import ModelConfig
+from lrdlib.polar import check_polar
+from lrdlib.tasks import TASKS, Task, task
+
+RULES = ("none", "l2", "lrd", "elastic", "proximal")
+PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")  # what may differ within a stack
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a run.
+
+    rule: which decay the run uses, with strength `weight_decay`:
+        "none"      AdamW alone
+        "l2"        Frobenius decay of every weight but the gains
+        "lrd"       low-rank decay of the selected matrices, Frobenius decay `l2` of the other weights
+        "proximal"  as "lrd", with the exact proximal step
+        "elastic"   low-rank decay of the selected matrices and Frobenius decay `l2` of every weight
+    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay). Frobenius decay is always
+    decoupled (times lr), as in AdamW. The defaults are the paper's setting, section 5, with the first public code's
+    meaning of lambda (mode "independent"). A record is made every `eval_every` steps.
+
+    Raises TypeError or ValueError for a value outside its range.
+    """
+
+    task: str = "add"
+    p: int = 97
+    bits: int = 10
+    fraction: float = 0.4
+    seed: int = 0
+    rule: str = "lrd"
+    weight_decay: float = 1e-2
+    l2: float = 0.0
+    mode: Mode = "independent"
+    scale: Scale = "norm"
+    select: str = "attention+mlp"
+    method: str = "polar_express"
+    ns_steps: int | None = None
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    batch_size: int = 512
+    steps: int = 3000
+    eval_every: int = 50
+    d_model: int = 128
+    heads: int = 4
+    layers: int = 2
+    qk_norm: str = "head"
+    gains: bool = True
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("task", TASKS),
+            ("rule", RULES),
+            ("mode", MODES),
+            ("scale", SCALES),
+        ):
+            check_choice(name, getattr(self, name), choices)
+        check_choice("select", self.select, ("attention+mlp", "qk"))
+        check_real("fraction", self.fraction, above=0, below=1)
+        check_integer("seed", self.seed, at_least=0)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be < 2**32, got {self.seed}")
+        for name in ("weight_decay", "l2"):
+            check_real(name, getattr(self, name), at_least=0)
+        check_real("lr", self.lr, above=0)
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {self.betas!r}")
+        for i, beta in enumerate(self.betas):
+            check_real(f"betas[{i}]", beta, at_least=0, below=1)
+        object.__setattr__(self, "betas", tuple(self.betas))  # JSON has no tuples
+        for name in ("batch_size", "steps", "eval_every"):
+            check_integer(name, getattr(self, name))
+        check_polar(self.method, self.ns_steps, name="ns_steps")
+        if self.l2 and self.rule in ("none", "l2"):
+            raise ValueError(f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got {self.l2}")
+        self.model(task(self.task, p=self.p, bits=self.bits))
+
+    def model(self, data: Task) -> ModelConfig:
+        """The model's shape for the task `data`."""
+        own = {f.name: getattr(self, f.name) for f in fields(ModelConfig) if hasattr(self, f.name)}
+        return ModelConfig(vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own)
+
+
+def check_stack(configs: Sequence[TrainConfig]) -> None:
+    """Raise TypeError or ValueError unless the configs can train as one stack."""
+    if not configs:
+        raise ValueError("configs must hold at least one TrainConfig, got none")
+    for c in configs:
+        if not isinstance(c, TrainConfig):
+            raise TypeError(f"configs must hold TrainConfigs, got {type(c).__name__}")
+    first = configs[0]
+    for name in (f.name for f in fields(TrainConfig) if f.name not in PER_RUN):
+        values = {getattr(c, name) for c in configs}
+        if len(values) > 1:
+            raise ValueError(f"configs of one stack must agree in {name}, got {sorted(map(repr, values))}")
+    if len({c.rule for c in configs} & {"proximal", "lrd"}) > 1 or {"proximal", "elastic"} <= {c.rule for c in configs}:
+        raise ValueError(f"configs of one stack must not mix the proximal step with another, got {first.rule!r} first")
