@@ -155,7 +155,7 @@ class Training(Iterator[Record]):
         arrays["record/step"] = np.array([record.step for record in self.records])
         arrays |= record_arrays(self.records)
         header = {"step": self.step, "configs": [asdict(c) for c in self.configs], "torch": torch.__version__}
-        write_arrays(path, CHECKPOINT, header, arrays)
+        write_arrays(path, CHECKPOINT, header, arrays, compress=False)
 
     def load(self, path: str | Path) -> None:
         """Take over the state in `path`.
