@@ -91,9 +91,11 @@ def low_rank_update_(
     """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be traced or captured."""
     P = polar_iteration(W, method=method, steps=steps)
     if scale == "norm":
-        tiny = torch.finfo(P.dtype).tiny
-        P = P * (frobenius_norm(W) / frobenius_norm(P).clamp_min(tiny))
-    return W.sub_(t * P)
+        length = torch.linalg.vector_norm(
+            P, dim=(-2, -1), keepdim=True
+        )  # no overflow: P has entries of at most about 1
+        t = t * frobenius_norm(W) / length.clamp_min(torch.finfo(P.dtype).tiny)
+    return W.sub_(P.mul_(t))
 
 
 @torch.no_grad()

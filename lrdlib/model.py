@@ -123,7 +123,12 @@ def gained(W: Tensor, gain: Tensor | None) -> Tensor:
 
 def linear(X: Tensor, W: Tensor) -> Tensor:
     """X W^T for X (..., B, T, in) and W (..., out, in): the rows of all B sequences in one matmul."""
-    return (X.flatten(-3, -2) @ W.mT).unflatten(-2, X.shape[-3:-1])
+    return rows_times(X.flatten(-3, -2), W.mT).unflatten(-2, X.shape[-3:-1])
+
+
+def rows_times(X: Tensor, W: Tensor) -> Tensor:
+    """X W for X (..., rows, in) and W (..., in, out); a stack of one as a plain product, whose gradient is faster."""
+    return X @ (W.squeeze(0) if W.ndim == 3 and len(W) == 1 else W)
 
 
 def qk_norm(X: Tensor, config: ModelConfig) -> Tensor:
@@ -159,7 +164,7 @@ def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
     that is read, the last one. The embedding is a product with one-hot rows, which serves a stack as it serves one.
     """
     onehot = F.one_hot(tokens, config.vocab).to(params["embedding"].dtype)
-    X = (onehot.flatten(-3, -2) @ params["embedding"]).unflatten(-2, tokens.shape[-2:])
+    X = rows_times(onehot.flatten(-3, -2), params["embedding"]).unflatten(-2, tokens.shape[-2:])
     X = X + params["position"].unsqueeze(-3)
     for layer in range(config.layers):
         weights = {role(name): W for name, W in params.items() if name.startswith(f"{layer}.")}
