@@ -10,6 +10,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lrdlib._check import check_choice
+
 # Each at least 3.4 : 1 on white and on #121212 (WCAG 2.1 asks 3 : 1 of a line); far apart under normal sight and under
 # deuteranopia, protanopia and tritanopia as simulated by Machado, Oliveira and Fernandes 2009.
 PALETTE = ("#378eca", "#cc7518", "#6058e8", "#e8329a", "#8e5c5a")
@@ -56,41 +58,52 @@ def canvas(
 
 def axes(fig: go.Figure, x: str, y: str, *, row: int = 1, col: int = 1, **both: Any) -> None:
     """Name the axes of one panel and draw them in the style; `both` goes to the x and the y axis."""
-    line = {"gridcolor": GRID, "linecolor": GRID, "showline": True, "zeroline": False, "title_standoff": 6} | both
+    line = {"gridcolor": GRID, "linecolor": GRID, "showline": True, "zeroline": False, "title_standoff": 6}
+    line |= {"automargin": True} | both
     fig.update_xaxes(title_text=x, **line, row=row, col=col)
     fig.update_yaxes(title_text=y, **line, row=row, col=col)
 
 
-def movable(fig: go.Figure, frames: Mapping[str, Sequence[Any]], *, prefix: str, play: bool = False) -> go.Figure:
+def movable(
+    fig: go.Figure, frames: Mapping[str, Sequence[Any]], *, prefix: str, start: str | None = None, play: bool = False
+) -> go.Figure:
     """Give `fig` a slider with one stop per frame, and with `play` buttons to play and to pause.
 
-    frames: label of the stop -> the traces that stand there instead of the figure's first len(traces) traces. The
-    figure starts at the first frame, so draw that one. prefix: what the slider says before the label. Every frame must
-    have as many traces; raises ValueError if not, or if there are none.
+    frames: label of the stop -> the traces that stand there instead of the figure's first len(traces) traces. start:
+    the label that the figure shows before it is moved (default the first), so draw that one. prefix: what the slider
+    says before the label. Raises ValueError if there are no frames, they differ in their number of traces, or start is
+    not one of them.
     """
     counts = {len(traces) for traces in frames.values()}
     if len(counts) != 1:
         raise ValueError(f"frames must all hold the same number of traces, got {sorted(counts)}")
+    names = list(frames)
+    check_choice("start", start, (None, *names))
     moving = list(range(counts.pop()))
     fig.frames = [go.Frame(name=name, data=list(traces), traces=moving) for name, traces in frames.items()]
-    fig.update_layout(**controls(list(frames), prefix=prefix, play=play))
+    fig.update_layout(**controls(names, prefix=prefix, active=names.index(start) if start else 0, play=play))
     fig.update_layout(height=fig.layout.height + 90, margin_b=fig.layout.margin.b + 90)
     return fig
 
 
-def controls(names: Sequence[str], *, prefix: str, play: bool = True) -> dict[str, Any]:
-    """A slider with a stop per frame, and buttons to play and to pause, as layout."""
-    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
-    moving = {**still, "fromcurrent": True, "frame": {"duration": 80, "redraw": False}}
+def controls(
+    names: Sequence[str], *, prefix: str, active: int = 0, play: bool = True, redraw: bool = True
+) -> dict[str, Any]:
+    """A slider with a stop per frame, and buttons to play and to pause, as layout.
+
+    redraw: draw the whole figure at each stop, which bars and heatmaps need; lines and points move faster without.
+    """
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
+    moving = {**still, "fromcurrent": True, "frame": {"duration": 80, "redraw": redraw}}
     quiet = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID, "pad": {"t": 56}, "x": 0, "y": 0, "yanchor": "top"}
     steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
-    slider = {"steps": steps, "currentvalue": {"prefix": prefix}, "tickcolor": GRID, "activebgcolor": INK, "len": 1}
+    slider = {"steps": steps, "active": active, "currentvalue": {"prefix": prefix}, "activebgcolor": INK, "len": 1}
     buttons = [
         {"label": "▶", "method": "animate", "args": [None, moving]},
         {"label": "❚❚", "method": "animate", "args": [[None], still]},
     ]
     menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": buttons}
-    return {"sliders": [quiet | slider], "updatemenus": [quiet | menu] if play else []}
+    return {"sliders": [quiet | slider | {"tickcolor": GRID}], "updatemenus": [quiet | menu] if play else []}
 
 
 def finish(fig: go.Figure, alt: str) -> go.Figure:
