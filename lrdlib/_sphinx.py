@@ -1,0 +1,94 @@
+"""How the book shows a plotly figure: stored figure JSON in, an accessible <figure> out.
+
+myst-nb finds `PlotlyFigure` through the entry point group "myst_nb.mime_renderers" (pyproject.toml). The page carries
+the figure as data; book/_static/figures.js draws it. Sphinx and docutils are imported only while a book is built.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+MIME = "application/vnd.plotly.v1+json"
+HEIGHT = 450  # plotly's own default, in CSS pixels
+
+# The trace types of plotly.js-cartesian-dist-min, the bundle that the site serves.
+TRACES = frozenset(
+    [
+        "bar",
+        "box",
+        "contour",
+        "heatmap",
+        "histogram",
+        "histogram2d",
+        "histogram2dcontour",
+        "image",
+        "pie",
+        "scatter",
+        "scatterternary",
+        "violin",
+    ]
+)
+
+
+def problems(figure: dict[str, Any]) -> list[str]:
+    """What keeps a figure from being shown to every reader; empty if nothing does.
+
+    >>> problems({"data": [{"type": "scatter"}], "layout": {"meta": {"alt": "Test accuracy rises at step 700."}}})
+    []
+    """
+    meta = figure.get("layout", {}).get("meta")
+    alt = meta.get("alt") if isinstance(meta, dict) else None
+    found = []
+    if not (isinstance(alt, str) and alt.strip()):
+        found.append(
+            "a plotly figure has no text for readers who cannot see it: "
+            'write fig.update_layout(meta={"alt": "what the figure shows"}) and execute the notebook again'
+        )
+    if re.search(r'"[^"$]*\$[^"$]*\$', json.dumps([figure.get(key) for key in ("data", "layout", "frames")])):
+        found.append(
+            "a plotly figure has LaTeX between dollar signs, which it cannot draw; write unicode (λ, σ₁) instead"
+        )
+    unknown = sorted({trace.get("type", "scatter") for trace in figure.get("data", [])} - TRACES)
+    if unknown:
+        found.append(f"the book's plotly bundle cannot draw {', '.join(unknown)}; it draws {', '.join(sorted(TRACES))}")
+    return found
+
+
+def to_html(figure: dict[str, Any]) -> str:
+    """The `<figure>` that figures.js fills. The JSON is safe inside a script element: no "</" is left in it.
+
+    >>> to_html({"data": [], "layout": {"meta": {"alt": "</script>"}}}).count("</script>")
+    1
+    """
+    layout = figure.get("layout", {})
+    alt = html.escape(layout["meta"]["alt"].strip())
+    data = json.dumps({key: figure[key] for key in ("data", "layout", "frames") if figure.get(key)})
+    data = data.replace("</", "<\\/").replace("<!--", "<\\u0021--")
+    return (
+        f'<figure class="lrd-figure"><div class="lrd-plot" role="img" aria-label="{alt}" '
+        f'style="min-height: {layout.get("height", HEIGHT)}px"></div>'
+        f'<script type="application/json">{data}</script>'
+        f"<noscript><p>Figure (drawn by a script): {alt}</p></noscript></figure>"
+    )
+
+
+class PlotlyFigure:
+    """The myst-nb renderer of the MIME type that plotly stores."""
+
+    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [("*", MIME, 1)]
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[Any] | None:
+        """One raw HTML node for a plotly figure, `None` for any other output; a warning for each problem."""
+        from docutils import nodes
+
+        if data.mime_type != MIME:
+            return None
+        found = problems(data.content)
+        for problem in found:
+            renderer.logger.warning(problem, subtype="figure", line=data.line)
+        return [] if found else [nodes.raw(text=to_html(data.content), format="html", classes=["output"])]

@@ -1,0 +1,141 @@
+"""The built book in a real browser: a local server, a page that remembers what went wrong, and screenshots.
+
+python tests/browser.py   writes _build/screenshots/PAGE-{light,dark,phone}.png
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+SETTLED = """() => (!window.MathJax?.startup?.promise || document.body.dataset.mathDone === "yes")
+    && [...document.querySelectorAll(".lrd-plot")].every((plot) => "drawn" in plot.dataset)"""
+
+
+def pages() -> list[str]:
+    """Every page of the book, found in the built folder rather than in a list that somebody keeps.
+
+    index.html is left out: it only sends the reader on to the first page (a test follows it).
+    """
+    found = (path.relative_to(HTML) for path in HTML.rglob("*.html"))
+    return sorted(p.as_posix() for p in found if p.parts[0] not in ("_static", "vendor") and p.name != "index.html")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serve(folder: Path = HTML) -> Iterator[str]:
+    """The address of a server of `folder` on a free port of this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def launch(executable: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class Visit:
+    """A page and everything that went wrong on it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.on("console", lambda m: self.errors.append(f"console: {m.text}") if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(f"script: {error}"))
+        self.page.on("requestfailed", lambda r: self.errors.append(f"failed: {r.url} {r.failure}"))
+        self.page.on("response", lambda r: self.errors.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+
+    def stay_local(self, route) -> None:  # noqa: ANN001
+        url = route.request.url
+        if urlsplit(url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            self.errors.append(f"third party: {url}")
+            route.abort()
+
+    def settle(self) -> None:
+        """Scroll to every figure, then wait until all of them and all formulas are drawn."""
+        page = self.page
+        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => { document.body.dataset.mathDone = 'yes' })")
+        for plot in page.locator(".lrd-plot").all():
+            plot.scroll_into_view_if_needed()
+        page.wait_for_function(SETTLED, timeout=20_000)
+
+
+@contextmanager
+def visit(browser: Browser, url: str, *, theme: str = "light", viewport: dict | None = None) -> Iterator[Visit]:
+    """`url` in a fresh profile, opened and settled; requests that leave this machine are refused and noted."""
+    context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=theme, reduced_motion="reduce")
+    try:
+        seen = Visit(context.new_page())
+        seen.watch()
+        context.route("**/*", seen.stay_local)
+        seen.page.goto(url, wait_until="load")
+        seen.settle()
+        yield seen
+    finally:
+        context.close()
+
+
+SHOTS = {"light": ("light", DESKTOP), "dark": ("dark", DESKTOP), "phone": ("light", PHONE)}
+
+
+def screenshots(executable: str, folder: Path) -> int:
+    """Full-page pictures of every page; returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with serve() as site, launch(executable) as browser:
+        for name in pages():
+            for kind, (theme, viewport) in SHOTS.items():
+                with visit(browser, f"{site}/{name}", theme=theme, viewport=viewport) as seen:
+                    stem = name.removesuffix(".html").replace("/", "-")
+                    seen.page.evaluate("() => window.scrollTo(0, 0)")
+                    seen.page.screenshot(path=folder / f"{stem}-{kind}.png", full_page=True)
+                    count += 1
+    return count
+
+
+if __name__ == "__main__":
+    from chromium import find
+
+    path = find()
+    if not path:
+        sys.exit("no Chromium: run python tests/chromium.py")
+    print(f"   {screenshots(path, ROOT / '_build' / 'screenshots')} pictures in _build/screenshots/")
