@@ -77,7 +77,8 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
         part = {name: array[:, r] for name, array in arrays.items()}
         history = {"step": steps} | {n.removeprefix("metric/"): a for n, a in part.items() if n.startswith("metric/")}
         spectra = {n.removeprefix("spectrum/"): a for n, a in part.items() if n.startswith("spectrum/")}
-        final = {n: W[r].detach().cpu().numpy().copy() for n, W in training.params.items() if role(n) in ("query", "key")}
+        qk = {name: W for name, W in training.params.items() if role(name) in ("query", "key")}
+        final = {name: W[r].detach().cpu().numpy().copy() for name, W in qk.items()}
         return Run(asdict(config), history, spectra, final, origin)
 
     return [one(r, config) for r, config in enumerate(training.configs)]

@@ -38,7 +38,8 @@ ALLOWED = {
     "runs": {"config", "records", "train", "store", "model"},
     "sweep": {"config", "train", "runs"},
     "canvas": set(),
-    "plots": {"canvas", "runs", "spectral"},
+    "captions": {"runs"},
+    "plots": {"canvas", "captions", "runs"},
     "lab": {"config", "train", "runs", "canvas", "plots"},
 }
 ANYTHING = {"__init__", "__main__"}  # the public names, and the command line

@@ -1,0 +1,307 @@
+"""Run(s) in, plotly figure out: never trains, never reads a file.
+
+Every figure is transparent, so that it lies on a light page as well as on a dark one; it carries a text alternative,
+written from its data, in layout.meta["alt"]; and it stays small: numbers are drawn to 4 significant digits. A number
+that is not finite (a run that diverged) is a gap.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lrdlib._check import check_choice
+from lrdlib.canvas import INK, PALETTE, axes, canvas, controls, finish
+from lrdlib.captions import GROKKED, accuracy_text, each, labels, number, rank_text
+from lrdlib.runs import Run
+
+SCALE = "Viridis"
+RESOLUTION = 1e-8  # sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there
+MAX_FRAMES = 60
+STYLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "test_accuracy": ("test", {"width": 2.25}),
+    "orbit_clean_accuracy": ("pairs unseen in either order", {"width": 1.25, "dash": "dash"}),
+    "train_accuracy": ("train", {"width": 1.25, "dash": "dot"}),
+}
+INDEX = "index i"
+RATIO = "σ<sub>i</sub> / σ<sub>1</sub>"
+
+Place = tuple[int, int]  # row and column of a panel, from 1
+Curve = tuple[np.ndarray, np.ndarray]  # x (n,) and y (n,)
+
+
+def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
+    """The paper's figure 2 for 2 to 5 runs: what the rule does to accuracy, rank, spectrum, and attention pattern.
+
+    Accuracy by step (test solid; dashed the pairs of which neither order was trained on); the stable rank of the query
+    and key matrices by step (their mean); the spectrum sigma_i / sigma_1 at the end (mean over the query and key
+    matrices of all layers, log scale); and |W_Q^T W_K| of layer 0, in percent of its maximum. Weights act as
+    y = x W^T, so this is the paper's |W_Q W_K^T|: two residual vectors x and y score x^T W_Q^T W_K y.
+
+    narrow: one panel per row, for a column as slim as a phone.
+    Raises TypeError or ValueError unless `runs` are 2 to 5 Runs that hold query and key matrices.
+    """
+    runs = _runs(runs, at_least=2)
+    for name in ("0.query", "0.key"):
+        _check_matrix(runs, name, group="weights")
+    columns = 1 if narrow else 3
+    places = [(1 + i // columns, 1 + i % columns) for i in range(3 + len(runs))]
+    tall = 3 if narrow else 1  # rows of curves, above rows of square patterns
+    heights = [250] * tall + [290 if narrow else 230] * (places[-1][0] - tall)
+    fig = canvas(heights, columns, panels=len(places))
+    _accuracy_panel(fig, runs, ("test_accuracy", "orbit_clean_accuracy"), places[0])
+    _rank_panel(fig, runs, places[1])
+    spectra = [_mean_spectrum(run) for run in runs]
+    _spectrum_panel(fig, runs, spectra, places[2], y=f"QK mean {RATIO}")
+    for name, run, colour, place in zip(labels(runs), runs, PALETTE, places[3:], strict=False):
+        _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
+    _colour_axis(fig, "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum", 0, 100)
+    large = [f"{np.sum(S > 1e-3)}" if np.isfinite(S).all() else "diverged" for S in spectra]
+    alt = (
+        f"{accuracy_text(runs)} {rank_text(runs)} Singular values above a thousandth of the largest at the end, of "
+        f"{len(spectra[0])}: {each(runs, large)}. Below, the absolute query-key product of layer 0 of each run."
+    )
+    return finish(fig, alt)
+
+
+def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
+    """Accuracy (train, test, orbit-clean) above, QK stable rank below, with the step of grokking marked.
+
+    A line in the run's colour stands at the first recorded step with test accuracy > 0.95. The steps of both panels
+    move together. Raises TypeError or ValueError unless `runs` is a Run or 1 to 5 of them.
+    """
+    runs = _runs(runs)
+    fig = canvas([280, 190], 1, shared=True)
+    _accuracy_panel(fig, runs, tuple(STYLES), (1, 1))
+    _rank_panel(fig, runs, (2, 1))
+    fig.update_xaxes(title_text="", row=1, col=1)
+    for run, colour in zip(runs, PALETTE, strict=False):
+        step = run.first_step(above=GROKKED)
+        if step is not None:
+            line = {"line_color": colour, "line_width": 1.25, "line_dash": "dashdot", "col": 1}
+            fig.add_vline(step, row=1, **line)
+            label = {"annotation_text": f"{GROKKED:.0%}<br>at {step}", "annotation_font_color": colour}
+            fig.add_vline(step, row=2, **line, **label, annotation_position="top right", annotation_align="left")
+    return finish(fig, f"{accuracy_text(runs)} {rank_text(runs)}")
+
+
+def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
+    """Every singular value of one matrix over time: step across, index down, colour log10 sigma_i.
+
+    Colours end 8 decades below the largest value, where float32 singular values are noise.
+    Raises TypeError unless `run` is a Run, ValueError for a matrix that it does not hold.
+    """
+    _check_matrix(_runs([run]), matrix)
+    keep = _thin(len(run.history["step"]), 2 * MAX_FRAMES)
+    steps, S = run.history["step"][keep], run.spectra[matrix][keep]  # (T,), (T, k)
+    Z = _log10(S)
+    fig = canvas([380], 1)
+    fig.add_heatmap(
+        x=_numbers(steps),
+        y=list(range(1, S.shape[1] + 1)),
+        z=[_numbers(row) for row in Z.T],
+        coloraxis="coloraxis",
+        hovertemplate="step %{x}, index %{y}<br>log<sub>10</sub> σ = %{z:.2f}<extra></extra>",
+    )
+    known = Z[np.isfinite(Z)] if np.isfinite(Z).any() else np.zeros(1)
+    _colour_axis(fig, f"log<sub>10</sub> σ<sub>i</sub> of {matrix}", float(known.min()), float(known.max()))
+    axes(fig, "step", INDEX, showgrid=False)
+    fig.update_yaxes(autorange="reversed")
+    first, last = (f"{number(row[0])} down to {number(row[-1])}" for row in (S[0], S[-1]))
+    alt = (
+        f"Heatmap of the {S.shape[1]} singular values of {matrix} of {labels([run])[0]} over {steps[-1]} steps: "
+        f"from {first} at step {steps[0]}, from {last} at the end."
+    )
+    return finish(fig, alt)
+
+
+def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query") -> go.Figure:
+    """The spectrum sigma_i / sigma_1 of one matrix, step by step, above the accuracy with a marker that moves along.
+
+    A plotly animation of at most 60 frames: its slider and buttons need no kernel.
+    Raises TypeError or ValueError unless `runs` is a Run or 1 to 5 of them, at the same steps, that hold `matrix`.
+    """
+    runs = _runs(runs)
+    _check_matrix(runs, matrix)
+    steps = runs[0].history["step"]
+    if not all(np.array_equal(run.history["step"], steps) for run in runs):
+        raise ValueError("runs must have been recorded at the same steps, got different ones")
+    keep = _thin(len(steps), MAX_FRAMES)
+    spectra = [_relative(run.spectra[matrix]) for run in runs]  # (T, k) each
+    points = [run.history["test_accuracy"] for run in runs]
+    fig = canvas([280, 190], 1)
+    _accuracy_panel(fig, runs, ("test_accuracy",), (2, 1))
+    moving = list(range(len(runs), 3 * len(runs)))
+    _spectrum_panel(fig, runs, [S[keep] for S in spectra], (1, 1), y=f"{RATIO} of {matrix}")
+    now = [(steps[:1], y[:1]) for y in points]
+    _curves(fig, runs, now, (2, 1), "step", "test accuracy", mode="markers", marker={"size": 11})
+    fig.frames = [
+        go.Frame(
+            name=str(steps[t]),
+            traces=moving,
+            data=[go.Scatter(y=_numbers(S[t])) for S in spectra]
+            + [go.Scatter(x=_numbers(steps[t : t + 1]), y=_numbers(y[t : t + 1])) for y in points],
+        )
+        for t in keep
+    ]
+    fig.update_layout(**controls([str(steps[t]) for t in keep], prefix="step ", redraw=False))
+    smallest = [f"{number(S[0, -1])} to {number(S[-1, -1])}" for S in spectra]
+    alt = (
+        f"Animation over {steps[-1]} steps of the singular values of {matrix} relative to the largest; the smallest "
+        f"goes from start to end: {each(runs, smallest)}. {accuracy_text(runs)}"
+    )
+    return finish(fig, alt)
+
+
+# ---- panels
+
+
+def _accuracy_panel(fig: go.Figure, runs: Sequence[Run], metrics: Iterable[str], place: Place) -> None:
+    """Accuracies by step; the legend of the figure: the runs, and the line styles if there are several."""
+    test = [run.history["test_accuracy"] for run in runs]
+    shown = []
+    for metric in metrics:
+        values = [run.history[metric] for run in runs]
+        if metric == "orbit_clean_accuracy" and all(map(np.array_equal, values, test)):
+            continue  # the task does not commute
+        shown.append(metric)
+        title, curves = (
+            f"{STYLES[metric][0]} accuracy",
+            [(r.history["step"], v) for r, v in zip(runs, values, strict=True)],
+        )
+        legend = metric == "test_accuracy"
+        _curves(fig, runs, curves, place, "step", title, line=STYLES[metric][1], showlegend=legend)
+    for metric in shown[1:]:
+        name, line = STYLES[metric]
+        fig.add_scatter(x=[None], y=[None], mode="lines", line={"color": INK, **line}, name=name, hoverinfo="skip")
+    axes(fig, "step", "accuracy" if shown[1:] else "test accuracy", row=place[0], col=place[1])
+    fig.update_yaxes(range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], row=place[0], col=place[1])
+
+
+def _rank_panel(fig: go.Figure, runs: Sequence[Run], place: Place) -> None:
+    curves = [(run.history["step"], run.history["qk_stable_rank"]) for run in runs]
+    _curves(fig, runs, curves, place, "step", "QK stable rank")
+    fig.update_yaxes(rangemode="tozero", row=place[0], col=place[1])
+
+
+def _spectrum_panel(
+    fig: go.Figure, runs: Sequence[Run], spectra: Sequence[np.ndarray], place: Place, *, y: str
+) -> None:
+    """The first spectrum of each (..., k) on a log axis that has room for all of them."""
+    curves = [(np.arange(1, S.shape[-1] + 1), S.reshape(-1, S.shape[-1])[0]) for S in spectra]
+    _curves(fig, runs, curves, place, INDEX, y)
+    low = min((float(S[np.isfinite(S)].min()) for S in spectra if np.isfinite(S).any()), default=0.1)
+    span = [float(np.log10(low)) - 0.2, 0.15]
+    fig.update_yaxes(type="log", range=span, exponentformat="power", nticks=7, row=place[0], col=place[1])
+
+
+def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
+    """|W_Q^T W_K| of layer 0 in whole percents of its maximum, as square cells."""
+    row, col = place
+    Q, K = (run.weights[name].astype(np.float64) for name in ("0.query", "0.key"))  # (d, d)
+    A = np.abs(Q.T @ K)
+    finite = np.isfinite(A).all() and A.max() > 0
+    fig.add_heatmap(
+        z=np.rint(100 * A / A.max()).astype(np.uint8) if finite else [[None]],
+        coloraxis="coloraxis",
+        hovertemplate="query side %{y}, key side %{x}<br>%{z}% of the maximum<extra></extra>",
+        row=row,
+        col=col,
+    )
+    square = {"showgrid": False, "range": [-0.5, len(A) - 0.5], "constrain": "domain", "nticks": 4}
+    axes(fig, "key side", "query side", row=row, col=col, **square)
+    x = next(fig.select_xaxes(row=row, col=col)).plotly_name.replace("axis", "")
+    fig.update_yaxes(scaleanchor=x, range=[len(A) - 0.5, -0.5], row=row, col=col)
+    frame = {"xref": f"{x} domain", "yref": f"{x.replace('x', 'y')} domain", "showarrow": False}
+    text = title if finite else f"{title}: diverged"
+    fig.add_annotation(text=text, x=0.5, y=1, xanchor="center", yanchor="bottom", font_size=13, **frame)
+
+
+def _curves(
+    fig: go.Figure, runs: Sequence[Run], curves: Sequence[Curve], place: Place, x: str, y: str, **style: Any
+) -> None:
+    """One curve per run, in the run's colour."""
+    style = {"mode": "lines", "showlegend": False, "line": {"width": 2.25}, **style}
+    part = "marker" if style["mode"] == "markers" else "line"
+    for name, colour, (X, Y) in zip(labels(runs), PALETTE, curves, strict=False):
+        coloured = style | {part: style[part] | {"color": colour}}
+        hover = f"{name}<br>{x} %{{x}}<br>{y} %{{y:.3~g}}<extra></extra>"
+        data = {"x": _numbers(X), "y": _numbers(Y), "name": name, "legendgroup": name, "hovertemplate": hover}
+        fig.add_scatter(**data, **coloured, row=place[0], col=place[1])
+    axes(fig, x, y, row=place[0], col=place[1])
+
+
+def _colour_axis(fig: go.Figure, title: str, low: float, high: float) -> None:
+    bar = {
+        "title": {"text": title, "side": "bottom"},
+        "orientation": "h",
+        "thickness": 10,
+        "len": 0.6,
+        "outlinewidth": 0,
+    }
+    bar |= {"x": 0.5, "y": -60 / (fig.layout.height - 120), "yanchor": "top", "nticks": 5}
+    fig.update_layout(coloraxis={"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar})
+
+
+# ---- numbers
+
+
+def _mean_spectrum(run: Run) -> np.ndarray:
+    """sigma_i / sigma_1 (k,) at the last record: the mean over the query and key matrices of all layers."""
+    return np.mean([_relative(S[-1]) for name, S in run.spectra.items() if name.endswith((".query", ".key"))], axis=0)
+
+
+def _relative(S: np.ndarray) -> np.ndarray:
+    """sigma_i / sigma_1 (..., k), at least RESOLUTION; NaN for a zero matrix."""
+    with np.errstate(invalid="ignore"):
+        return np.maximum(S / S[..., :1], RESOLUTION)
+
+
+def _log10(S: np.ndarray) -> np.ndarray:
+    """log10 of S, of at least RESOLUTION times its largest value; not finite where there is none."""
+    top = np.max(S, where=np.isfinite(S), initial=0.0)
+    with np.errstate(divide="ignore"):
+        return np.log10(np.maximum(S, RESOLUTION * top))
+
+
+def _numbers(values: np.ndarray) -> list[int | float | None]:
+    """For JSON: to 4 significant digits, None where not finite.
+
+    >>> _numbers(np.array([0.123456, np.nan]))
+    [0.1235, None]
+    """
+    if values.dtype.kind in "iu":
+        return [int(v) for v in values]
+    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]
+
+
+def _thin(n: int, most: int) -> np.ndarray:
+    """At most `most` of the indices 0 .. n - 1, evenly, with the first and the last.
+
+    >>> _thin(5, 3)
+    array([0, 2, 4])
+    """
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
+
+
+# ---- checks
+
+
+def _runs(runs: object, *, at_least: int = 1) -> list[Run]:
+    """Runs as a list; an error unless there are `at_least` of them, and no more than there are colours."""
+    several = [runs] if isinstance(runs, Run) else runs
+    if not isinstance(several, Iterable):
+        raise TypeError(f"runs must be Runs, got {type(runs).__name__}")
+    several = list(several)
+    for run in several:
+        if not isinstance(run, Run):
+            raise TypeError(f"runs must be Runs, got {type(run).__name__}")
+    if not at_least <= len(several) <= len(PALETTE):
+        raise ValueError(f"runs must be {at_least} to {len(PALETTE)} Runs, got {len(several)}")
+    return several
+
+
+def _check_matrix(runs: Sequence[Run], matrix: str, *, group: str = "spectra") -> None:
+    for run in runs:
+        check_choice("matrix", matrix, getattr(run, group))
