@@ -16,22 +16,10 @@ MIME = "application/vnd.plotly.v1+json"
 HEIGHT = 450  # plotly's own default, in CSS pixels
 
 # The trace types of plotly.js-cartesian-dist-min, the bundle that the site serves.
-TRACES = frozenset(
-    [
-        "bar",
-        "box",
-        "contour",
-        "heatmap",
-        "histogram",
-        "histogram2d",
-        "histogram2dcontour",
-        "image",
-        "pie",
-        "scatter",
-        "scatterternary",
-        "violin",
-    ]
-)
+TRACES = {
+    *("bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour"),
+    *("image", "pie", "scatter", "scatterternary", "violin"),
+}
 
 
 def problems(figure: dict[str, Any]) -> list[str]:
@@ -50,7 +38,7 @@ def problems(figure: dict[str, Any]) -> list[str]:
         )
     if re.search(r'"[^"$]*\$[^"$]*\$', json.dumps([figure.get(key) for key in ("data", "layout", "frames")])):
         found.append(
-            "a plotly figure has LaTeX between dollar signs, which it cannot draw; write unicode (λ, σ₁) instead"
+            "a plotly figure has LaTeX between dollar signs, which is not drawn; write unicode (λ, σ₁) instead"
         )
     unknown = sorted({trace.get("type", "scatter") for trace in figure.get("data", [])} - TRACES)
     if unknown:

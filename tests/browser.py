@@ -15,16 +15,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 SETTLED = """() => (!window.MathJax?.startup?.promise || document.body.dataset.mathDone === "yes")
     && [...document.querySelectorAll(".lrd-plot")].every((plot) => "drawn" in plot.dataset)"""
 
@@ -82,7 +82,7 @@ class Visit:
         self.page.on("requestfailed", lambda r: self.errors.append(f"failed: {r.url} {r.failure}"))
         self.page.on("response", lambda r: self.errors.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
 
-    def stay_local(self, route) -> None:  # noqa: ANN001
+    def stay_local(self, route: Route) -> None:
         url = route.request.url
         if urlsplit(url).hostname == "127.0.0.1":
             route.continue_()

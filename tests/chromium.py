@@ -1,7 +1,7 @@
-"""Find the Chromium that the browser tests drive, or install one: python tests/chromium.py [--quiet]
+"""Find the Chromium that the browser tests drive, or install one: python tests/chromium.py
 
-Looked for in turn: $CHROMIUM, the usual names on PATH, playwright's own. If there is none, Debian's package (as root, or
-by sudo without a password), else playwright's download.
+Looked for in turn: $CHROMIUM, the usual names on PATH, playwright's own. If there is none, Debian's package (as root,
+or by sudo without a password), else playwright's download.
 """
 
 from __future__ import annotations

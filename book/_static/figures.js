@@ -68,15 +68,28 @@
 
   const titleOf = (layout) => (typeof layout.title === "string" ? layout.title : layout.title?.text) ?? "";
 
-  const sizes = (layout) => {
+  // Room at the sides for this width. The slider and the buttons leave the plot, and so does the room made for them;
+  // what is left between the margins keeps its height.
+  const room = (layout) => {
+    const own = {l: 60, r: 24, t: titleOf(layout) ? 64 : layout.annotations?.length ? 40 : 24, b: 56, ...layout.margin};
+    const lines = wrap(titleOf(layout), 36).split("<br>").length;
+    const top = titleOf(layout) ? 36 + 22 * lines : layout.annotations?.length ? 40 : 20;
+    const bottom = Math.min(own.b, 60);
+    return NARROW.matches ? {l: Math.min(own.l, 44), r: 12, t: top, b: 44} : {...own, b: bottom};
+  };
+
+  const height = (layout, margin, entries) => {
+    if (!layout.height) return null;
+    const before = {t: 100, b: 80, ...layout.margin};
+    const legend = NARROW.matches && entries > 1 ? 22 * Math.ceil(entries / 2) : 0; // it moves below the plot
+    return layout.height - before.t - before.b + margin.t + margin.b + legend;
+  };
+
+  const sizes = (layout, entries) => {
     const narrow = NARROW.matches;
+    const margin = room(layout);
     const title = titleOf(layout);
-    const shown = narrow ? wrap(title, 36) : title;
-    const top = title ? 36 + 22 * shown.split("<br>").length : layout.annotations?.length ? 40 : 20;
-    const update = {
-      "title.text": shown,
-      margin: narrow ? {l: 44, r: 12, t: top, b: 44} : {l: 60, r: 24, t: top, b: 52},
-    };
+    const update = {margin, height: height(layout, margin, entries), "title.text": narrow ? wrap(title, 36) : title};
     const phone = {
       "font.size": 11,
       "title.font.size": 14,
@@ -129,16 +142,18 @@
     return element("label", {className: "lrd-slider"}, element("span", {textContent: name}), input, value);
   };
 
+  const NAMES = {"▶": "play", "❚❚": "pause"};
+
+  const push = (plot, spec) => {
+    const made = element("button", {type: "button", textContent: spec.label, onclick: () => follow(plot, spec)});
+    if (NAMES[spec.label]) made.ariaLabel = NAMES[spec.label];
+    return made;
+  };
+
   const menu = (plot, spec) => {
     const buttons = spec.buttons.filter((button) => button.visible !== false);
     if (spec.type === "buttons")
-      return element(
-        "span",
-        {className: "lrd-buttons"},
-        ...buttons.map((button) =>
-          element("button", {type: "button", textContent: button.label, onclick: () => follow(plot, button)}),
-        ),
-      );
+      return element("span", {className: "lrd-buttons"}, ...buttons.map((button) => push(plot, button)));
     const options = buttons.map((button, index) => element("option", {value: index, textContent: button.label}));
     const select = element("select", {onchange: () => follow(plot, buttons[select.value])}, ...options);
     select.setAttribute("aria-label", spec.name ?? "what the figure shows");
@@ -166,7 +181,8 @@
       wide ? plot.parentElement.setAttribute("tabindex", "0") : plot.parentElement.removeAttribute("tabindex");
     };
     fit();
-    const dressed = write(structuredClone(own), {...colours(own), ...sizes(own)});
+    const entries = data.filter((trace) => trace.showlegend !== false).length;
+    const dressed = write(structuredClone(own), {...colours(own), ...sizes(own, entries)});
     const config = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]};
     await Plotly.newPlot(plot, {data, layout: dressed, frames, config});
     controls(plot, layout);
@@ -175,8 +191,9 @@
     });
     NARROW.addEventListener("change", () => {
       fit();
-      Plotly.relayout(plot, sizes(own));
+      Plotly.relayout(plot, sizes(own, entries));
     });
+    plot.style.minHeight = "";
     plot.dataset.drawn = "";
   };
 

@@ -1,0 +1,214 @@
+"""Every page of the built book in Chromium: as a reader sees it, on a desktop and on a phone, in light and in dark.
+
+Build the book first (`make book`; `make test` does).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytest.importorskip("playwright.sync_api")
+
+from browser import HTML, PHONE, launch, pages, serve, visit
+from chromium import find
+
+if not (HTML / "index.html").exists():
+    pytest.skip("the book is not built: run make book", allow_module_level=True)
+
+PAGES = pages()
+# How a page is read: (colours, size). Every page in both colours and at both sizes, in two visits.
+WAYS = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with serve() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = find()
+    if path is None:
+        pytest.skip("no Chromium: run python tests/chromium.py")
+    with launch(path) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", params=[(page, way) for page in PAGES for way in WAYS], ids="-".join)
+def seen(request, chromium, site):
+    """One page, opened one way, shared by the tests below."""
+    name, way = request.param
+    theme, viewport = WAYS[way]
+    with visit(chromium, f"{site}/{name}", theme=theme, viewport=viewport) as visited:
+        visited.theme = theme
+        yield visited
+
+
+def test_nothing_goes_wrong_and_nothing_leaves_this_machine(seen):
+    assert seen.errors == []
+
+
+def test_the_page_has_the_reader_s_colours(seen):
+    assert seen.page.evaluate("document.documentElement.dataset.theme") == seen.theme
+
+
+def test_every_figure_is_drawn(seen):
+    for plot in seen.page.locator(".lrd-plot").all():
+        assert plot.locator("svg.main-svg").count() > 0
+        assert plot.get_attribute("aria-label")
+
+
+LEGIBLE = """() => {
+    const rgb = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    const light = (c) => rgb(c).map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const page = light(getComputedStyle(document.body).backgroundColor);
+    return [...document.querySelectorAll(".lrd-plot .xtick text, .lrd-plot .ytick text, .lrd-plot .legendtext")]
+        .map((text) => light(getComputedStyle(text).fill))
+        .map((ink) => (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05));
+}"""
+
+
+def test_the_letters_of_a_figure_stand_out_from_the_page(seen):
+    # 4.5 : 1 is what WCAG 2.1 asks of text
+    assert all(contrast >= 4.5 for contrast in seen.page.evaluate(LEGIBLE))
+
+
+def test_every_formula_is_typeset(seen):
+    assert seen.page.locator(".math:not(:has(mjx-container))").count() == 0
+    assert seen.page.locator("mjx-merror, [data-mjx-error]").count() == 0
+
+
+OVERFLOW = """() => {
+    const width = document.documentElement.clientWidth;
+    return document.documentElement.scrollWidth <= width ? [] : [...document.querySelectorAll("main *")]
+        .filter((e) => e.getBoundingClientRect().right > width + 1)
+        .map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`).slice(0, 8);
+}"""
+
+
+def test_the_page_does_not_scroll_sideways(seen):
+    assert seen.page.evaluate(OVERFLOW) == []
+    page = seen.page
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+# What a figure shows: its drawn shapes and words.
+SHOWN = """(figure) => [...figure.querySelectorAll(".main-svg :is(path, rect, image, text)")]
+    .map((shape) => shape.outerHTML).join("")"""
+
+
+def test_every_slider_moves_its_figure_by_keyboard(seen):
+    noted = len(seen.errors)
+    for slider in seen.page.locator(".lrd-figure input[type=range]").all():
+        figure = slider.locator("xpath=ancestor::figure")
+        at, last = int(slider.input_value()), int(slider.get_attribute("max"))
+        before = figure.evaluate(SHOWN), slider.get_attribute("aria-valuetext")
+        assert slider.bounding_box()["width"] >= 60  # a finger can drag it
+        slider.focus()
+        slider.press("End" if at < last else "Home")
+        seen.page.wait_for_function(
+            "([figure, shown, before]) => eval(shown)(figure) !== before",
+            arg=[figure.element_handle(), SHOWN, before[0]],
+            timeout=5000,
+        )
+        assert slider.get_attribute("aria-valuetext") != before[1]
+    assert seen.errors[noted:] == []
+
+
+def test_every_button_of_a_figure_can_be_pressed(seen):
+    noted = len(seen.errors)
+    for button in seen.page.locator(".lrd-figure .lrd-buttons button").all():
+        assert button.get_attribute("aria-label") or button.inner_text().strip()
+        button.click()
+    assert seen.errors[noted:] == []
+
+
+def test_figures_follow_a_change_of_colours(chromium, site):
+    name = next(page for page in PAGES if 'class="lrd-plot"' in (HTML / page).read_text(encoding="utf-8"))
+    ink = "getComputedStyle(document.querySelector('.lrd-plot .xtick text')).fill"
+    with visit(chromium, f"{site}/{name}") as light:
+        before = light.page.evaluate(ink)
+        light.page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        light.page.wait_for_function(f"{ink} !== {json.dumps(before)}", timeout=5000)
+
+
+def test_a_slider_can_be_dragged(chromium, site):
+    name = next((page for page in PAGES if '"sliders"' in (HTML / page).read_text(encoding="utf-8")), None)
+    if name is None:
+        pytest.skip("no page has a slider")
+    with visit(chromium, f"{site}/{name}", viewport=PHONE) as phone:
+        slider = phone.page.locator(".lrd-figure input[type=range]").first
+        slider.scroll_into_view_if_needed()
+        box, before = slider.bounding_box(), slider.input_value()
+        phone.page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+        phone.page.mouse.down()
+        phone.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2, steps=4)
+        phone.page.mouse.up()
+        assert slider.input_value() != before
+
+
+def test_the_front_door_leads_in(chromium, site):
+    first = re.search(r"url=([\w.-]+)", (HTML / "index.html").read_text(encoding="utf-8")).group(1)
+    assert first in PAGES
+
+
+# ---- without a browser: links and addresses in the files
+
+
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "video": "src"}
+
+
+class Links(HTMLParser):
+    """The addresses that a page points to and loads, and the ids that others may point to."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.loads, self.ids = [], [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if found.get("id"):
+            self.ids.add(found["id"])
+        if tag in LOADED and found.get(LOADED[tag]):
+            self.loads.append(found[LOADED[tag]])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_inside_the_book_lead_somewhere(name):
+    lost = []
+    for link in Links(HTML / name).links:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = ((HTML / name).parent / unquote(parts.path)).resolve() if parts.path else HTML / name
+        fragment = unquote(parts.fragment)
+        if not target.exists() or (fragment and target.suffix == ".html" and fragment not in Links(target).ids):
+            lost.append(link)
+    assert lost == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_names_no_other_site_s_files(name):
+    page = Links(HTML / name)
+    assert [address for address in page.loads if urlsplit(address).netloc] == []
+    assert not re.search(r"https?://[^\"'\s]*(cdn|unpkg|googleapis)", (HTML / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted((HTML.parent.parent / "book").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_the_colab_button_opens_this_notebook(path):
+    page = HTML / f"{path.stem}.html"
+    if not page.exists():
+        pytest.skip("not a page of the book")
+    colab = [link for link in Links(page).links if link.startswith("https://colab.research.google.com/")]
+    assert len(colab) == 1
+    assert colab[0].endswith(f"/blob/main/book/{path.name}")

@@ -1,0 +1,57 @@
+"""The notebooks as files: executed, without errors, and without what changes from run to run.
+
+`make nbval` runs them again and compares what they print; it would pass on a notebook without outputs, so this file
+says that there are some.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def code(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def test_every_cell_was_executed_once_from_the_top(notebook):
+    counts = [cell["execution_count"] for cell in code(notebook) if "".join(cell["source"]).strip()]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_no_cell_failed_or_complained(notebook):
+    outputs = [output for cell in code(notebook) for output in cell["outputs"]]
+    assert [output["ename"] for output in outputs if output["output_type"] == "error"] == []
+    assert ["".join(output["text"]) for output in outputs if output.get("name") == "stderr"] == []
+
+
+def test_metadata_holds_nothing_of_the_machine_that_ran_it(notebook):
+    assert set(notebook["metadata"]) <= {"kernelspec", "language_info", "mystnb", "widgets"}
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert "version" not in notebook["metadata"]["language_info"]
+    for cell in notebook["cells"]:
+        assert set(cell["metadata"]) <= {"tags", "mystnb"}, cell["id"]
+
+
+def test_every_figure_says_what_it_shows(notebook):
+    figures = [o["data"][PLOTLY] for cell in code(notebook) for o in cell["outputs"] if PLOTLY in o.get("data", {})]
+    for figure in figures:
+        assert len(figure["layout"]["meta"]["alt"]) > 40  # a sentence, not a title
+
+
+def test_nothing_is_stored_that_only_a_kernel_can_show(notebook):
+    kinds = {kind for cell in code(notebook) for output in cell["outputs"] for kind in output.get("data", {})}
+    assert not {kind for kind in kinds if "widget" in kind or kind == "application/javascript"}
