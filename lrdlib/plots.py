@@ -49,7 +49,7 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     places = [(1 + i // columns, 1 + i % columns) for i in range(3 + len(runs))]
     tall = 3 if narrow else 1  # rows of curves, above rows of square patterns
     heights = [250] * tall + [290 if narrow else 230] * (places[-1][0] - tall)
-    fig = canvas(heights, columns, panels=len(places))
+    fig = canvas(heights, columns, panels=len(places), horizontal_spacing=0.14)
     _accuracy_panel(fig, runs, ("test_accuracy", "orbit_clean_accuracy"), places[0])
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
@@ -57,6 +57,8 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     for name, run, colour, place in zip(labels(runs), runs, PALETTE, places[3:], strict=False):
         _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
     _colour_axis(fig, "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum", 0, 100)
+    fig.update_xaxes(title_font_size=13)  # slim panels
+    fig.update_yaxes(title_font_size=13)
     large = [f"{np.sum(S > 1e-3)}" if np.isfinite(S).all() else "diverged" for S in spectra]
     alt = (
         f"{accuracy_text(runs)} {rank_text(runs)} Singular values above a thousandth of the largest at the end, of "
@@ -76,20 +78,21 @@ def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
     _accuracy_panel(fig, runs, tuple(STYLES), (1, 1))
     _rank_panel(fig, runs, (2, 1))
     fig.update_xaxes(title_text="", row=1, col=1)
-    for run, colour in zip(runs, PALETTE, strict=False):
+    for i, (run, colour) in enumerate(zip(runs, PALETTE, strict=False)):
         step = run.first_step(above=GROKKED)
         if step is not None:
             line = {"line_color": colour, "line_width": 1.25, "line_dash": "dashdot", "col": 1}
             fig.add_vline(step, row=1, **line)
-            label = {"annotation_text": f"{GROKKED:.0%}<br>at {step}", "annotation_font_color": colour}
-            fig.add_vline(step, row=2, **line, **label, annotation_position="top right", annotation_align="left")
+            label = {"annotation_text": f"{GROKKED:.0%} at {step}", "annotation_font_color": colour}
+            place = {"annotation_position": "top right", "annotation_yshift": -16 * i}  # one line of text each
+            fig.add_vline(step, row=2, **line, **label, **place)
     return finish(fig, f"{accuracy_text(runs)} {rank_text(runs)}")
 
 
 def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
     """Every singular value of one matrix over time: step across, index down, colour log10 sigma_i.
 
-    Colours end 8 decades below the largest value, where float32 singular values are noise.
+    The darkest colour is for the smallest hundredth of the values, so that a single tiny one does not pale the rest.
     Raises TypeError unless `run` is a Run, ValueError for a matrix that it does not hold.
     """
     _check_matrix(_runs([run]), matrix)
@@ -105,8 +108,10 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
         hovertemplate="step %{x}, index %{y}<br>log<sub>10</sub> σ = %{z:.2f}<extra></extra>",
     )
     known = Z[np.isfinite(Z)] if np.isfinite(Z).any() else np.zeros(1)
-    _colour_axis(fig, f"log<sub>10</sub> σ<sub>i</sub> of {matrix}", float(known.min()), float(known.max()))
-    axes(fig, "step", INDEX, showgrid=False)
+    _colour_axis(
+        fig, f"log<sub>10</sub> σ<sub>i</sub> of {matrix}", float(np.quantile(known, 0.01)), float(known.max())
+    )
+    axes(fig, "step", INDEX, showgrid=False, ticks="")
     fig.update_yaxes(autorange="reversed")
     first, last = (f"{number(row[0])} down to {number(row[-1])}" for row in (S[0], S[-1]))
     alt = (
@@ -135,7 +140,8 @@ def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query") -> go.Fi
     moving = list(range(len(runs), 3 * len(runs)))
     _spectrum_panel(fig, runs, [S[keep] for S in spectra], (1, 1), y=f"{RATIO} of {matrix}")
     now = [(steps[:1], y[:1]) for y in points]
-    _curves(fig, runs, now, (2, 1), "step", "test accuracy", mode="markers", marker={"size": 11})
+    _curves(fig, runs, now, (2, 1), "step", "test accuracy", mode="markers", marker={"size": 11}, cliponaxis=False)
+    fig.update_xaxes(range=[int(steps[0]), int(steps[-1])], row=2, col=1)
     fig.frames = [
         go.Frame(
             name=str(steps[t]),
@@ -193,7 +199,8 @@ def _spectrum_panel(
     _curves(fig, runs, curves, place, INDEX, y)
     low = min((float(S[np.isfinite(S)].min()) for S in spectra if np.isfinite(S).any()), default=0.1)
     span = [float(np.log10(low)) - 0.2, 0.15]
-    fig.update_yaxes(type="log", range=span, exponentformat="power", nticks=7, row=place[0], col=place[1])
+    ticks = {"dtick": 1 if span[0] < -1.5 else None, "exponentformat": "power", "tickfont_size": 11}
+    fig.update_yaxes(type="log", range=span, **ticks, row=place[0], col=place[1])
 
 
 def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
@@ -209,7 +216,7 @@ def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
         row=row,
         col=col,
     )
-    square = {"showgrid": False, "range": [-0.5, len(A) - 0.5], "constrain": "domain", "nticks": 4}
+    square = {"showgrid": False, "range": [-0.5, len(A) - 0.5], "constrain": "domain", "nticks": 4, "ticks": ""}
     axes(fig, "key side", "query side", row=row, col=col, **square)
     x = next(fig.select_xaxes(row=row, col=col)).plotly_name.replace("axis", "")
     fig.update_yaxes(scaleanchor=x, range=[len(A) - 0.5, -0.5], row=row, col=col)

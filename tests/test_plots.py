@@ -156,6 +156,30 @@ def test_the_heatmap_shows_the_logarithm_of_every_singular_value():
     assert list(heat.x) == STEPS.tolist() and list(heat.y) == list(range(1, D + 1))
 
 
+def test_one_tiny_singular_value_does_not_take_all_the_colours():
+    run = run_of(steps=np.arange(50))
+    run.spectra["0.query"][-1, -1] = 1e-7
+    axis = spectrum_figure(run).layout.coloraxis
+    Z = np.log10(run.spectra["0.query"])
+    assert Z.min() < axis.cmin <= np.quantile(Z, 0.02) and axis.cmax == pytest.approx(Z.max(), rel=1e-6)
+
+
+def test_what_is_drawn_on_a_log_axis_is_positive_even_for_a_singular_matrix():
+    run = run_of()
+    run.spectra["0.query"][:, 3:] = 0
+    for fig, panel in ((spectrum_player([run]), "y"), (mechanism_figure([run, TWO[0]]), "y3")):
+        assert all(y > 0 for t in traces(fig, panel) for y in t.y)
+    assert all(y > 0 for frame in spectrum_player([run]).frames for y in frame.data[0].y)
+
+
+def test_a_hundred_and_twenty_eight_wide_mechanism_figure_stays_small():
+    wide = [run_of(seed=seed) for seed in (0, 1)]
+    for run in wide:
+        for name in run.weights:
+            run.weights[name] = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    assert len(mechanism_figure(wide).to_json()) < 150_000  # 16384 whole percents of 1 to 3 digits each, per run
+
+
 def test_the_player_has_a_frame_for_each_stop_and_shows_that_step():
     fig = spectrum_player(TWO, "0.key")
     stops = [step.label for step in fig.layout.sliders[0].steps]
