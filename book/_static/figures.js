@@ -68,28 +68,35 @@
 
   const titleOf = (layout) => (typeof layout.title === "string" ? layout.title : layout.title?.text) ?? "";
 
+  // How high the legend is when it lies below the plot of a phone: rows of as many entries as fit side by side.
+  const legendHeight = (layout, data) => {
+    const names = data.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name);
+    if (layout.showlegend === false || names.length < (layout.showlegend ? 1 : 2)) return 0;
+    const fit = Math.max(1, Math.floor(320 / (45 + 6 * Math.max(...names.map((name) => name.length)))));
+    return 20 * Math.ceil(names.length / fit) + 8;
+  };
+
   // Room at the sides for this width. The slider and the buttons leave the plot, and so does the room made for them;
   // what is left between the margins keeps its height.
-  const room = (layout) => {
-    const own = {l: 60, r: 24, t: titleOf(layout) ? 64 : layout.annotations?.length ? 40 : 24, b: 56, ...layout.margin};
-    const lines = wrap(titleOf(layout), 36).split("<br>").length;
-    const top = titleOf(layout) ? 36 + 22 * lines : layout.annotations?.length ? 40 : 20;
-    const bottom = Math.min(own.b, 60);
-    return NARROW.matches ? {l: Math.min(own.l, 44), r: 12, t: top, b: 44} : {...own, b: bottom};
+  const room = (layout, data) => {
+    const title = titleOf(layout);
+    const own = {l: 60, r: 24, t: title ? 64 : layout.annotations?.length ? 40 : 24, b: 56, ...layout.margin};
+    if (!NARROW.matches) return {...own, b: Math.min(own.b, 60)};
+    const top = title ? 36 + 22 * wrap(title, 36).split("<br>").length : layout.annotations?.length ? 40 : 20;
+    return {l: Math.min(own.l, 44), r: 12, t: top, b: 50 + legendHeight(layout, data)};
   };
 
-  const height = (layout, margin, entries) => {
+  const height = (layout, margin) => {
     if (!layout.height) return null;
     const before = {t: 100, b: 80, ...layout.margin};
-    const legend = NARROW.matches && entries > 1 ? 22 * Math.ceil(entries / 2) : 0; // it moves below the plot
-    return layout.height - before.t - before.b + margin.t + margin.b + legend;
+    return layout.height - before.t - before.b + margin.t + margin.b;
   };
 
-  const sizes = (layout, entries) => {
+  const sizes = (layout, data) => {
     const narrow = NARROW.matches;
-    const margin = room(layout);
+    const margin = room(layout, data);
     const title = titleOf(layout);
-    const update = {margin, height: height(layout, margin, entries), "title.text": narrow ? wrap(title, 36) : title};
+    const update = {margin, height: height(layout, margin), "title.text": narrow ? wrap(title, 36) : title};
     const phone = {
       "font.size": 11,
       "title.font.size": 14,
@@ -181,8 +188,7 @@
       wide ? plot.parentElement.setAttribute("tabindex", "0") : plot.parentElement.removeAttribute("tabindex");
     };
     fit();
-    const entries = data.filter((trace) => trace.showlegend !== false).length;
-    const dressed = write(structuredClone(own), {...colours(own), ...sizes(own, entries)});
+    const dressed = write(structuredClone(own), {...colours(own), ...sizes(own, data)});
     const config = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]};
     await Plotly.newPlot(plot, {data, layout: dressed, frames, config});
     controls(plot, layout);
@@ -191,7 +197,7 @@
     });
     NARROW.addEventListener("change", () => {
       fit();
-      Plotly.relayout(plot, sizes(own, entries));
+      Plotly.relayout(plot, sizes(own, data));
     });
     plot.style.minHeight = "";
     plot.dataset.drawn = "";
