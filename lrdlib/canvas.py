@@ -59,7 +59,7 @@ def canvas(
 def axes(fig: go.Figure, x: str, y: str, *, row: int = 1, col: int = 1, **both: Any) -> None:
     """Name the axes of one panel and draw them in the style; `both` goes to the x and the y axis."""
     line = {"gridcolor": GRID, "linecolor": GRID, "showline": True, "zeroline": False, "title_standoff": 6}
-    line |= {"automargin": True} | both
+    line |= {"automargin": True, "title_font_size": 13} | both
     fig.update_xaxes(title_text=x, **line, row=row, col=col)
     fig.update_yaxes(title_text=y, **line, row=row, col=col)
 
@@ -97,7 +97,13 @@ def controls(
     moving = {**still, "fromcurrent": True, "frame": {"duration": 80, "redraw": redraw}}
     quiet = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID, "pad": {"t": 56}, "x": 0, "y": 0, "yanchor": "top"}
     steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
-    slider = {"steps": steps, "active": active, "currentvalue": {"prefix": prefix}, "activebgcolor": INK, "len": 1}
+    slider = {
+        "steps": steps,
+        "active": active,
+        "currentvalue": {"prefix": prefix, "xanchor": "right"},
+        "activebgcolor": INK,
+        "len": 1,
+    }
     buttons = [
         {"label": "▶", "method": "animate", "args": [None, moving]},
         {"label": "❚❚", "method": "animate", "args": [[None], still]},

@@ -57,8 +57,6 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     for name, run, colour, place in zip(labels(runs), runs, PALETTE, places[3:], strict=False):
         _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
     _colour_axis(fig, "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum", 0, 100)
-    fig.update_xaxes(title_font_size=13)  # slim panels
-    fig.update_yaxes(title_font_size=13)
     large = [f"{np.sum(S > 1e-3)}" if np.isfinite(S).all() else "diverged" for S in spectra]
     alt = (
         f"{accuracy_text(runs)} {rank_text(runs)} Singular values above a thousandth of the largest at the end, of "
