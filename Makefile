@@ -39,8 +39,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@echo "== environment: .venv from $$($(PYTHON) --version) and requirements.txt"
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@time { test -x $(PY) || $(PYTHON) -m venv .venv; \
-	  $(PY) -m pip install --disable-pip-version-check --quiet -r requirements.txt; \
-	  $(PY) -m pip install --disable-pip-version-check --quiet --no-deps -e .; }
+	  $(PY) -m pip install --disable-pip-version-check -qq -r requirements.txt; \
+	  $(PY) -m pip install --disable-pip-version-check -qq --no-deps -e .; }
 	@touch $@
 
 $(ASSETS): package-lock.json $(INSTALLED)
