@@ -47,6 +47,10 @@
   const columns = (layout) =>
     new Set(axes(layout).filter((key) => key[0] === "x").map((key) => layout[key]?.domain?.[0] ?? 0)).size;
 
+  // Panels side by side keep their width on a phone and scroll inside their own box; all else is laid out anew.
+  const slim = (layout) => NARROW.matches && columns(layout) === 1;
+  const scrolls = (layout) => NARROW.matches && columns(layout) > 1;
+
   const colours = (layout) => {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--lrd-figure-ink").trim();
@@ -81,7 +85,7 @@
   const room = (layout, data) => {
     const title = titleOf(layout);
     const own = {l: 60, r: 24, t: title ? 64 : layout.annotations?.length ? 40 : 24, b: 56, ...layout.margin};
-    if (!NARROW.matches) return {...own, b: Math.min(own.b, 60)};
+    if (!slim(layout)) return {...own, b: Math.min(own.b, 60)};
     const top = title ? 36 + 22 * wrap(title, 36).split("<br>").length : layout.annotations?.length ? 40 : 20;
     return {l: Math.min(own.l, 44), r: 12, t: top, b: 50 + legendHeight(layout, data)};
   };
@@ -93,7 +97,7 @@
   };
 
   const sizes = (layout, data) => {
-    const narrow = NARROW.matches;
+    const narrow = slim(layout);
     const margin = room(layout, data);
     const title = titleOf(layout);
     const update = {margin, height: height(layout, margin), "title.text": narrow ? wrap(title, 36) : title};
@@ -106,9 +110,9 @@
       "legend.y": 0,
       "legend.yanchor": "bottom",
       "legend.yref": "container",
-      dragmode: false, // a finger on the figure scrolls the page
     };
     for (const [path, value] of Object.entries(phone)) update[path] = narrow ? value : (read(layout, path) ?? null);
+    update.dragmode = NARROW.matches ? false : (layout.dragmode ?? null); // a finger on the figure scrolls the page
     return update;
   };
 
@@ -183,7 +187,7 @@
     const {data = [], layout = {}, frames = []} = JSON.parse(plot.parentElement.querySelector("script").textContent);
     const {sliders: _sliders, updatemenus: _menus, width: _width, ...own} = layout;
     const fit = () => {
-      const wide = NARROW.matches && columns(own) > 1; // scrolls inside its own box
+      const wide = scrolls(own);
       plot.style.minWidth = wide ? `${columns(own) * COLUMN}px` : "";
       wide ? plot.parentElement.setAttribute("tabindex", "0") : plot.parentElement.removeAttribute("tabindex");
     };
