@@ -78,7 +78,10 @@ def mechanism_configs(options: argparse.Namespace) -> list[TrainConfig]:
         key: getattr(options, key) for key in ("mode", "seed", "steps", "eval_every", "lr", "batch_size", "d_model")
     }
     weight_decay, rest = setting.pop("weight_decay"), setting.pop("rest")
-    rules = [dict(rule="l2", weight_decay=strength) for strength in sorted(set(options.l2))]
+    strengths = sorted(set(options.l2))
+    if len(strengths) > 3:
+        raise ValueError(f"--l2 must be at most 3 strengths, as the figure has room for 5 runs, got {len(strengths)}")
+    rules = [dict(rule="l2", weight_decay=strength) for strength in strengths]
     rules += [
         dict(rule="lrd", weight_decay=weight_decay, l2=rest),
         dict(rule="elastic", weight_decay=weight_decay, l2=options.elastic_l2),
@@ -92,7 +95,6 @@ def mechanism(options: argparse.Namespace) -> None:
 
     configs = mechanism_configs(options)
     use_onednn()
-    options.out.mkdir(parents=True, exist_ok=True)
     training = train(configs, checkpoint=options.out / "checkpoint.npz", device=options.device)
     follow(training)
     runs = runs_of(training, command="python -m lrdlib " + " ".join(sys.argv[1:]))
@@ -126,7 +128,9 @@ def status(training: Training, record: Record) -> str:
 def file_name(run: Run) -> str:
     """A file name that tells the run: rule, strength, fraction and seed."""
     config = run.config
-    return f"{config['rule']}-{config['weight_decay']:g}-p{config['p']}-f{config['fraction']:g}-seed{config['seed']}"
+    return (
+        f"{config['rule']}-{config['weight_decay']:.12g}-p{config['p']}-f{config['fraction']:.12g}-seed{config['seed']}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

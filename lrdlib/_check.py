@@ -6,6 +6,7 @@ Every message names the argument, the value it had and what was expected.
 import math
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def check_real(
     """
     bounds = [f"{sign} {bound}" for sign, bound in ((">", above), (">=", at_least), ("<", below)) if bound is not None]
     expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     inside = (above is None or value > above) and (at_least is None or value >= at_least)
     if not (math.isfinite(value) and inside and (below is None or value < below)):
@@ -58,10 +59,22 @@ def check_integer(name: str, value: object, *, at_least: int = 1) -> None:
     ...
     ValueError: steps must be an integer >= 1, got 0
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer >= {at_least}, got {value!r}")
     if value < at_least:
         raise ValueError(f"{name} must be an integer >= {at_least}, got {value}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is True or False; 1 and numpy's booleans are not.
+
+    >>> check_bool("gains", 1)
+    Traceback (most recent call last):
+    ...
+    TypeError: gains must be True or False, got 1
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def check_matrix(name: str, W: object) -> None:

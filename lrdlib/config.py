@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 from lrdlib._check import check_choice, check_integer, check_real
 from lrdlib.decay import MODES, SCALES, Mode, Scale
 from lrdlib.model import ModelConfig
@@ -17,17 +19,22 @@ PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")  # what may differ 
 class TrainConfig:
     """Everything that determines a run.
 
+    task, p, bits: the table (see lrdlib.tasks). fraction: part of it to train on. seed: of split, weights and batches.
+
     rule: which decay the run uses, with strength `weight_decay`:
         "none"      AdamW alone
         "l2"        Frobenius decay of every weight but the gains
         "lrd"       low-rank decay of the selected matrices, Frobenius decay `l2` of the other weights
         "proximal"  as "lrd", with the exact proximal step
-        "elastic"   low-rank decay of the selected matrices and Frobenius decay `l2` of every weight
-    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay). Frobenius decay is always
-    decoupled (times lr), as in AdamW. The defaults are the paper's setting, section 5, with the first public code's
-    meaning of lambda (mode "independent"). A record is made every `eval_every` steps.
+        "elastic"   low-rank decay of the selected matrices, then Frobenius decay `l2` of every weight but the gains
+    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay). **Low-rank decay is not multiplied
+    by the learning rate here** (mode "independent", the first public code's meaning of lambda), unlike LowRankDecay's
+    default; Frobenius decay always is, as in AdamW. The other defaults are the paper's setting, section 5.
 
-    Raises TypeError or ValueError for a value outside its range.
+    lr, betas: AdamW's. batch_size pairs a step, `steps` steps, a record every `eval_every`.
+    d_model, heads, layers, qk_norm, gains: the model's (see lrdlib.model.ModelConfig).
+
+    numpy scalars become Python numbers. Raises TypeError or ValueError for a value outside its range.
     """
 
     task: str = "add"
@@ -55,6 +62,9 @@ class TrainConfig:
     gains: bool = True
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            if isinstance(value := getattr(self, f.name), np.generic):
+                object.__setattr__(self, f.name, value.item())
         for name, choices in (
             ("task", TASKS),
             ("rule", RULES),
@@ -84,7 +94,7 @@ class TrainConfig:
 
     def model(self, data: Task) -> ModelConfig:
         """The model's shape for the task `data`."""
-        own = {f.name: getattr(self, f.name) for f in fields(ModelConfig) if hasattr(self, f.name)}
+        own = {name: getattr(self, name) for name in ("d_model", "heads", "layers", "qk_norm", "gains")}
         return ModelConfig(vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own)
 
 

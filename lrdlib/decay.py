@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lrdlib._check import check_choice, check_finite, check_matrix, check_real
+from lrdlib._check import check_bool, check_choice, check_finite, check_integer, check_matrix, check_real
 from lrdlib.model import MATRIX_ROLES, role
 from lrdlib.polar import DTYPES, check_polar, polar_iteration
 from lrdlib.spectral import numerical_rank, soft_threshold
@@ -28,7 +28,7 @@ Mode = Literal["decoupled", "independent"]
 Scale = Literal["norm"] | None
 MODES = ("decoupled", "independent")
 SCALES = ("norm", None)
-RULES = ("low_rank", "proximal")
+UPDATES = ("low_rank", "proximal")
 
 
 def strength(weight_decay: float | Tensor, lr: float, mode: str) -> float | Tensor:
@@ -91,9 +91,8 @@ def low_rank_update_(
     """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be traced or captured."""
     P = polar_iteration(W, method=method, steps=steps)
     if scale == "norm":
-        length = torch.linalg.vector_norm(
-            P, dim=(-2, -1), keepdim=True
-        )  # no overflow: P has entries of at most about 1
+        # no overflow here: P has entries of at most about 1
+        length = torch.linalg.vector_norm(P, dim=(-2, -1), keepdim=True)
         t = t * frobenius_norm(W) / length.clamp_min(torch.finfo(P.dtype).tiny)
     return W.sub_(P.mul_(t))
 
@@ -117,7 +116,7 @@ def proximal_decay_(
 
 
 def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> Tensor:
-    """W <- U max(S - t s, 0) V^T without checks; a matrix that is not finite becomes NaN."""
+    """W <- U max(S - t s, 0) V^T without checks of W; a matrix that is not finite becomes NaN."""
     finite = torch.isfinite(W).all(-1, keepdim=True).all(-2, keepdim=True)
     exact = torch.where(finite, W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0)
     U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
@@ -125,7 +124,8 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
         t = t.to(S.dtype).squeeze(-1)  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
     if scale == "norm":
         t = t * frobenius_norm(exact).squeeze(-1) / numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)
-    shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
+    with torch.autocast(W.device.type, enabled=False):
+        shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
     return W.copy_(torch.where(finite, shrunk, torch.nan))
 
 
@@ -139,11 +139,18 @@ class LowRankDecay(torch.optim.Optimizer):
     """Low-rank (or proximal) decay of a set of weight matrices, to run after any optimiser's step.
 
     params: tensors, a mapping name -> tensor (such as `select` returns), or torch's parameter groups, each with its
-    own settings. The matrices may be stacks (..., m, n). rule: "low_rank" or "proximal". weight_decay, mode, scale,
-    method and steps are those of `low_rank_decay_`; weight_decay may be a tensor that broadcasts against the
-    parameters of its group. All matrices of one shape (up to transposition) and one setting are decayed in one
-    batch. check_finite=False skips the look for NaN before each step (which waits for a GPU); a NaN then stays in its
-    own matrix.
+    own settings. The matrices may be stacks (..., m, n). weight_decay, mode, scale, method and steps are those of
+    `low_rank_decay_`; **by default weight_decay is multiplied by the learning rate** (mode "decoupled", as in AdamW).
+    weight_decay may be a tensor with one strength per matrix of a stack. The other settings:
+
+    rule: "low_rank" or "proximal" (exact, by SVD).
+    parts: the matrices are decayed in this many equal row blocks, each by itself: 3 for a fused query-key-value
+        matrix such as nn.MultiheadAttention's, whose three parts would otherwise share one spectrum.
+    check_finite: look for NaN before each step, and change nothing if there is one. On a GPU the look waits for the
+        device. Without it a NaN stays in its own matrix.
+
+    All matrices of one shape (up to transposition) and one setting are decayed in one batch. bfloat16 weights are
+    decayed in bfloat16, where a step below 2^-9 of an entry is rounded away: keep float32 master weights.
 
     It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`, `load_state_dict` and
     `add_param_group` are torch's. Two ways to run it:
@@ -153,8 +160,8 @@ class LowRankDecay(torch.optim.Optimizer):
 
         decay.step(lr=1e-3)                   # or by hand
 
-    Raises TypeError or ValueError, before anything is changed, for a parameter that is not a finite dense
-    floating-point matrix, no parameter at all, a bad setting, or (in `step`) a NaN or infinite weight.
+    Raises TypeError or ValueError, before anything is changed, for a parameter that is not a finite dense float32,
+    float64 or bfloat16 matrix, no parameter at all, a bad setting, or (in `step`) a NaN or infinite weight.
 
     >>> W = torch.nn.Parameter(torch.diag(torch.tensor([3.0, 1.0])))
     >>> LowRankDecay([W], weight_decay=0.5, mode="independent", scale=None, method="svd").step()
@@ -172,24 +179,22 @@ class LowRankDecay(torch.optim.Optimizer):
         method: str = "polar_express",
         steps: int | None = None,
         rule: str = "low_rank",
+        parts: int = 1,
         check_finite: bool = True,
     ) -> None:
-        defaults = dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps, rule=rule)
-        super().__init__(_listed(params), defaults | {"check_finite": check_finite})
+        defaults = dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps)
+        super().__init__(_listed(params), defaults | dict(rule=rule, parts=parts, check_finite=check_finite))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group {"params": matrices, setting: value, ...}; checked before it is added."""
         unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
         if unknown:
             raise ValueError(f"a parameter group must hold only params, {', '.join(self.defaults)}, got {unknown}")
-        group = {**self.defaults, **param_group}
-        matrices = _listed([group["params"]] if isinstance(group["params"], Tensor) else group["params"])
-        check_choice("rule", group["rule"], RULES)
-        check_choice("check_finite", group["check_finite"], (True, False))
+        given = param_group.get("params", ())
+        matrices = _listed([given] if isinstance(given, Tensor) else given)
         for i, W in enumerate(matrices):
             check_matrix(f"params[{i}]", W)
-            _check_strength(group["weight_decay"], group["mode"], W)
-            _check_settings(W, group["scale"], group["method"], group["steps"])
+        _check_group({**self.defaults, **param_group, "params": matrices})
         super().add_param_group({**param_group, "params": matrices})
 
     @torch.no_grad()
@@ -208,15 +213,19 @@ class LowRankDecay(torch.optim.Optimizer):
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Decay after every `optimizer.step()`, with the lr that the optimizer then has for each matrix.
 
-        Returns torch's handle; `handle.remove()` detaches. Raises ValueError if a "decoupled" group holds a matrix
-        that the optimizer does not train.
+        Leaves alone a matrix of the optimizer that is frozen (requires_grad False), and a step that a GradScaler
+        skips; a matrix that merely got no gradient is decayed. Each call attaches once more. Returns torch's handle;
+        `handle.remove()` detaches. Raises ValueError if a "decoupled" group holds a matrix that the optimizer does not
+        train.
         """
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         self._rates(optimizer)
 
         def decay_after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            self._decay(self._rates(optimizer))
+            overflow = getattr(optimizer, "found_inf", None)  # set by torch.amp.GradScaler during a fused step
+            if overflow is None or not bool(overflow):
+                self._decay(self._rates(optimizer), frozen=_frozen(optimizer))
 
         return optimizer.register_step_post_hook(decay_after_step)
 
@@ -226,34 +235,35 @@ class LowRankDecay(torch.optim.Optimizer):
         for group in self.param_groups:
             for W in group["params"]:
                 if group["mode"] == "decoupled" and id(W) not in rates:
-                    raise ValueError(
-                        f"optimizer must train every decayed matrix, got not one of shape {tuple(W.shape)}"
-                    )
+                    raise ValueError(f"optimizer must train every decayed matrix, got none of shape {tuple(W.shape)}")
                 rates.setdefault(id(W), 1.0)
         return rates
 
     @torch.no_grad()
-    def _decay(self, rates: dict[int, float]) -> None:
-        """Check every matrix, then decay them in batches of one shape, strength and setting."""
+    def _decay(self, rates: dict[int, float], frozen: frozenset[int] = frozenset()) -> None:
+        """Decay the matrices in batches of one shape, strength and setting: check all, compute all, then write all."""
         batches: dict[tuple, list[Tensor]] = {}
         for i, group in enumerate(self.param_groups):
-            for W in group["params"]:
-                tall = W if W.shape[-2] >= W.shape[-1] else W.mT  # polar(W^T) = polar(W)^T
-                key = (i, tall.shape, tall.dtype, tall.device, rates[id(W)])
-                batches.setdefault(key, []).append(tall)
+            _check_group(group)  # settings may have been changed since
+            for W in (W for W in group["params"] if id(W) not in frozen):
+                for part in W.chunk(group["parts"], dim=-2):
+                    tall = part if part.shape[-2] >= part.shape[-1] else part.mT  # polar(W^T) = polar(W)^T
+                    key = (i, tall.shape, tall.dtype, tall.device, rates[id(W)])
+                    batches.setdefault(key, []).append(tall)
         stacks = {key: torch.stack(tall) for key, tall in batches.items()}
         for (i, *_), W in stacks.items():
             if self.param_groups[i]["check_finite"]:
                 check_finite(f"param_groups[{i}]['params']", W)
-        for key, W in stacks.items():
-            group, lr = self.param_groups[key[0]], key[-1]
+        for (i, *_, lr), W in stacks.items():
+            group = self.param_groups[i]
             t = strength(group["weight_decay"], lr, group["mode"])
             if group["rule"] == "proximal":
                 proximal_update_(W, t, scale=group["scale"])
             else:
                 low_rank_update_(W, t, scale=group["scale"], method=group["method"], steps=group["steps"])
-            for tall, decayed in zip(batches[key], W, strict=True):
-                tall.copy_(decayed)
+        for key, tall in batches.items():
+            for W, decayed in zip(tall, stacks[key], strict=True):
+                W.copy_(decayed)
 
 
 def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, Tensor], bool]) -> dict[str, Tensor]:
@@ -262,7 +272,10 @@ def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, 
     model: lrdlib parameters (whose roles `lrdlib.model` defines) or any nn.Module. which:
 
     "attention+mlp": the matrices inside the transformer blocks, as the paper decays them. In an nn.Module these are
-        the 2-D parameters, embeddings aside, of the modules inside an nn.ModuleList, where repeated blocks live.
+        the matrices and stacks of matrices (2-D and 3-D parameters, no side of length 1) of the modules inside an
+        nn.ModuleList, where repeated blocks live; not embeddings, nor what is tied to one. Look at what it returns:
+        it cannot know a table of positions inside a block, and finds no blocks that are kept in an nn.Sequential.
+        A fused query-key-value matrix is one matrix here: give it a group with parts=3.
     "qk": the query and key matrices. torch does not say which of a module's matrices is a query, so for an nn.Module
         this raises ValueError; give a predicate.
     a predicate (name, tensor) -> bool.
@@ -291,21 +304,29 @@ def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, 
         check_choice("which", which, (*roles, "a predicate (name, tensor)"))
         chosen = {name: W for name, W in named.items() if name in roles.get(which, ())}
     if not chosen:
-        raise ValueError(f"which must select at least one of the {len(named)} parameters, got none from {which!r}")
+        hint = (
+            "" if callable(which) else " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
+        )
+        raise ValueError(
+            f"which must select at least one of the {len(named)} parameters, got none from {which!r}{hint}"
+        )
     return chosen
 
 
 def _block_matrices(model: nn.Module) -> set[str]:
-    """Names of the 2-D parameters, embeddings aside, of modules inside an nn.ModuleList."""
-    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    """Names of the matrices of modules inside an nn.ModuleList, embeddings and what is tied to them aside."""
+    lists = [f"{name}." if name else "" for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
     return {
-        f"{path}.{name}"
-        for path, module in model.named_modules()
-        if any(path.startswith(f"{inside}." if inside else "") for inside in lists)
-        and not isinstance(module, nn.Embedding)
-        for name, W in module.named_parameters(recurse=False)
-        if W.ndim == 2
+        name
+        for name, W in model.named_parameters()
+        if name.startswith(tuple(lists)) and W.ndim in (2, 3) and 1 not in W.shape[-2:] and id(W) not in embeddings
     }
+
+
+def _frozen(optimizer: torch.optim.Optimizer) -> frozenset[int]:
+    """id of each matrix that the optimizer holds but does not train."""
+    return frozenset(id(W) for group in optimizer.param_groups for W in group["params"] if not W.requires_grad)
 
 
 def _listed(params: Any) -> list[Any]:
@@ -333,6 +354,18 @@ def _check_strength(weight_decay: float | Tensor, mode: str, W: Tensor) -> None:
             f"weight_decay must be a number or a tensor that broadcasts to {expected}, one number per matrix, "
             f"got shape {tuple(weight_decay.shape)}"
         )
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    """The settings of a parameter group, against its matrices."""
+    check_choice("rule", group["rule"], UPDATES)
+    check_bool("check_finite", group["check_finite"])
+    check_integer("parts", group["parts"])
+    for W in group["params"]:
+        _check_strength(group["weight_decay"], group["mode"], W)
+        _check_settings(W, group["scale"], group["method"], group["steps"])
+        if W.shape[-2] % group["parts"]:
+            raise ValueError(f"parts must divide the {W.shape[-2]} rows of every matrix, got {group['parts']}")
 
 
 def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_choice, check_integer
+from lrdlib._check import check_bool, check_choice, check_integer
 
 Params = dict[str, Tensor]
 
@@ -51,7 +51,7 @@ class ModelConfig:
         for name in ("vocab", "seq_len", "classes", "d_model", "heads", "layers", "mlp_ratio"):
             check_integer(name, getattr(self, name))
         check_choice("qk_norm", self.qk_norm, QK_NORMS)
-        check_choice("gains", self.gains, (True, False))
+        check_bool("gains", self.gains)
         if self.d_model % self.heads:
             raise ValueError(f"heads must divide d_model = {self.d_model}, got {self.heads}")
 

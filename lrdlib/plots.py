@@ -296,7 +296,7 @@ def _thin(n: int, most: int) -> np.ndarray:
 def _runs(runs: object, *, at_least: int = 1) -> list[Run]:
     """Runs as a list; an error unless there are `at_least` of them, and no more than there are colours."""
     several = [runs] if isinstance(runs, Run) else runs
-    if not isinstance(several, Iterable):
+    if not isinstance(several, (list, tuple)):
         raise TypeError(f"runs must be Runs, got {type(runs).__name__}")
     several = list(several)
     for run in several:

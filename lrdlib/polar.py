@@ -64,8 +64,11 @@ def polar_factor(W: Tensor, *, method: str = "polar_express", steps: int | None 
     Default steps: "cubic" 5, as the paper's first code; "quintic" 5, as Muon; "polar_express" 6, enough for an error of
     1.4e-3 on [1e-3, 1].
 
-    Raises TypeError or ValueError, before any work, for a W that is not a finite dense floating-point (stack of)
-    matrices, an unknown method, steps that is not an integer >= 1, and steps given with "svd".
+    Precision: autocast is switched off inside. TF32 (torch.backends.cuda.matmul, set_float32_matmul_precision) is
+    yours to choose, and has too few bits for small singular values. Gradients pass through, as through any torch code.
+
+    Raises TypeError or ValueError, before any work, for a W that is not a finite dense (stack of) float32, float64 or
+    bfloat16 matrices, an unknown method, steps that is not an integer >= 1, and steps given with "svd".
 
     >>> polar_factor(torch.tensor([[3.0, 0.0], [0.0, -0.1]]), method="svd")
     tensor([[ 1.,  0.],
@@ -81,17 +84,18 @@ def polar_iteration(W: Tensor, *, method: str, steps: int | None = None) -> Tens
     """`polar_factor` without its checks: W (..., m, n) to (..., m, n).
 
     For method other than "svd" nothing in it depends on the values in W, so make_fx can trace it and a CUDA graph
-    can hold it.
+    can hold it. Autocast is off inside: bfloat16 products would give small singular values the wrong sign.
     """
-    if method == "svd":
-        return _polar_svd(W)
-    steps = steps or DEFAULT_STEPS[method]
-    X = W.float() if W.dtype == torch.bfloat16 else W
-    X = X.reshape(math.prod(W.shape[:-2]), *W.shape[-2:])
-    largest = X.abs().amax(dim=(-2, -1), keepdim=True)
-    X = X / largest.clamp_min(torch.finfo(X.dtype).tiny)  # so that no square overflows or underflows
-    X = _compose(X, _coefficients(method, steps), tight=method == "polar_express")
-    return X.reshape(W.shape).to(W.dtype)
+    with torch.autocast(W.device.type, enabled=False):
+        if method == "svd":
+            return _polar_svd(W)
+        steps = steps or DEFAULT_STEPS[method]
+        X = W.float() if W.dtype == torch.bfloat16 else W
+        X = X.reshape(math.prod(W.shape[:-2]), *W.shape[-2:])
+        largest = X.abs().amax(dim=(-2, -1), keepdim=True)
+        X = X / largest.clamp_min(torch.finfo(X.dtype).tiny)  # so that no square overflows or underflows
+        X = _compose(X, _coefficients(method, steps), tight=method == "polar_express")
+        return X.reshape(W.shape).to(W.dtype)
 
 
 def response(sigma: Tensor | np.ndarray, *, method: str, steps: int | None = None) -> Tensor | np.ndarray:

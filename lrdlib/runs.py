@@ -1,5 +1,6 @@
 """A Run is data: configuration, history, spectra, final query and key matrices, and where it all came from."""
 
+import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrdlib.config import TrainConfig
 from lrdlib.model import role
 from lrdlib.records import record_arrays
 from lrdlib.store import read_arrays, write_arrays
@@ -22,7 +22,8 @@ KIND = "lrdlib-run/1"
 class Run:
     """One run, as plain data.
 
-    config: the fields of its TrainConfig. history: "step" (T,) and every metric of lrdlib.train.Record (T,).
+    config: the fields of its TrainConfig, as JSON has them; TrainConfig(**config) is that TrainConfig.
+    history: "step" (T,) and every metric of lrdlib.records.Record (T,).
     spectra: singular values (T, k) of each block matrix, float32, such as spectra["0.query"], at the same steps.
     weights: the final query and key matrices (d, d), float32. provenance: versions, machine, and the command.
     """
@@ -73,15 +74,16 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
     steps = np.array([record.step for record in training.records])
     origin = provenance(command)
 
-    def one(r: int, config: TrainConfig) -> Run:
+    def one(r: int, config: dict[str, Any]) -> Run:
         part = {name: array[:, r] for name, array in arrays.items()}
         history = {"step": steps} | {n.removeprefix("metric/"): a for n, a in part.items() if n.startswith("metric/")}
         spectra = {n.removeprefix("spectrum/"): a for n, a in part.items() if n.startswith("spectrum/")}
         qk = {name: W for name, W in training.params.items() if role(name) in ("query", "key")}
         final = {name: W[r].detach().cpu().numpy().copy() for name, W in qk.items()}
-        return Run(asdict(config), history, spectra, final, origin)
+        return Run(config, history, spectra, final, origin)
 
-    return [one(r, config) for r, config in enumerate(training.configs)]
+    configs = json.loads(json.dumps([asdict(c) for c in training.configs]))  # as a file gives them back
+    return [one(r, config) for r, config in enumerate(configs)]
 
 
 def provenance(command: str = "") -> dict[str, str]:
@@ -91,7 +93,7 @@ def provenance(command: str = "") -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.system()} {platform.machine()}, threads: {torch.get_num_threads()}",
         "command": command,
     }
 

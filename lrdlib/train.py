@@ -1,13 +1,14 @@
 """Training a stack of runs at once: one batched model, one torch.optim.AdamW, one decay rule with a strength per run.
 
 A run is a stack of one. Everything random (data split, initial weights, batches) is drawn per run from its own seed,
-so a run is the same alone and in a stack, to floating-point rounding.
+so a run is the same computation alone and in a stack. (The rounding differs, and long training amplifies it.)
 
     for record in train(TrainConfig(fraction=0.4, weight_decay=1e-2)):
         print(record.step, record.metrics["test_accuracy"])
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -38,7 +39,8 @@ def train(
     With `checkpoint`, a path, the whole state is written there after each record; if the file exists, its records
     come first and training goes on from it, with a history bit-identical to an unbroken run (same machine, torch and
     number of threads). Raises ValueError if configs are empty, differ in more than fraction, seed, rule,
-    weight_decay and l2, or are not those of the checkpoint.
+    weight_decay and l2, or are not those of the checkpoint, or if torch cannot use the device here. Metrics over no
+    pairs are NaN, such as the orbit-clean ones where hardly a pair is left to test on.
     """
     if not isinstance(configs, (TrainConfig, Iterable)):
         raise TypeError(f"configs must be a TrainConfig or several, got {type(configs).__name__}")
@@ -59,6 +61,7 @@ class Training(Iterator[Record]):
 
     def __init__(self, configs: Sequence[TrainConfig], *, device: str = "cpu") -> None:
         check_stack(configs)
+        _check_device(device)
         self.configs, self.device, first = list(configs), device, configs[0]
         self.task = task(first.task, p=first.p, bits=first.bits)
         self.model = first.model(self.task)
@@ -91,7 +94,8 @@ class Training(Iterator[Record]):
         grad_norm = torch.full((len(self.configs),), torch.nan)
         if self.records:
             first = self.configs[0]
-            for _ in range(min(first.eval_every, first.steps - self.step)):
+            until = min((self.step // first.eval_every + 1) * first.eval_every, first.steps)
+            while self.step < until:  # a multiple of eval_every, also after an interruption between records
                 self.update()
             grad_norm = _norm([W.grad for W in self.params.values() if W.grad is not None])
         self.records.append(self.measure(grad_norm))
@@ -167,6 +171,10 @@ class Training(Iterator[Record]):
         if header.get("configs") != expected:
             difference = _difference(expected, header.get("configs"))
             raise ValueError(f"checkpoint {str(path)!r} must be of these configs, got {difference}")
+        if header.get("torch") != torch.__version__:
+            warnings.warn(
+                f"{path} was written by torch {header.get('torch')}: not bit-identical from here", stacklevel=2
+            )
         try:
             step, records = int(header["step"]), records_from(arrays)
             params = {name: _like(W, arrays[f"param/{name}"]) for name, W in self.params.items()}
@@ -252,6 +260,13 @@ def _mask(parts: Sequence[Tensor], n: int) -> Tensor:
 def _norm(stacks: Sequence[Tensor]) -> Tensor:
     """Euclidean norm (runs,) of all tensors of a run together."""
     return torch.stack([W.detach().flatten(1).square().sum(-1) for W in stacks]).sum(0).sqrt()
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device must be one that torch can use here, got {device!r}: {error}") from error
 
 
 def _like(W: Tensor, array: np.ndarray) -> Tensor:

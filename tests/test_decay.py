@@ -837,7 +837,7 @@ def test_named_parameters_work_or_are_one_clear_error():
         ({"scale": "fro"}, ValueError, "scale"),
         ({"method": "qr"}, ValueError, "method"),
         ({"rule": "lrd"}, ValueError, "rule"),
-        ({"check_finite": "no"}, ValueError, "check_finite"),
+        ({"check_finite": "no"}, TypeError, "check_finite"),
         ({"steps": 0}, ValueError, "steps"),
         ({"method": "svd", "steps": 5}, ValueError, "steps"),
     ],
@@ -963,3 +963,91 @@ def test_the_readme_promise_end_to_end():
     after = svdvals(model.blocks[0]["mlp"].weight)
     assert int((after > 1e-6 * after[0]).sum()) < int((before > 1e-6 * before[0]).sum())
     assert torch.equal(model.embedding.weight, embedding)
+
+
+# ---- what a user's own loop does to it
+
+
+def test_autocast_around_the_step_changes_nothing():
+    """bfloat16 products would give the smallest singular directions the wrong sign (arXiv 2505.16932, section 4)."""
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(50, 16, 16, generator=generator)
+    for decay_ in (low_rank_decay_, proximal_decay_):
+        plain = decay_(W.clone(), weight_decay=0.1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = decay_(W.clone(), weight_decay=0.1)
+        assert torch.equal(plain, inside)
+
+
+def test_a_frozen_matrix_is_left_alone():
+    A, B = parameters((4, 4), (4, 4))
+    optimizer = torch.optim.AdamW([A, B], lr=0.1, weight_decay=0.0)
+    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(optimizer)
+    B.requires_grad_(False)
+    start = copies([A, B])
+    optimizer.step()
+    assert not torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+def test_a_step_that_a_scaler_skips_is_no_decay():
+    (W,) = parameters((4, 4))
+    W.grad = torch.zeros_like(W)
+    optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.0, fused=True)
+    LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    start = W.detach().clone()
+    optimizer.found_inf = torch.tensor(1.0)  # as torch.amp.GradScaler tells a fused optimizer
+    optimizer.step()
+    assert torch.equal(W, start)
+    optimizer.found_inf = torch.tensor(0.0)
+    optimizer.step()
+    assert not torch.equal(W, start)
+
+
+def test_a_fused_matrix_is_decayed_in_parts():
+    (fused,) = parameters((12, 4))
+    fused.data[:4] /= 20  # the queries are small
+    separate = [part.clone() for part in fused.detach().chunk(3)]
+    LowRankDecay([fused], weight_decay=0.1, parts=3).step(1.0)
+    for part, expected in zip(fused.detach().chunk(3), separate, strict=True):
+        torch.testing.assert_close(part, low_rank_decay_(expected, weight_decay=0.1))
+    for parts, error in ((5, ValueError), (0, ValueError), ("3", TypeError)):
+        with pytest.raises(error, match="parts"):
+            LowRankDecay([fused], weight_decay=0.1, parts=parts)
+
+
+@pytest.mark.parametrize(
+    "setting, value", [("mode", "typo"), ("weight_decay", -5.0), ("weight_decay", "x"), ("parts", 7)]
+)
+def test_settings_that_went_wrong_later_are_refused_before_anything_changes(setting, value):
+    A, B = parameters((4, 4), (4, 4))
+    decay = LowRankDecay([{"params": [A]}, {"params": [B]}], weight_decay=0.1)
+    decay.param_groups[1][setting] = value
+    start = copies([A, B])
+    with pytest.raises((ValueError, TypeError), match=setting):
+        decay.step(0.1)
+    assert torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+def test_select_takes_matrices_only_and_stacks_of_experts():
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 6)
+            self.experts = torch.nn.Parameter(torch.randn(3, 4, 5))
+            self.gain = torch.nn.Parameter(torch.randn(4, 1))
+            self.tied = torch.nn.Linear(4, 7, bias=False)
+
+    model = torch.nn.Module()
+    model.blocks = torch.nn.ModuleList([Block()])
+    model.embedding = torch.nn.Embedding(7, 4)
+    model.embedding.weight = model.blocks[0].tied.weight
+    assert sorted(select(model, "attention+mlp")) == ["blocks.0.experts", "blocks.0.linear.weight"]
+
+
+def test_the_same_matrix_twice_is_decayed_once():
+    (W,) = parameters((4, 4))
+    expected = low_rank_decay_(W.detach().clone(), weight_decay=0.1)
+    with pytest.warns(UserWarning, match="duplicate"):  # torch's own
+        decay = LowRankDecay([W, W], weight_decay=0.1)
+    decay.step(1.0)
+    torch.testing.assert_close(W.detach(), expected)

@@ -85,6 +85,8 @@ def test_a_run_of_the_line_is_a_run_of_the_library(tmp_path):
         (["--steps", "0"], "steps"),
         (["--lr", "nan"], "lr"),
         (["--l2", "inf"], "weight_decay"),
+        (["--l2", "1", "2", "3", "4"], "--l2"),
+        (["--device", "gpu"], "device"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, arguments, word):

@@ -301,7 +301,7 @@ def test_forward_changes_neither_parameters_nor_tokens():
         ({"mlp_ratio": None}, TypeError, "mlp_ratio"),
         ({"qk_norm": "layer"}, ValueError, "qk_norm must be one of 'head', 'width', 'none', got 'layer'"),
         ({"qk_norm": None}, ValueError, "qk_norm"),
-        ({"gains": "yes"}, ValueError, "gains"),
+        ({"gains": "yes"}, TypeError, "gains"),
     ],
 )
 def test_a_bad_config_is_one_clear_error(options, error, words):

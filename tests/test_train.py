@@ -724,7 +724,7 @@ def test_no_checkpoint_is_written_unless_asked_for(tmp_path, monkeypatch):
         ({"heads": 3}, ValueError, "heads must divide d_model = 16, got 3"),
         ({"layers": 0}, ValueError, "layers"),
         ({"qk_norm": "rms"}, ValueError, "qk_norm"),
-        ({"gains": None}, ValueError, "gains"),
+        ({"gains": None}, TypeError, "gains"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -787,3 +787,36 @@ def test_the_defaults_are_the_papers_setting():
         "attention+mlp",
         "independent",
     )
+
+
+def test_an_interruption_between_records_keeps_to_the_grid():
+    """Ctrl-C in the middle of an interval, then the same object again: records where they would have been."""
+    training = train(tiny(steps=12, eval_every=4))
+    next(training)
+    training.update()
+    training.update()
+    training.update()
+    assert [record.step for record in training] == [4, 8, 12]
+
+
+def test_numpy_scalars_are_numbers(tmp_path):
+    config = tiny(seed=np.int64(3), weight_decay=np.float32(0.25), steps=np.int32(2))
+    assert config == tiny(seed=3, weight_decay=0.25, steps=2)
+    assert isinstance(config.seed, int) and isinstance(config.weight_decay, float)
+    training = train(config, checkpoint=tmp_path / "c.npz")  # the checkpoint's header is JSON
+    assert [record.step for record in training] == [0, 2]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", 3.5])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ValueError, match="device must be one that torch can use here"):
+        train(tiny(), device=device)
+
+
+def test_a_checkpoint_of_another_torch_warns(tmp_path):
+    path = tmp_path / "c.npz"
+    training = train(tiny(), checkpoint=path)
+    next(training)
+    altered(path, path.read_bytes(), lambda header, arrays: header.update(torch="2.5.0"))
+    with pytest.warns(UserWarning, match="2.5.0"):
+        train(tiny(), checkpoint=path)
