@@ -339,14 +339,20 @@ def _listed(params: Any) -> list[Any]:
     return listed
 
 
-def _check_strength(weight_decay: float | Tensor, mode: str, W: Tensor) -> None:
-    """weight_decay is one number >= 0 per matrix of the stack W: a float, or a tensor (..., 1, 1)."""
+def _check_strength(weight_decay: float | Tensor, mode: str) -> None:
+    """weight_decay is a number >= 0, or a tensor of them."""
     check_choice("mode", mode, MODES)
     if not isinstance(weight_decay, Tensor):
         return check_real("weight_decay", weight_decay, at_least=0)
     check_finite("weight_decay", weight_decay)
     if bool((weight_decay < 0).any()):
         raise ValueError(f"weight_decay must be >= 0, got a tensor with minimum {weight_decay.min().item()}")
+
+
+def _check_fit(weight_decay: float | Tensor, W: Tensor) -> None:
+    """A tensor weight_decay has one number per matrix of the stack W: it broadcasts to (..., 1, 1)."""
+    if not isinstance(weight_decay, Tensor):
+        return
     expected = (*W.shape[:-2], 1, 1)
     sizes = zip(reversed(weight_decay.shape), reversed(expected), strict=False)
     if weight_decay.ndim > len(expected) or any(given not in (1, wanted) for given, wanted in sizes):
@@ -361,9 +367,12 @@ def _check_group(group: dict[str, Any]) -> None:
     check_choice("rule", group["rule"], UPDATES)
     check_bool("check_finite", group["check_finite"])
     check_integer("parts", group["parts"])
+    _check_strength(group["weight_decay"], group["mode"])
+    check_choice("scale", group["scale"], SCALES)
+    check_polar(group["method"], group["steps"])
     for W in group["params"]:
-        _check_strength(group["weight_decay"], group["mode"], W)
-        _check_settings(W, group["scale"], group["method"], group["steps"])
+        _check_fit(group["weight_decay"], W)
+        _check_dtype(W)
         if W.shape[-2] % group["parts"]:
             raise ValueError(f"parts must divide the {W.shape[-2]} rows of every matrix, got {group['parts']}")
 
@@ -371,11 +380,16 @@ def _check_group(group: dict[str, Any]) -> None:
 def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -> None:
     check_matrix("W", W)
     check_real("lr", lr, at_least=0)
-    _check_strength(weight_decay, mode, W)
+    _check_strength(weight_decay, mode)
+    _check_fit(weight_decay, W)
 
 
 def _check_settings(W: Tensor, scale: str | None, method: str, steps: int | None) -> None:
     check_choice("scale", scale, SCALES)
+    check_polar(method, steps)
+    _check_dtype(W)
+
+
+def _check_dtype(W: Tensor) -> None:
     if W.dtype not in DTYPES:
         raise TypeError(f"W must be float32, float64 or bfloat16, got dtype {W.dtype}")
-    check_polar(method, steps)
