@@ -16,6 +16,22 @@ quintic        one fixed (a, b, c), Keller Jordan's Muon (kellerjordan.github.io
 polar_express  the best one for the interval that each step starts from (Amsel, Persson, Musco, Gower,   3 a step
                "The Polar Express", arXiv 2505.16932)
 =============  ========================================================================================  ==========
+
+Largest |σ_i(P) - 1| against the float64 SVD, 128x128 float32 matrices with singular values spread evenly on a log
+scale down to σ₁ / condition number (remake: python benchmarks/polar.py; held as bounds by tests/test_polar.py):
+
+=================  ======  ======  ======  ======
+condition number      1e1     1e2     1e3     1e4
+=================  ======  ======  ======  ======
+svd                  2e-6    2e-6    2e-6    2e-6
+cubic, 5 steps        .86     .98    1.00    1.00
+cubic, 30 steps      3e-7    3e-7    3e-7    3e-7
+quintic, 5 steps      .32     .32     .84     .98
+polar_express, 4     1e-3     .25     .91     .99
+polar_express, 5     1e-3    1e-3     .62     .96
+polar_express, 6   1.4e-3  1.4e-3  1.4e-2     .83
+polar_express, 8     4e-7    4e-7    5e-7     .45
+=================  ======  ======  ======  ======
 """
 
 import math
