@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lrdlib._check import check_bool, check_choice, check_finite, check_integer, check_matrix, check_real
 from lrdlib.model import MATRIX_ROLES, role
-from lrdlib.polar import DTYPES, check_polar, polar_iteration
+from lrdlib.polar import DTYPES, check_polar, polar_of_rescaled, rescale
 from lrdlib.spectral import numerical_rank, soft_threshold
 
 Mode = Literal["decoupled", "independent"]
@@ -89,12 +89,19 @@ def low_rank_update_(
     W: Tensor, t: float | Tensor, *, scale: Scale = "norm", method: str = "polar_express", steps: int | None = None
 ) -> Tensor:
     """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be traced or captured."""
-    P = polar_iteration(W, method=method, steps=steps)
+    return W.sub_(low_rank_step(W, t, scale=scale, method=method, steps=steps))
+
+
+def low_rank_step(
+    W: Tensor, t: float | Tensor, *, scale: Scale = "norm", method: str = "polar_express", steps: int | None = None
+) -> Tensor:
+    """t s polar(W), what low-rank decay takes off W (..., m, n), without checks."""
+    X, largest = rescale(W)
+    P = polar_of_rescaled(X, method=method, steps=steps)
     if scale == "norm":
-        # no overflow here: P has entries of at most about 1
-        length = torch.linalg.vector_norm(P, dim=(-2, -1), keepdim=True)
-        t = t * frobenius_norm(W) / length.clamp_min(torch.finfo(P.dtype).tiny)
-    return W.sub_(P.mul_(t))
+        lengths = [torch.linalg.vector_norm(Y, dim=(-2, -1), keepdim=True) for Y in (X, P)]  # of entries about 1
+        t = t * largest * lengths[0] / lengths[1].clamp_min(torch.finfo(P.dtype).tiny)
+    return P.mul_(t).to(W.dtype)
 
 
 @torch.no_grad()
@@ -130,9 +137,9 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
 
 
 def frobenius_norm(W: Tensor) -> Tensor:
-    """|W|_F of each matrix of a stack (..., m, n), as (..., 1, 1); scaled by max|W|, so that no square overflows."""
-    largest = W.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(W.dtype).tiny)  # 20x faster than norm(inf)
-    return largest * torch.linalg.vector_norm(W / largest, dim=(-2, -1), keepdim=True)
+    """|W|_F of each matrix of a stack (..., m, n), as (..., 1, 1), without overflow or underflow of squares."""
+    X, largest = rescale(W)
+    return largest * torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
 
 
 class LowRankDecay(torch.optim.Optimizer):
@@ -262,8 +269,7 @@ class LowRankDecay(torch.optim.Optimizer):
             else:
                 low_rank_update_(W, t, scale=group["scale"], method=group["method"], steps=group["steps"])
         for key, tall in batches.items():
-            for W, decayed in zip(tall, stacks[key], strict=True):
-                W.copy_(decayed)
+            torch._foreach_copy_(tall, list(stacks[key]))
 
 
 def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, Tensor], bool]) -> dict[str, Tensor]:

@@ -102,16 +102,24 @@ def polar_iteration(W: Tensor, *, method: str, steps: int | None = None) -> Tens
     For method other than "svd" nothing in it depends on the values in W, so make_fx can trace it and a CUDA graph
     can hold it. Autocast is off inside: bfloat16 products would give small singular values the wrong sign.
     """
-    with torch.autocast(W.device.type, enabled=False):
+    return polar_of_rescaled(rescale(W)[0], method=method, steps=steps).to(W.dtype)
+
+
+def rescale(W: Tensor) -> tuple[Tensor, Tensor]:
+    """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least, so that no square over- or underflows."""
+    X = W.float() if W.dtype == torch.bfloat16 else W
+    largest = X.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)  # 20x faster than norm(inf)
+    return X / largest, largest
+
+
+def polar_of_rescaled(X: Tensor, *, method: str, steps: int | None = None) -> Tensor:
+    """`polar_iteration` for an X that `rescale` returned, or one that is not far from 1 in any other way."""
+    with torch.autocast(X.device.type, enabled=False):
         if method == "svd":
-            return _polar_svd(W)
-        steps = steps or DEFAULT_STEPS[method]
-        X = W.float() if W.dtype == torch.bfloat16 else W
-        X = X.reshape(math.prod(W.shape[:-2]), *W.shape[-2:])
-        largest = X.abs().amax(dim=(-2, -1), keepdim=True)
-        X = X / largest.clamp_min(torch.finfo(X.dtype).tiny)  # so that no square overflows or underflows
-        X = _compose(X, _coefficients(method, steps), tight=method == "polar_express")
-        return X.reshape(W.shape).to(W.dtype)
+            return _polar_svd(X)
+        stack = X.reshape(math.prod(X.shape[:-2]), *X.shape[-2:])
+        coefficients = _coefficients(method, steps or DEFAULT_STEPS[method])
+        return _compose(stack, coefficients, tight=method == "polar_express").reshape(X.shape)
 
 
 def response(sigma: Tensor | np.ndarray, *, method: str, steps: int | None = None) -> Tensor | np.ndarray:
@@ -227,12 +235,11 @@ def _coefficients(method: str, steps: int) -> tuple[Quintic, ...]:
     return ({"cubic": CUBIC, "quintic": MUON}[method],) * steps
 
 
-def _polar_svd(W: Tensor) -> Tensor:
-    finite = torch.isfinite(W).all(-1, keepdim=True).all(-2, keepdim=True)  # NaN stays in its own matrix
-    exact = torch.where(finite, W.float() if W.dtype == torch.bfloat16 else W, 0.0)
-    U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
-    noise = max(W.shape[-2:]) * torch.finfo(S.dtype).eps * S[..., :1]
-    return torch.where(finite, (U * S.gt(noise).unsqueeze(-2)) @ Vh, torch.nan).to(W.dtype)
+def _polar_svd(X: Tensor) -> Tensor:
+    finite = torch.isfinite(X).all(-1, keepdim=True).all(-2, keepdim=True)  # NaN stays in its own matrix
+    U, S, Vh = torch.linalg.svd(torch.where(finite, X, 0.0), full_matrices=False)
+    noise = max(X.shape[-2:]) * torch.finfo(S.dtype).eps * S[..., :1]
+    return torch.where(finite, (U * S.gt(noise).unsqueeze(-2)) @ Vh, torch.nan)
 
 
 def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Tensor:
@@ -277,9 +284,11 @@ def _normalise(G: Tensor, *, tight: bool) -> tuple[Tensor, Tensor | None, Tensor
 def _polynomial(G: Tensor, quintic: Quintic, G2: Tensor | None = None) -> Tensor:
     """a I + b G + c G² for G (N, k, k), G² computed unless given."""
     a, b, c = quintic
-    diagonal = a * torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
     if c == 0.0:
-        return diagonal + b * G
-    if G2 is not None:
-        return diagonal + b * G + c * G2
-    return diagonal + torch.baddbmm(G, G, G, beta=b, alpha=c)
+        H = b * G
+    elif G2 is None:
+        H = torch.baddbmm(G, G, G, beta=b, alpha=c)
+    else:
+        H = b * G + c * G2
+    H.diagonal(dim1=-2, dim2=-1).add_(a)
+    return H
