@@ -82,7 +82,7 @@ def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
             line = {"line_color": colour, "line_width": 1.25, "line_dash": "dashdot", "col": 1}
             fig.add_vline(step, row=1, **line)
             label = {"annotation_text": f"{GROKKED:.0%} at {step}", "annotation_font_color": colour}
-            place = {"annotation_position": "top right", "annotation_yshift": -16 * i}  # one line of text each
+            place = {"annotation_position": "bottom right", "annotation_yshift": 16 * i}  # one line of text each
             fig.add_vline(step, row=2, **line, **label, **place)
     return finish(fig, f"{accuracy_text(runs)} {rank_text(runs)}")
 
@@ -119,10 +119,11 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
     return finish(fig, alt)
 
 
-def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query") -> go.Figure:
+def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query", *, start: int = 0) -> go.Figure:
     """The spectrum sigma_i / sigma_1 of one matrix, step by step, above the accuracy with a marker that moves along.
 
-    A plotly animation of at most 60 frames: its slider and buttons need no kernel.
+    A plotly animation of at most 60 frames: its slider and buttons need no kernel. It shows the frame nearest to step
+    `start` before it is moved.
     Raises TypeError or ValueError unless `runs` is a Run or 1 to 5 of them, at the same steps, that hold `matrix`.
     """
     runs = _runs(runs)
@@ -131,13 +132,15 @@ def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query") -> go.Fi
     if not all(np.array_equal(run.history["step"], steps) for run in runs):
         raise ValueError("runs must have been recorded at the same steps, got different ones")
     keep = _thin(len(steps), MAX_FRAMES)
+    active = int(np.abs(steps[keep] - start).argmin())
+    first = keep[active]
     spectra = [_relative(run.spectra[matrix]) for run in runs]  # (T, k) each
     points = [run.history["test_accuracy"] for run in runs]
     fig = canvas([280, 190], 1)
     _accuracy_panel(fig, runs, ("test_accuracy",), (2, 1))
     moving = list(range(len(runs), 3 * len(runs)))
-    _spectrum_panel(fig, runs, [S[keep] for S in spectra], (1, 1), y=f"{RATIO} of {matrix}")
-    now = [(steps[:1], y[:1]) for y in points]
+    _spectrum_panel(fig, runs, [np.roll(S, -first, axis=0) for S in spectra], (1, 1), y=f"{RATIO} of {matrix}")
+    now = [(steps[first : first + 1], y[first : first + 1]) for y in points]
     _curves(fig, runs, now, (2, 1), "step", "test accuracy", mode="markers", marker={"size": 11}, cliponaxis=False)
     fig.update_xaxes(range=[int(steps[0]), int(steps[-1])], row=2, col=1)
     fig.frames = [
@@ -149,7 +152,7 @@ def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query") -> go.Fi
         )
         for t in keep
     ]
-    fig.update_layout(**controls([str(steps[t]) for t in keep], prefix="step ", redraw=False))
+    fig.update_layout(**controls([str(steps[t]) for t in keep], prefix="step ", active=active, redraw=False))
     smallest = [f"{number(S[0, -1])} to {number(S[-1, -1])}" for S in spectra]
     alt = (
         f"Animation over {steps[-1]} steps of the singular values of {matrix} relative to the largest; the smallest "

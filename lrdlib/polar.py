@@ -106,7 +106,7 @@ def polar_iteration(W: Tensor, *, method: str, steps: int | None = None) -> Tens
 
 
 def rescale(W: Tensor) -> tuple[Tensor, Tensor]:
-    """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least, so that no square over- or underflows."""
+    """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least: then no square over- or underflows."""
     X = W.float() if W.dtype == torch.bfloat16 else W
     largest = X.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)  # 20x faster than norm(inf)
     return X / largest, largest

@@ -193,6 +193,15 @@ def test_the_player_has_a_frame_for_each_stop_and_shows_that_step():
         assert max(frame.traces) < len(fig.data)
 
 
+def test_the_player_starts_where_it_is_told():
+    fig = spectrum_player(TWO, "0.key", start=190)
+    assert fig.layout.sliders[0].active == 4 and fig.frames[4].name == "200"
+    for i, trace in enumerate(traces(fig, "y")):
+        assert trace.y == fig.frames[4].data[i].y
+    dots = [t for t in traces(fig, "y2") if t.mode == "markers"]
+    assert [dot.x for dot in dots] == [(200,), (200,)]
+
+
 def test_long_runs_stay_small():
     steps = np.arange(0, 40000, 50)
     long = [run_of(seed=seed, steps=steps) for seed in (0, 1)]
