@@ -81,9 +81,10 @@ def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
         if step is not None:
             line = {"line_color": colour, "line_width": 1.25, "line_dash": "dashdot", "col": 1}
             fig.add_vline(step, row=1, **line)
-            label = {"annotation_text": f"{GROKKED:.0%} at {step}", "annotation_font_color": colour}
-            place = {"annotation_position": "bottom right", "annotation_yshift": 16 * i}  # one line of text each
-            fig.add_vline(step, row=2, **line, **label, **place)
+            fig.add_vline(step, row=2, **line)
+            text = {"text": f"{GROKKED:.0%} at {step}", "font": {"color": colour, "size": 11}, "showarrow": False}
+            above = {"xref": "x2", "yref": "y2 domain", "y": 1, "xanchor": "left", "yanchor": "bottom"}
+            fig.add_annotation(x=step, yshift=12 * (i % 2), **text, **above)  # between the panels, on two lines
     return finish(fig, f"{accuracy_text(runs)} {rank_text(runs)}")
 
 

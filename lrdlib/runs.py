@@ -49,6 +49,7 @@ class Run:
         rule, strength, l2 = self.config["rule"], self.config["weight_decay"], self.config["l2"]
         names = {"none": "no decay", "l2": "L2", "lrd": "LRD", "elastic": "elastic", "proximal": "proximal"}
         text = names[rule] + (f" λ={strength:g}" if rule != "none" else "")
+        text += " on QK" if rule not in ("none", "l2") and self.config.get("select") == "qk" else ""
         return text + (f" + L2 {l2:g}" if rule == "elastic" else f", rest L2 {l2:g}" if l2 else "")
 
     def first_step(self, metric: str = "test_accuracy", above: float = 0.95) -> int | None:
