@@ -24,3 +24,8 @@ def use_onednn() -> bool:
         return True
     setting.fp32_precision = before
     return False
+
+
+def onednn_in_use() -> bool:
+    """Whether `use_onednn` has been called here, to effect."""
+    return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None) == "bf16"

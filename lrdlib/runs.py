@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lrdlib.backend import onednn_in_use
 from lrdlib.model import role
 from lrdlib.records import record_arrays
 from lrdlib.store import read_arrays, write_arrays
@@ -94,7 +95,9 @@ def provenance(command: str = "") -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, threads: {torch.get_num_threads()}",
+        "machine": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": str(torch.get_num_threads()),
+        "matmul": "oneDNN" if onednn_in_use() else "torch's own",
         "command": command,
     }
 

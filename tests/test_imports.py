@@ -35,7 +35,7 @@ ALLOWED = {
     "config": {"model", "tasks", "decay", "polar"},
     "records": {"spectral"},
     "train": {"config", "records", "model", "tasks", "decay", "spectral", "store"},
-    "runs": {"config", "records", "train", "store", "model"},
+    "runs": {"backend", "config", "records", "train", "store", "model"},
     "sweep": {"config", "train", "runs"},
     "canvas": set(),
     "captions": {"runs"},

@@ -138,12 +138,12 @@ def relative_error() -> float:
 
 
 def test_onednn_is_taken_only_if_it_is_float32(monkeypatch):
-    backend.use_onednn()
+    assert backend.use_onednn() == backend.onednn_in_use()
     assert relative_error() <= 2 * backend.PRECISION  # another product than the one it checked
 
 
 def test_onednn_is_given_back_if_it_is_not_exact(monkeypatch):
     before = torch.backends.mkldnn.matmul.fp32_precision
     monkeypatch.setattr(backend, "PRECISION", -1.0)  # nothing is exact enough
-    assert not backend.use_onednn()
+    assert not backend.use_onednn() and not backend.onednn_in_use()
     assert torch.backends.mkldnn.matmul.fp32_precision == before
