@@ -4,9 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lrdlib.runs import Run
-
-GROKKED = 0.95  # the test accuracy that counts as grokking (the paper, section 6.2)
+from lrdlib.runs import GROKKED, Run
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

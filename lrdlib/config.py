@@ -1,7 +1,9 @@
 """Everything that determines a run, and what the runs of one stack must share."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +98,15 @@ class TrainConfig:
         """The model's shape for the task `data`."""
         own = {name: getattr(self, name) for name in ("d_model", "heads", "layers", "qk_norm", "gains")}
         return ModelConfig(vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own)
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """The fields as JSON gives them back, with lists for tuples; TrainConfig(**plain(config)) == config.
+
+    >>> plain(TrainConfig())["betas"]
+    [0.9, 0.98]
+    """
+    return json.loads(json.dumps(asdict(config)))
 
 
 def check_stack(configs: Sequence[TrainConfig]) -> None:

@@ -89,19 +89,12 @@ def low_rank_update_(
     W: Tensor, t: float | Tensor, *, scale: Scale = "norm", method: str = "polar_express", steps: int | None = None
 ) -> Tensor:
     """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be traced or captured."""
-    return W.sub_(low_rank_step(W, t, scale=scale, method=method, steps=steps))
-
-
-def low_rank_step(
-    W: Tensor, t: float | Tensor, *, scale: Scale = "norm", method: str = "polar_express", steps: int | None = None
-) -> Tensor:
-    """t s polar(W), what low-rank decay takes off W (..., m, n), without checks."""
     X, largest = rescale(W)
     P = polar_of_rescaled(X, method=method, steps=steps)
     if scale == "norm":
         lengths = [torch.linalg.vector_norm(Y, dim=(-2, -1), keepdim=True) for Y in (X, P)]  # of entries about 1
         t = t * largest * lengths[0] / lengths[1].clamp_min(torch.finfo(P.dtype).tiny)
-    return P.mul_(t).to(W.dtype)
+    return W.sub_(P.mul_(t).to(W.dtype))
 
 
 @torch.no_grad()

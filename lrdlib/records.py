@@ -36,16 +36,17 @@ def rank(measure: Callable[[Tensor], Tensor], S: Tensor) -> Tensor:
 
 
 def record_arrays(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """Records as arrays: metric/NAME (records, runs) and spectrum/NAME (records, runs, k)."""
+    """Records as arrays: record/step (records,), metric/NAME (records, runs), spectrum/NAME (records, runs, k)."""
     first = records[0]
-    arrays = {f"metric/{k}": torch.stack([r.metrics[k] for r in records]).numpy() for k in first.metrics}
+    arrays = {"record/step": np.array([record.step for record in records])}
+    arrays |= {f"metric/{k}": torch.stack([r.metrics[k] for r in records]).numpy() for k in first.metrics}
     for k in first.singular_values:
         arrays[f"spectrum/{k}"] = torch.stack([r.singular_values[k] for r in records]).numpy()
     return arrays
 
 
 def records_from(arrays: dict[str, np.ndarray]) -> list[Record]:
-    """The inverse of `record_arrays`, given also record/step."""
+    """The inverse of `record_arrays`."""
 
     def part(prefix: str, i: int) -> dict[str, Tensor]:
         named = ((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))

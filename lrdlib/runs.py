@@ -1,8 +1,7 @@
 """A Run is data: configuration, history, spectra, final query and key matrices, and where it all came from."""
 
-import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import numpy as np
 import torch
 
 from lrdlib.backend import onednn_in_use
+from lrdlib.config import plain
 from lrdlib.model import role
 from lrdlib.records import record_arrays
 from lrdlib.store import read_arrays, write_arrays
 from lrdlib.train import Training
 
 KIND = "lrdlib-run/1"
+GROKKED = 0.95  # the test accuracy that counts as grokking (the paper, section 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Run:
         text += " on QK" if rule not in ("none", "l2") and self.config.get("select") == "qk" else ""
         return text + (f" + L2 {l2:g}" if rule == "elastic" else f", rest L2 {l2:g}" if l2 else "")
 
-    def first_step(self, metric: str = "test_accuracy", above: float = 0.95) -> int | None:
+    def first_step(self, metric: str = "test_accuracy", above: float = GROKKED) -> int | None:
         """The first recorded step at which `metric` exceeds `above`, or None: the step of grokking.
 
         >>> history = {"step": np.array([0, 50, 100]), "test_accuracy": np.array([0.0, 0.99, 0.9])}
@@ -73,7 +74,7 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
     if not training.records:
         raise ValueError("training must have made at least one record, got none (iterate over it first)")
     arrays = record_arrays(training.records)
-    steps = np.array([record.step for record in training.records])
+    steps = arrays.pop("record/step")
     origin = provenance(command)
 
     def one(r: int, config: dict[str, Any]) -> Run:
@@ -84,8 +85,7 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
         final = {name: W[r].detach().cpu().numpy().copy() for name, W in qk.items()}
         return Run(config, history, spectra, final, origin)
 
-    configs = json.loads(json.dumps([asdict(c) for c in training.configs]))  # as a file gives them back
-    return [one(r, config) for r, config in enumerate(configs)]
+    return [one(r, plain(config)) for r, config in enumerate(training.configs)]
 
 
 def provenance(command: str = "") -> dict[str, str]:

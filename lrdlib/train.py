@@ -7,10 +7,8 @@ so a run is the same computation alone and in a stack. (The rounding differs, an
         print(record.step, record.metrics["test_accuracy"])
 """
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib.config import TrainConfig, check_stack
+from lrdlib.config import TrainConfig, check_stack, plain
 from lrdlib.decay import LowRankDecay, frobenius_update_, select
 from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, Params, forward, init_params, role, stack_params
 from lrdlib.records import Record, rank, record_arrays, records_from, spectrum
@@ -156,9 +154,8 @@ class Training(Iterator[Record]):
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 if W in self.optimizer.state:
                     arrays[f"{key}/{name}"] = self.optimizer.state[W][key].cpu().numpy()
-        arrays["record/step"] = np.array([record.step for record in self.records])
         arrays |= record_arrays(self.records)
-        header = {"step": self.step, "configs": [asdict(c) for c in self.configs], "torch": torch.__version__}
+        header = {"step": self.step, "configs": [plain(c) for c in self.configs], "torch": torch.__version__}
         write_arrays(path, CHECKPOINT, header, arrays, compress=False)
 
     def load(self, path: str | Path) -> None:
@@ -167,7 +164,7 @@ class Training(Iterator[Record]):
         Raises FileNotFoundError, or ValueError for a damaged file or one of other configs; nothing is changed then.
         """
         header, arrays = read_arrays(path, CHECKPOINT)
-        expected = json.loads(json.dumps([asdict(c) for c in self.configs]))
+        expected = [plain(c) for c in self.configs]
         if header.get("configs") != expected:
             difference = _difference(expected, header.get("configs"))
             raise ValueError(f"checkpoint {str(path)!r} must be of these configs, got {difference}")
