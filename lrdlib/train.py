@@ -9,8 +9,10 @@ so a run is the same computation alone and in a stack. (The rounding differs, an
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from lrdlib.store import read_arrays, write_arrays
 from lrdlib.tasks import split, task
 
 CHECKPOINT = "lrdlib-checkpoint/1"
+SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains
 EVAL_ROWS = 2048  # sequences per evaluation chunk: its activations stay in the cache
 
 
@@ -62,14 +65,16 @@ def train(
 class Training(Iterator[Record]):
     """A stack of runs in training: an iterator of Records. See `train`.
 
-    configs, params (with a runs axis), optimizer, step (done so far), records (made so far).
+    configs (what it started from), params (with a runs axis), optimizer, step (done so far), records (made so far),
+    live (the configs as `set` has changed them) and changes (what was set, and before which step).
     """
 
     def __init__(self, configs: Sequence[TrainConfig], *, device: str = "cpu", compile: bool = False) -> None:
         check_stack(configs)
         _check_device(device)
         check_bool("compile", compile)
-        self.configs, self.device, first = list(configs), device, configs[0]
+        self.configs, self.live, self.device, first = list(configs), list(configs), device, configs[0]
+        self.changes: list[dict[str, Any]] = []
         self.compiled, self.forward = compile, _compiled_forward() if compile else forward
         self.task = task(first.task, p=first.p, bits=first.bits)
         self.model = first.model(self.task)
@@ -81,8 +86,7 @@ class Training(Iterator[Record]):
         )
         self.l2 = _frobenius_strengths(self.params, configs)
         self.decay = _low_rank_decay(self.params, configs)
-        if self.decay is not None:
-            self.decay.attach(self.optimizer)
+        self._attached = None if self.decay is None else self.decay.attach(self.optimizer)
         self.tokens, self.labels = self.task.tokens.to(device), self.task.labels.to(device)
         self.masks = {
             name: _mask([getattr(s, name) for s in self.splits], len(self.task)).to(device)
@@ -128,8 +132,40 @@ class Training(Iterator[Record]):
         self.optimizer.step()
         with torch.no_grad():
             for name, weight_decay in self.l2.items():
-                frobenius_update_(self.params[name], self.configs[0].lr * weight_decay)
+                frobenius_update_(self.params[name], self.live[0].lr * weight_decay)
         self.step += 1
+
+    def set(self, **values: Any) -> None:
+        """From the next step on, train every run with these values of rule, weight_decay, l2 or lr.
+
+        Batches, weights and AdamW's moments stay as they are. `configs` and the histories made so far stay too; what
+        differs from before goes into `changes`, as {"step": steps done, name: value, ...}. Raises TypeError or
+        ValueError for another name or a value that TrainConfig refuses; nothing is changed then.
+        """
+        unknown = [name for name in values if name not in SETTABLE]
+        if unknown:
+            raise ValueError(f"only {', '.join(SETTABLE)} can be set while a stack trains, got {unknown[0]!r}")
+        live = [replace(c, **values) for c in self.live]
+        news = {
+            name: getattr(live[0], name) for name in values if any(getattr(c, name) != values[name] for c in self.live)
+        }
+        if not news:
+            return
+        self._use(live)
+        if self.changes and self.changes[-1]["step"] == self.step:
+            news = self.changes.pop() | news
+        self.changes.append({"step": self.step} | news)
+
+    def _use(self, live: list[TrainConfig]) -> None:
+        """Take rule, strengths and learning rate of the next step from `live`."""
+        check_stack(live)
+        l2, decay = _frobenius_strengths(self.params, live), _low_rank_decay(self.params, live)
+        if self._attached is not None:
+            self._attached.remove()
+        self.live, self.l2, self.decay = live, l2, decay
+        self._attached = None if decay is None else decay.attach(self.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = live[0].lr
 
     @torch.no_grad()
     def measure(self, grad_norm: Tensor) -> Record:
@@ -168,6 +204,7 @@ class Training(Iterator[Record]):
                     arrays[f"{key}/{name}"] = self.optimizer.state[W][key].cpu().numpy()
         arrays |= record_arrays(self.records)
         header = {"step": self.step, "configs": [plain(c) for c in self.configs], "torch": torch.__version__}
+        header["changes"] = self.changes
         write_arrays(path, CHECKPOINT, header, arrays, compress=False)
 
     def load(self, path: str | Path) -> None:
@@ -185,16 +222,18 @@ class Training(Iterator[Record]):
                 f"{path} was written by torch {header.get('torch')}: not bit-identical from here", stacklevel=2
             )
         try:
-            step, records = int(header["step"]), records_from(arrays)
+            step, records, changes = int(header["step"]), records_from(arrays), header.get("changes", [])
+            live = [_changed(c, changes) for c in self.configs]
             params = {name: _like(W, arrays[f"param/{name}"]) for name, W in self.params.items()}
             state = {} if step == 0 else {i: self._moments(name, arrays) for i, name in enumerate(self.params)}
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"checkpoint {str(path)!r} must hold the whole state, got one without {error}") from error
         with torch.no_grad():
             for name, W in self.params.items():
                 W.copy_(params[name])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.step, self.records, self._replayed = step, records, 0
+        self._use(live)
+        self.step, self.records, self.changes, self._replayed = step, records, changes, 0
 
     def _moments(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """AdamW's state of one parameter."""
@@ -282,6 +321,13 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device must be one that torch can use here, got {device!r}: {error}") from error
+
+
+def _changed(config: TrainConfig, changes: Sequence[dict[str, Any]]) -> TrainConfig:
+    """The config after all `changes` of `Training.set`, in turn."""
+    for change in changes:
+        config = replace(config, **{name: value for name, value in change.items() if name != "step"})
+    return config
 
 
 def _like(W: Tensor, array: np.ndarray) -> Tensor:

@@ -381,6 +381,93 @@ def test_training_learns():
     assert float(last.metrics["train_accuracy"]) == 1.0 and float(last.metrics["train_loss"]) < 0.1
 
 
+# --- what is changed while it trains ----------------------------------------------------------------------------------
+
+RULE = {"none": {}, "l2": {"weight_decay": 3.0}, "lrd": {"weight_decay": 0.02, "l2": 2.0}}
+RULE |= {"elastic": RULE["lrd"], "proximal": RULE["lrd"]}
+SETS = {
+    f"{a}-{b}": ({"rule": a, **RULE[a]}, {"weight_decay": 0, "l2": 0, "rule": b, **RULE[b]}) for a in RULE for b in RULE
+}
+SETS["lr"] = (SETS["lrd-lrd"][0], {"lr": 1e-2})
+SETS["lr-l2"] = (SETS["l2-l2"][0], {"lr": 1e-2})
+SETS["strength"] = (SETS["lrd-lrd"][0], {"weight_decay": np.float64(0.1)})
+SETS["to-nothing"] = (SETS["elastic-elastic"][0], {"weight_decay": 0, "l2": 0})
+
+
+def taken_over(training, config):
+    """A new training of `config` with the weights, moments and step of `training`."""
+    new = Training([config])
+    for name, W in new.params.items():
+        W.data = training.params[name].detach().clone()
+    new.optimizer.load_state_dict(copy.deepcopy(training.optimizer.state_dict()))
+    for group in new.optimizer.param_groups:
+        group["lr"] = config.lr
+    new.step = training.step
+    return new
+
+
+@pytest.mark.parametrize("case", list(SETS))
+def test_what_is_set_holds_from_the_next_step_on(case):
+    before, values = SETS[case]
+    training = Training([tiny(**before)])
+    for _ in range(3):
+        training.update()
+    expected = taken_over(training, replace(training.configs[0], **values))
+    training.set(**values)
+    for _ in range(3):
+        training.update()
+        expected.update()
+    for name, W in training.params.items():
+        assert torch.equal(W, expected.params[name]), name
+    assert training.live == expected.configs and training.configs == [tiny(**before)]
+
+
+def test_what_is_set_is_noted_with_its_step():
+    training = Training([tiny()])
+    training.set(weight_decay=0.02, lr=3e-3)  # as they are
+    assert training.changes == []
+    training.set(weight_decay=np.float64(0.1))
+    training.set(weight_decay=0.2)
+    training.update()
+    training.set(lr=1e-2, weight_decay=0.2)
+    assert training.changes == [{"step": 0, "weight_decay": 0.2}, {"step": 1, "lr": 1e-2}]
+    json.dumps(training.changes)
+
+
+@pytest.mark.parametrize(
+    "values, error, word",
+    [
+        ({"weight_decay": -1}, ValueError, "weight_decay must be .*>= 0"),
+        ({"lr": "fast"}, TypeError, "lr must"),
+        ({"lr": 1e-2, "rule": "ridge"}, ValueError, "rule must be one of"),
+        ({"rule": "none", "l2": 1.0}, ValueError, "l2 must be 0 for rule 'none'"),
+        ({"seed": 1}, ValueError, "only rule, weight_decay, l2, lr can be set while a stack trains, got 'seed'"),
+    ],
+)
+def test_what_cannot_be_set_changes_nothing(values, error, word):
+    training, expected = Training([tiny()]), Training([tiny()])
+    with pytest.raises(error, match=word):
+        training.set(**values)
+    training.update()
+    expected.update()
+    assert all(torch.equal(W, expected.params[name]) for name, W in training.params.items())
+    assert training.live == training.configs and training.changes == []
+
+
+def test_a_checkpoint_remembers_what_was_set(tmp_path):
+    def after_two(**options):
+        training = train(tiny(), **options)
+        next(training), next(training)
+        training.set(rule="l2", weight_decay=3.0, lr=1e-2)
+        return training
+
+    list(whole := after_two())
+    next(after_two(checkpoint=(path := tmp_path / "c.npz")))
+    resumed = train(tiny(), checkpoint=path)
+    assert resumed.live == [tiny(rule="l2", weight_decay=3.0, lr=1e-2)] and resumed.changes[0]["step"] == 2
+    assert all_same(list(resumed), whole.records)
+
+
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 TWO = [tiny(rule="lrd", l2=1.0), tiny(rule="elastic", l2=1.0, seed=1, fraction=0.6)]
