@@ -1,0 +1,235 @@
+"""Recorded runs as pieces of data for the lab's page: an index of all of them, and a piece for each.
+
+    python -m lrdlib.lab.data OUT [RUNS]
+
+writes OUT/data/index.js and OUT/data/NAME.js for every run of RUNS (default book/runs) and RUNS/sweep. A piece is a
+script that calls lrdLab.piece("NAME", {...}), so that a page that was opened as a file can load it too.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrdlib.config import LOW_RANK, RULES, TrainConfig, plain
+from lrdlib.lab.digits import encode
+from lrdlib.phase import outcome
+from lrdlib.runs import GROKKED, NAMES, Run, load_run
+from lrdlib.tasks import TASKS
+
+DEFAULTS = plain(TrainConfig())
+VARIANT = ("mode", "scale", "select", "method", "ns_steps")  # of a low-rank decay; mean nothing to the other rules
+CHOSEN = ("rule", *VARIANT, "weight_decay", "l2", "lr", "fraction", "seed")  # what the reader picks beside the task
+LENGTH = ("steps", "eval_every")  # how long and how finely a run is recorded
+ACCURACIES = ("train_accuracy", "test_accuracy", "orbit_clean_accuracy")
+CURVES = (*ACCURACIES, "qk_stable_rank", "qk_effective_rank")
+OPERATIONS = {
+    "add": "a + b",
+    "sub": "a − b",
+    "mul": "a × b",
+    "div": "a ÷ b",
+    "poly": "a² + ab + b²",
+    "poly_x": "a² + ab + b² + a",
+    "s5": "permutations of five (S5)",
+    "parity": "parity",
+}
+COLUMNS = (
+    *("piece", "setting", "rule", "variant", "lr", "strength", "l2", "fraction", "seed", "steps", "every"),
+    *("best", "final", "first", "diverged", "full"),
+)
+
+
+def read_runs(folder: Path) -> dict[str, Run]:
+    """The runs of `folder` and of its subfolder sweep, by the name of their file.
+
+    Raises FileNotFoundError if there are none, and ValueError for a damaged file or for two files of one name.
+    """
+    found: dict[str, Run] = {}
+    for path in (*sorted(folder.glob("*-seed*.npz")), *sorted(folder.glob("sweep/*-seed*.npz"))):
+        if path.stem in found:
+            raise ValueError(f"runs must have names of their own, got {path.stem!r} in {folder} and in its sweep")
+        run = load_run(path)
+        found[path.stem] = replace(run, config=DEFAULTS | run.config)  # with fields that are newer than the run
+    if not found:
+        raise FileNotFoundError(f"folder must hold recorded runs, got {str(folder)!r}, which has none")
+    return found
+
+
+# ---- what a run is called
+
+
+def setting(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The key and the words of what the reader picks as the task: the task, and whatever else is not default.
+
+    >>> setting(DEFAULTS), setting(DEFAULTS | {"p": 113, "qk_norm": "width"})
+    (('add97', 'a + b modulo 97'), ('add113,qk_norm:width', 'a + b modulo 113, qk_norm width'))
+    """
+    task = config["task"]
+    size = {"parity": config["bits"], "s5": 120}.get(task, config["p"])
+    of = f" of {size} bits" if task == "parity" else "" if task == "s5" else f" modulo {size}"
+    apart = {
+        name: "+".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in config.items()
+        if name not in ("task", "p", "bits", *CHOSEN, *LENGTH) and value != DEFAULTS[name]
+    }
+    key = ",".join([f"{task}{size}", *(f"{name}:{value}" for name, value in apart.items())])
+    return key, ", ".join([OPERATIONS[task] + of, *(f"{name} {value}" for name, value in apart.items())])
+
+
+def variant(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The key and the words of how a low-rank decay counts lambda and where it acts; empty for the other rules.
+
+    >>> variant({**DEFAULTS, "rule": "l2"}), variant({**DEFAULTS, "select": "qk"})
+    (('', ''), ('independent,qk', 'independent: λ as it is, on query and key only'))
+    """
+    if config["rule"] not in LOW_RANK:
+        return "", ""
+    mode = config["mode"]
+    words = {"independent": "independent: λ as it is", "decoupled": "decoupled: λ times the learning rate"}[mode]
+    apart = {name: config[name] for name in VARIANT[1:] if config[name] != DEFAULTS[name]}
+    special = {"select": {"qk": "on query and key only"}, "scale": {None: "not scaled to the matrix"}}
+    said = [special.get(name, {}).get(value) or f"{name} {value}" for name, value in apart.items()]
+    return ",".join([mode, *(str(value) for value in apart.values())]), ", ".join([words, *said])
+
+
+def place(config: Mapping[str, Any], *, seed: bool = True) -> tuple:
+    """Where the reader finds a run; without its seed, the cell that it shares with other seeds."""
+    at = [setting(config)[0], config["rule"], variant(config)[0]]
+    own = [config[name] for name in ("lr", "weight_decay", "l2", "fraction", *LENGTH)]
+    return (*at, *own, *([config["seed"]] if seed else []))
+
+
+# ---- the index
+
+
+def index(runs: Mapping[str, Run]) -> dict[str, Any]:
+    """What the page has to know of all runs before it loads one: a table, and the words for its keys.
+
+    "columns" name the entries of each of "runs"; best, final and first are of the accuracy on pairs of which neither
+    order was trained on (first: the first record above GROKKED, or null). full: the run holds its matrices. Two runs
+    at one place of equal length would be told apart by nothing, so only the first stays.
+    """
+    rows, taken = [], set()
+    for name, run in sorted(runs.items(), key=lambda item: (place(item[1].config), item[0])):
+        if place(run.config) not in taken:
+            taken.add(place(run.config))
+            rows.append(_row(name, run))
+    settings = dict(setting(run.config) for run in runs.values())
+    have = {run.config["task"] for run in runs.values()}
+    return {
+        "above": GROKKED,
+        "settings": settings,
+        "unrecorded": [OPERATIONS[task] for task in TASKS if task not in have],
+        "rules": {rule: NAMES[rule] for rule in RULES},
+        "variants": dict(variant(run.config) for run in runs.values() if run.config["rule"] in LOW_RANK),
+        "columns": COLUMNS,
+        "runs": rows,
+    }
+
+
+def _row(name: str, run: Run) -> list[Any]:
+    """One line of the index, in the order of COLUMNS."""
+    c, found = run.config, outcome(run, _unseen(run))
+    own = [c[key] for key in ("lr", "weight_decay", "l2", "fraction", "seed", "steps", "eval_every")]
+    said = [_short(found.best), _short(found.final), found.step, int(found.diverged), int(bool(run.weights))]
+    return [name, setting(c)[0], c["rule"], variant(c)[0], *own, *said]
+
+
+def _unseen(run: Run) -> str:
+    """The accuracy that says whether a run generalises: on pairs unseen in either order, if there are such pairs."""
+    return "orbit_clean_accuracy" if np.isfinite(run.history["orbit_clean_accuracy"]).any() else "test_accuracy"
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+# ---- a piece
+
+
+def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
+    """One run as the page draws it; `cell` holds the runs of other seeds at the same place, for the bands.
+
+    steps (T,); curves: a code (T,) of each; spectra: a code (T k) of each query and key matrix; fourier: a code
+    (T p // 2) or null; bands: the least and the largest of all seeds at each step, null for a single one; command: what
+    makes the run again. pattern: whether there is a piece NAME.pattern besides.
+    """
+    names = [name for name in run.spectra if name.endswith((".query", ".key"))]
+    fourier = run.fourier.get("embedding")
+    return {
+        "steps": run.history["step"].tolist(),
+        "curves": {name: encode(run.history[name]) for name in CURVES if name in run.history},
+        "bands": bands([run, *cell]) if cell else None,
+        "spectra": {name: {"size": run.spectra[name].shape[1]} | encode(run.spectra[name], log=True) for name in names},
+        "fourier": None if fourier is None else {"size": fourier.shape[1]} | encode(fourier, log=True),
+        "pattern": {"0.query", "0.key"} <= set(run.weights),
+        "command": run.provenance.get("command", ""),
+    }
+
+
+def bands(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The range over seeds (T,) of each accuracy; None if the runs were not recorded at the same steps."""
+    if len({tuple(run.history["step"]) for run in runs}) > 1:
+        return None
+    stacks = {name: np.stack([run.history[name] for run in runs]) for name in ACCURACIES}
+    return {
+        name: {"seeds": len(runs), "low": encode(values.min(0)), "high": encode(values.max(0))}
+        for name, values in stacks.items()
+    }
+
+
+def pattern(run: Run) -> dict[str, Any]:
+    """W_Q^T W_K (d, d) of layer 0 at the last step: two residual vectors x and y score x^T W_Q^T W_K y."""
+    Q, K = (run.weights[name].astype(np.float64) for name in ("0.query", "0.key"))
+    return {"size": len(Q[0]), "steps": [int(run.history["step"][-1])], "values": [encode(Q.T @ K)]}
+
+
+# ---- files
+
+
+def script(name: str, data: Any) -> str:
+    """A piece as a script. NaN is an error: JSON has none, and a code says it otherwise."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return f"lrdLab.piece({json.dumps(name)},{text});\n"
+
+
+def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """Everything that the page may load, by name: the index, a piece per run of it, and the patterns."""
+    made: dict[str, dict[str, Any]] = {"index": index(runs)}
+    listed = {row[0]: runs[row[0]] for row in made["index"]["runs"]}
+    cells: dict[tuple, list[Run]] = {}
+    for run in listed.values():
+        cells.setdefault(place(run.config, seed=False), []).append(run)
+    for name, run in listed.items():
+        made[name] = piece(run, [other for other in cells[place(run.config, seed=False)] if other is not run])
+        if made[name]["pattern"]:
+            made[f"{name}.pattern"] = pattern(run)
+    return made
+
+
+def write(folder: Path, runs: Mapping[str, Run]) -> list[Path]:
+    """Write every piece into `folder`, which loses what other pieces it held; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.js"):
+        old.unlink()
+    made = pieces(runs)
+    for name, data in made.items():
+        (folder / f"{name}.js").write_text(script(name, data), encoding="utf-8")
+    return [folder / f"{name}.js" for name in made]
+
+
+def main(arguments: Sequence[str]) -> None:
+    if len(arguments) not in (1, 2):
+        sys.exit(__doc__)
+    runs = read_runs(Path(arguments[1] if len(arguments) > 1 else "book/runs"))
+    written = write(Path(arguments[0]) / "data", runs)
+    size = sum(file.stat().st_size for file in written)
+    print(f"   {len(runs)} recorded runs for the lab in {len(written)} pieces, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,41 @@
+/* What every fragment of the lab uses: elements, labelled controls, the page's colours. */
+
+const element = (tag, properties = {}, ...children) => {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties))
+    // aria-*, role and data-* are attributes; all else is the element's own property
+    name.includes("-") || name === "role" ? made.setAttribute(name, value) : (made[name] = value);
+  made.append(...children.filter((child) => child != null));
+  return made;
+};
+
+const labelled = (text, control) => element("label", {className: "lab-field"}, element("span", {textContent: text}), control);
+
+// A select: values may be disabled, with the reason in their text.
+const fill = (select, options, value) => {
+  select.replaceChildren(
+    ...options.map(({value: own, text, disabled = false}) => element("option", {value: own, textContent: text, disabled})),
+  );
+  select.value = value;
+};
+
+// The colours of figures on the book's pages, and elsewhere those of the text.
+const colours = (root) => {
+  const style = getComputedStyle(root);
+  const ink = style.getPropertyValue("--lrd-figure-ink").trim() || style.color;
+  return {ink, line: style.getPropertyValue("--lrd-figure-line").trim() || "rgba(128, 128, 128, 0.3)"};
+};
+
+const COLOURS = {blue: "#378eca", orange: "#cc7518", violet: "#6058e8", pink: "#e8329a", brown: "#8e5c5a", grey: "#797979"};
+
+const percent = (value) => (value == null || Number.isNaN(value) ? "none" : `${Number((100 * value).toFixed(1))}%`);
+const short = (value) => (value == null || Number.isNaN(value) ? "none" : String(Number(value.toPrecision(3))));
+
+// The last record that is not after `step`.
+const recordAt = (steps, step) => {
+  let at = 0;
+  while (at + 1 < steps.length && steps[at + 1] <= step) at += 1;
+  return at;
+};
+
+const pause = () => new Promise((resolve) => setTimeout(resolve));
