@@ -1,0 +1,103 @@
+/* The controls that choose one run: task, rule, what lambda means, learning rate, lambda, fraction, seed; and its map.
+ *
+ * makeSide(index, rows, name, go) -> {node, show(row)}: go(row) is called for a choice. A control offers what is
+ * recorded; what is not is disabled, and says so.
+ */
+
+let sides = 0; // radio buttons of one side share a name
+
+const makeRules = (index, choose) => {
+  const group = `lab-rule-${++sides}`;
+  const radios = Object.entries(index.rules).map(([value, text]) => {
+    const input = element("input", {type: "radio", name: group, value, onchange: () => choose("rule", value)});
+    const said = element("span", {textContent: text});
+    return {value, input, said, text, label: element("label", {}, input, said)};
+  });
+  const node = element("fieldset", {className: "lab-rules"}, element("legend", {textContent: "rule"}), ...radios.map(({label}) => label));
+  const show = (rows, row) => {
+    const open = new Set(rows.filter((one) => one.setting === row.setting).map((one) => one.rule));
+    for (const {value, input, said, text, label} of radios) {
+      input.checked = value === row.rule;
+      input.disabled = !open.has(value);
+      label.title = input.disabled ? `No run with the rule “${text}” is recorded for this task.` : "";
+      said.textContent = input.disabled ? `${text} (not recorded)` : text;
+    }
+  };
+  return {node, show};
+};
+
+// A slider over the recorded values of one key.
+const makeStops = (text, key, words, choose) => {
+  let stops = [];
+  const output = element("output");
+  const input = element("input", {type: "range", min: 0, step: 1, oninput: () => choose(key, stops[input.value])});
+  const note = element("small");
+  const node = element("label", {className: "lab-stops"}, element("span", {textContent: text}), input, output, note);
+  const show = (rows, row) => {
+    const options = optionsOf(rows, row, key).filter(({open}) => open);
+    stops = options.map(({value}) => value);
+    input.max = stops.length - 1;
+    input.value = stops.indexOf(row[key]);
+    input.disabled = stops.length < 2;
+    output.textContent = words(row[key]);
+    input.setAttribute("aria-valuetext", words(row[key]));
+    note.textContent = stops.length < 2 ? "the only one recorded" : "";
+  };
+  return {node, show};
+};
+
+const TEXTS = {
+  variant: (index, value) => index.variants[value],
+  lr: (_index, value) => String(value),
+  seed: (_index, value) => `${amountOf(value)}, a record every ${value.split("/")[1]} steps`,
+};
+
+const makeChoice = (index, text, key, choose) => {
+  const select = element("select", {onchange: () => choose(key, key === "lr" ? Number(select.value) : select.value)});
+  const node = labelled(text, select);
+  const show = (rows, row) => {
+    const words = (value) => TEXTS[key](index, value);
+    if (key === "variant" && row.variant === "") {
+      fill(select, [{value: "", text: row.rule === "none" ? "there is no λ" : "λ times the learning rate, always"}], "");
+      select.disabled = true;
+      return;
+    }
+    const options = optionsOf(rows, row, key).filter(({value}) => value !== "");
+    fill(select, options.map(({value, open}) => ({value, text: words(value) + (open ? "" : " (not recorded)"), disabled: !open})), row[key]);
+    select.disabled = options.filter(({open}) => open).length < 2 && options.length < 2;
+  };
+  return {node, show};
+};
+
+const makeTask = (index, choose) => {
+  const select = element("select", {onchange: () => choose("setting", select.value)});
+  const options = Object.entries(index.settings).map(([value, text]) => ({value, text}));
+  const none = index.unrecorded.map((text) => ({value: text, text: `${text} (not recorded)`, disabled: true}));
+  fill(select, [...options, ...none], options[0].value);
+  return {node: labelled("task", select), show: (_rows, row) => (select.value = row.setting)};
+};
+
+const makeSide = (index, rows, name, go) => {
+  let now = null;
+  const choose = (key, value) => go(chosen(rows, now, key, value));
+  const controls = [
+    makeTask(index, choose),
+    makeRules(index, choose),
+    makeStops("strength λ", "strength", strengthWords, choose),
+    makeStops("fraction of the pairs", "fraction", percent, choose),
+    makeChoice(index, "λ counts", "variant", choose),
+    makeChoice(index, "learning rate", "lr", choose),
+    makeChoice(index, "seed", "seed", choose),
+  ];
+  const map = makeMap(index, rows, go);
+  const legend = element("legend", {textContent: name});
+  const fields = element("div", {className: "lab-fields"}, ...controls.map(({node}) => node));
+  const node = element("fieldset", {className: "lab-side"}, legend, fields, map.node);
+  const show = (row) => {
+    now = row;
+    controls.forEach((control) => control.show(rows, row));
+    map.show(row);
+  };
+  const rename = (text) => (legend.textContent = text);
+  return {node, show, rename};
+};
