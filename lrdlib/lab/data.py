@@ -119,12 +119,13 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
             taken.add(place(run.config))
             rows.append(_row(name, run))
     settings = dict(setting(run.config) for run in runs.values())
+    rules = {"none", "l2", "lrd", "elastic", *(run.config["rule"] for run in runs.values())}
     have = {run.config["task"] for run in runs.values()}
     return {
         "above": GROKKED,
         "settings": settings,
         "unrecorded": [OPERATIONS[task] for task in TASKS if task not in have],
-        "rules": {rule: NAMES[rule] for rule in RULES},
+        "rules": {rule: NAMES[rule] for rule in RULES if rule in rules},
         "variants": dict(variant(run.config) for run in runs.values() if run.config["rule"] in LOW_RANK),
         "columns": COLUMNS,
         "runs": rows,

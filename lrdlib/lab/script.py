@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-PANELS = ("dom.js", "panels.js", "charts.js")
+PANELS = ("dom.js", "draw.js", "charts.js", "panels.js")
 SCRIPTS = {  # which fragments, in which order
     "page": (
         *PANELS,

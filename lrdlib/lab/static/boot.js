@@ -28,7 +28,7 @@ const load = (name) => {
 };
 
 const LABS = {
-  recorded: (root, Plotly) => makeRecorded(root, Plotly, load),
+  recorded: (root) => makeRecorded(root, load),
   train: typeof makeTrain === "undefined" ? null : makeTrain,
 };
 
@@ -39,7 +39,7 @@ const boot = async () => {
     if (!start || root.dataset.state) continue;
     root.dataset.state = "loading";
     try {
-      await start(root, await window.lrdPlotly());
+      await start(root);
       root.dataset.state = "ready";
     } catch (error) {
       console.error(error);

@@ -1,4 +1,4 @@
-/* What every fragment of the lab uses: elements, labelled controls, the page's colours. */
+/* What every fragment of the lab uses: elements, labelled controls, numbers in words. */
 
 const element = (tag, properties = {}, ...children) => {
   const made = document.createElement(tag);
@@ -19,13 +19,6 @@ const fill = (select, options, value) => {
   select.value = value;
 };
 
-// The colours of figures on the book's pages, and elsewhere those of the text.
-const colours = (root) => {
-  const style = getComputedStyle(root);
-  const ink = style.getPropertyValue("--lrd-figure-ink").trim() || style.color;
-  return {ink, line: style.getPropertyValue("--lrd-figure-line").trim() || "rgba(128, 128, 128, 0.3)"};
-};
-
 const COLOURS = {blue: "#378eca", orange: "#cc7518", violet: "#6058e8", pink: "#e8329a", brown: "#8e5c5a", grey: "#797979"};
 
 const percent = (value) => (value == null || Number.isNaN(value) ? "none" : `${Number((100 * value).toFixed(1))}%`);
@@ -37,5 +30,3 @@ const recordAt = (steps, step) => {
   while (at + 1 < steps.length && steps[at + 1] <= step) at += 1;
   return at;
 };
-
-const pause = () => new Promise((resolve) => setTimeout(resolve));

@@ -82,8 +82,13 @@ const makeMap = (index, rows, go) => {
     const strengths = [...new Set(mine.map((row) => row.strength))].sort((a, b) => amountOf(b) - amountOf(a) || a.localeCompare(b));
     const fractions = [...new Set(mine.map((row) => row.fraction))].sort((a, b) => a - b);
     const last = Math.max(...mine.map((row) => row.steps));
-    const at = (strength, fraction) => mine.filter((row) => row.strength === strength && row.fraction === fraction);
+    // one row for each seed, the first (finest) recording of it, or the one that is shown
+    const at = (strength, fraction) => {
+      const all = mine.filter((row) => row.strength === strength && row.fraction === fraction);
+      return all.filter((row) => all.find((one) => one.number === row.number && (one === now || !all.some((other) => other === now && other.number === row.number))) === row);
+    };
     cells = strengths.map((strength, r) => fractions.map((fraction, c) => makeCell(at(strength, fraction), strength, fraction, last, [r, c])));
+    table.style.setProperty("--lab-head", `${2 + Math.max(4, ...strengths.map((strength) => strength.length))}ch`);
     const head = (scope, text) => element("th", {scope, textContent: text});
     const lines = strengths.map((strength, r) => element("tr", {}, head("row", strength.replace(",", " + ")), ...cells[r].map((cell) => cell.node)));
     const across = element("tr", {}, head("col", "λ ↑  f →"), ...fractions.map((fraction) => head("col", String(fraction).replace(/^0/, ""))));

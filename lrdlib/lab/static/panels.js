@@ -1,34 +1,12 @@
 /* The linked panels of the lab, for runs from any source.
  *
- * makePanels(root, Plotly) -> {show(view), at(step), remove()}. show draws everything anew, a chart at a time, so that
- * the page stays responsive; at(step) moves what depends on the step. A click on a curve sends "lrd:step", another
- * choice of matrix "lrd:matrix". A view is
+ * makePanels(root) -> {show(view), at(step), remove()}. show draws everything anew; at(step) moves what depends on the
+ * step. A pointer on a chart of steps sends "lrd:step" from root, another choice of matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs; until: where the axis of steps ends
  *   run = {name, note, steps, curves: {metric: [..]}, bands?: {metric: {low, high, seeds}},
  *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null}
  * A record is an index into run.steps. What a run does not have, its panel says in words.
  */
-
-const MARGIN = {l: 46, r: 12, t: 8, b: 40};
-const CONFIG = {responsive: true, displayModeBar: false, doubleClick: false, scrollZoom: false};
-
-const dressed = (root, layout) => {
-  const {ink, line} = colours(root);
-  const axis = {gridcolor: line, linecolor: line, tickcolor: line, zeroline: false, showline: true, fixedrange: true, title: {standoff: 4}};
-  const merged = (own) => ({...axis, ...own, title: {...axis.title, ...own.title}});
-  return {
-    ...layout,
-    xaxis: merged(layout.xaxis),
-    yaxis: merged(layout.yaxis),
-    margin: MARGIN,
-    showlegend: false,
-    dragmode: false,
-    hovermode: "closest",
-    paper_bgcolor: "rgba(0, 0, 0, 0)",
-    plot_bgcolor: "rgba(0, 0, 0, 0)",
-    font: {family: "system-ui, sans-serif", size: 12, color: ink},
-  };
-};
 
 const keyEntry = ({name, colour, dash, value}) => {
   const mark = element("i", {"aria-hidden": "true"});
@@ -36,76 +14,62 @@ const keyEntry = ({name, colour, dash, value}) => {
   return element("span", {}, mark, `${name} ${value}`);
 };
 
-// One chart of one run: its plot, its cursor, its key and, where there is nothing to draw, the reason.
-const makeChart = (root, Plotly, chart, slot) => {
-  const plot = element("div", {className: "lab-plot", role: "img"});
-  const cursor = element("div", {className: "lab-cursor", hidden: true});
+// One chart of one run: its plot, its key and, where there is nothing to draw, the reason.
+const makeChart = (root, chart, slot) => {
+  const box = element("div", {className: chart.square ? "lab-plot lab-square" : "lab-plot", role: "img"});
   const name = element("figcaption", {className: "lab-run"});
   const key = element("div", {className: "lab-key"});
   const none = element("p", {className: "lab-none", hidden: true});
-  const box = element("div", {className: chart.square ? "lab-box lab-square" : "lab-box"}, plot, cursor);
   const figure = element("figure", {className: "lab-chart"}, name, key, box, none);
+  const plot = makePlot(box);
+  const same = chart.same ?? ((_run, i) => i);
   let drawn = null; // the run and the record that are drawn
   let view = null;
 
-  const words = (run, i) => {
-    plot.setAttribute("aria-label", `${view.runs.length > 1 ? `${run.name}. ` : ""}${chart.words(run, i, view)}`);
+  const say = (run, i) => {
+    box.setAttribute("aria-label", `${view.runs.length > 1 ? `${run.name}. ` : ""}${chart.words(run, i, view)}`);
     key.replaceChildren(...chart.legend(run, i, view).map(keyEntry));
-    if (!chart.cursor) return;
-    const share = run.steps[i] / lastStep(view);
-    cursor.style.left = `calc(${MARGIN.l}px + (100% - ${MARGIN.l + MARGIN.r}px) * ${share})`;
   };
 
   const at = (step) => {
     if (!drawn) return;
-    const i = recordAt(drawn.run.steps, step);
+    const {run} = drawn;
+    const i = recordAt(run.steps, step);
     if (i === drawn.i) return;
-    const row = chart.row ?? ((_, record) => record);
-    if (chart.move && row(drawn.run, i) !== row(drawn.run, drawn.i)) {
-      const {update, indices} = chart.move(drawn.run, i, view);
-      Plotly.restyle(plot, update, indices);
-    }
+    if (same(run, i) !== same(run, drawn.i)) plot.move(chart.moving(run, i, view));
     drawn.i = i;
-    words(drawn.run, i);
+    say(run, i);
   };
 
-  const show = async (next) => {
+  const show = (next) => {
     view = next;
     const run = view.runs[slot];
     const missing = chart.missing(run, view);
-    name.textContent = view.runs.length > 1 ? run.name : "";
+    name.textContent = run.name;
     name.hidden = view.runs.length < 2;
     none.textContent = missing ?? "";
     none.hidden = missing === null;
     box.hidden = key.hidden = missing !== null;
-    if (missing !== null) return void (drawn = null);
-    const i = recordAt(run.steps, view.step);
-    const data = chart.traces(run, view);
-    if (chart.move) {
-      const {update, indices} = chart.move(run, i, view);
-      for (const [part, values] of Object.entries(update)) indices.forEach((trace, n) => (data[trace][part] = values[n]));
-    }
-    cursor.hidden = !chart.cursor;
-    const fresh = !plot.data;
-    await Plotly.react(plot, data, dressed(root, chart.layout(run, view)), CONFIG);
-    if (fresh && chart.cursor)
-      plot.on("plotly_click", ({points}) =>
-        root.dispatchEvent(new CustomEvent("lrd:step", {detail: points[0].x, bubbles: true})),
-      );
-    drawn = {run, i};
-    words(run, i);
+    drawn = missing === null ? {run, i: recordAt(run.steps, view.step)} : null;
+    if (!drawn) return;
+    plot.draw(chart.axes(run, view), chart.still(run, view), chart.moving(run, drawn.i, view));
+    say(run, drawn.i);
   };
 
-  const recolour = () => drawn && Plotly.relayout(plot, dressed(root, chart.layout(drawn.run, view)));
-  const remove = () => plot.data && Plotly.purge(plot);
-  return {figure, show, at, recolour, remove};
+  if (chart.scrubs) {
+    box.classList.add("lab-scrubs");
+    const scrub = ({clientX, buttons}) =>
+      drawn && buttons && root.dispatchEvent(new CustomEvent("lrd:step", {detail: plot.at(clientX), bubbles: true}));
+    box.addEventListener("pointerdown", scrub);
+    box.addEventListener("pointermove", scrub);
+  }
+  return {chart, figure, show, at, remove: plot.remove};
 };
 
-const makePanels = (root, Plotly) => {
+const makePanels = (root) => {
   let charts = [];
   let view = null;
-  let turn = 0; // the newest show wins
-  let slots = 0;
+  let listed = null;
   const select = element("select", {
     onchange: () => {
       view = {...view, matrix: select.value};
@@ -116,10 +80,9 @@ const makePanels = (root, Plotly) => {
 
   const build = (count) => {
     charts.forEach((one) => one.remove());
-    slots = count;
     charts = [];
     const panels = CHARTS.map((chart) => {
-      const own = Array.from({length: count}, (_, slot) => ({chart, ...makeChart(root, Plotly, chart, slot)}));
+      const own = Array.from({length: count}, (_, slot) => makeChart(root, chart, slot));
       charts.push(...own);
       const title = element("h4", {className: "lab-title", textContent: chart.title});
       const head = element("div", {className: "lab-head"}, title, chart === spectrumChart ? labelled("of matrix", select) : null);
@@ -129,22 +92,15 @@ const makePanels = (root, Plotly) => {
     root.replaceChildren(element("div", {className: "lab-panels", "data-runs": count}, ...panels));
   };
 
-  const matrices = () => [...new Set(view.runs.flatMap((run) => Object.keys(run.spectra ?? {})))];
-
-  const show = async (next) => {
-    const mine = ++turn;
-    const names = () => matrices().join();
-    const before = view && names();
-    view = {...next, matrix: next.matrix ?? view?.matrix};
-    if (slots !== view.runs.length) build(view.runs.length);
-    if (!matrices().includes(view.matrix)) view.matrix = matrices()[0];
-    if (before !== names()) fill(select, matrices().map((value) => ({value, text: matrixWords(value)})), view.matrix);
+  const show = (next) => {
+    const matrices = [...new Set(next.runs.flatMap((run) => Object.keys(run.spectra ?? {})))];
+    const wish = next.matrix ?? view?.matrix;
+    view = {...next, matrix: matrices.includes(wish) ? wish : matrices[0]};
+    if (charts.length !== CHARTS.length * view.runs.length) build(view.runs.length);
+    if (listed !== matrices.join()) fill(select, matrices.map((value) => ({value, text: matrixWords(value)})), view.matrix);
+    listed = matrices.join();
     select.value = view.matrix ?? "";
-    for (const one of charts) {
-      if (mine !== turn) return;
-      await one.show(view);
-      await pause(); // a task of its own for each chart
-    }
+    charts.forEach((one) => one.show(view));
   };
 
   const at = (step) => {
@@ -152,13 +108,5 @@ const makePanels = (root, Plotly) => {
     view.step = step;
     charts.forEach((one) => one.at(step));
   };
-
-  const recolour = new MutationObserver(() => charts.forEach((one) => one.recolour()));
-  recolour.observe(document.documentElement, {attributeFilter: ["data-theme"]});
-  recolour.observe(document.body, {attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"]});
-  const remove = () => {
-    recolour.disconnect();
-    charts.forEach((one) => one.remove());
-  };
-  return {show, at, remove};
+  return {show, at, remove: () => charts.forEach((one) => one.remove())};
 };

@@ -1,9 +1,10 @@
 /* The recorded lab: choose a run, or two, and move through its training. Everything comes from pieces of data.
  *
- * makeRecorded(root, Plotly, load): load(name) is a promise of a piece.
+ * makeRecorded(root, load): load(name) is a promise of a piece.
  */
 
 const FRAME = 90; // milliseconds from record to record while it plays
+const MATRIX = "0.query"; // whose spectrum is shown first
 const TOUR = 2500; // a link plays to its step in at most so many
 
 const toRun = async (index, row, load) => {
@@ -100,17 +101,17 @@ const makeTransport = (move) => {
   return {node, set, stop, playTo, jump: (step) => (stop(), to(recordAt(steps, step))), step: () => steps[input.value]};
 };
 
-const makeRecorded = async (root, Plotly, load) => {
+const makeRecorded = async (root, load) => {
   const index = await load("index");
   const rows = rowsOf(index);
   const runOf = makeRuns(index, load);
   const say = element("p", {className: "lab-say", role: "status"});
   const source = element("p", {className: "lab-source"});
   const plots = element("div", {className: "lab-plots"});
-  const panels = makePanels(plots, Plotly);
+  const panels = makePanels(plots);
   const chosenRows = [null, null]; // the second is null where nothing is compared
   let turn = 0;
-  let matrix;
+  let matrix = MATRIX;
   let later = null;
 
   const settle = () => {
@@ -142,7 +143,7 @@ const makeRecorded = async (root, Plotly, load) => {
     const steps = [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
     transport.set(steps, transport.step());
     source.textContent = `Recorded: ${runs.map((run) => `${run.name} (${run.note})`).join("; against it, ")}. ${rows.length} runs are recorded in all.`;
-    await panels.show({runs, step: transport.step(), matrix});
+    panels.show({runs, step: transport.step(), matrix});
     return mine === turn;
   };
 
@@ -192,7 +193,7 @@ const makeRecorded = async (root, Plotly, load) => {
     const found = [rowAt(rows, asked.first), asked.second && rowAt(rows, asked.second)];
     const fresh = found.some((one, i) => (one?.row ?? null) !== chosenRows[i]);
     [chosenRows[0], chosenRows[1]] = found.map((one) => one?.row ?? null);
-    matrix = asked.matrix;
+    matrix = asked.matrix ?? MATRIX;
     const lost = found.flatMap((one) => one?.lost ?? []);
     if (!(await show(lost.length ? `Not recorded: ${lost.join(", ")}. The nearest recorded run is shown.` : ""))) return;
     const step = asked.step ?? (play ? transport.step() : Infinity);
@@ -201,7 +202,8 @@ const makeRecorded = async (root, Plotly, load) => {
   };
 
   const tools = element("div", {className: "lab-tools"}, compare, share);
-  root.replaceChildren(source, element("div", {className: "lab-sides"}, ...sides.map(({node}) => node)), tools, transport.node, say, plots);
+  const choice = element("div", {className: "lab-sides"}, ...sides.map(({node}) => node));
+  root.replaceChildren(element("div", {className: "lab-top"}, source, tools), choice, transport.node, say, plots);
   plots.addEventListener("lrd:step", ({detail}) => transport.jump(detail));
   plots.addEventListener("lrd:matrix", ({detail}) => {
     matrix = detail;

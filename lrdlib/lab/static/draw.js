@@ -1,0 +1,148 @@
+/* Draws a chart as SVG: axes, lines, bands, bars, dots, and a square of values on a canvas.
+ *
+ * A library of plots would be two thousand times as large, and redraw a moved slider in ten times the time that there
+ * is. Colours of text and grid are the style sheet's, so that they follow the page by themselves.
+ *
+ * makePlot(box) -> {draw(axes, still, moving), move(moving), at(clientX)}
+ *   axes: {x: {low, high, title}, y: {low, high, title, log, words}, square}; words(value): the text of a tick
+ *   shapes: {kind: "line", x, y, colour, dash, width} | {kind: "area", ...} as line | {kind: "band", x, low, high, colour}
+ *     | {kind: "bars", x, y, colour} | {kind: "dot", x, y, colour} | {kind: "cursor", x} | {kind: "image", size, values, colour}
+ */
+
+const ROOM = {left: 46, right: 12, top: 8, bottom: 38};
+const DASHES = {solid: "none", dash: "7 4", dot: "2 3"};
+
+const svg = (tag, attributes = {}, ...children) => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+};
+
+// Round numbers between low and high, about `count` of them.
+const ticksOf = ({low, high, log}, count) => {
+  if (log) {
+    const decades = Math.floor(Math.log10(high) + 1e-9) - Math.ceil(Math.log10(low) - 1e-9);
+    return Array.from({length: decades + 1}, (_, k) => 10 ** (Math.ceil(Math.log10(low) - 1e-9) + k));
+  }
+  const rough = (high - low) / count;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((part) => part * unit).find((size) => size >= rough);
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({length: Math.floor(high / step + 1e-9) - first + 1}, (_, k) => (first + k) * step);
+};
+
+const UPPER = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const plainWords = (value) => String(Number(value.toPrecision(6)));
+const powerWords = (value) => {
+  const power = Math.round(Math.log10(value));
+  return power === 0 ? "1" : `10${power < 0 ? "⁻" : ""}${[...String(Math.abs(power))].map((digit) => UPPER[digit]).join("")}`;
+};
+
+const scaleOf = ({low, high, log}, from, to) => {
+  const [a, b] = log ? [Math.log10(low), Math.log10(high)] : [low, high];
+  return (value) => from + (((log ? Math.log10(value) : value) - a) / (b - a)) * (to - from);
+};
+
+// "M x y L x y ...": a number that is none breaks the line.
+const pathOf = (xs, ys, X, Y) => {
+  let d = "";
+  let pen = "M";
+  for (let i = 0; i < xs.length; i += 1) {
+    if (!Number.isFinite(ys[i])) pen = "M";
+    else {
+      d += `${pen}${X(xs[i]).toFixed(1)} ${Y(ys[i]).toFixed(1)}`;
+      pen = "L";
+    }
+  }
+  return d;
+};
+
+const SHAPES = {
+  line: ({x, y, colour, dash = "solid", width = 2}, {X, Y}) =>
+    svg("path", {d: pathOf(x, y, X, Y), fill: "none", stroke: colour, "stroke-width": width, "stroke-dasharray": DASHES[dash], "stroke-linejoin": "round"}),
+  area: ({x, y, colour}, {X, Y, bottom}) =>
+    svg("path", {d: `${pathOf(x, y, X, Y)}L${X(x.at(-1))} ${bottom}L${X(x[0])} ${bottom}Z`, fill: colour, "fill-opacity": 0.13}),
+  band: ({x, low, high, colour}, {X, Y}) => {
+    const known = x.map((_, i) => i).filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
+    const around = [...known.map((i) => [x[i], high[i]]), ...known.reverse().map((i) => [x[i], low[i]])];
+    const d = pathOf(around.map(([a]) => a), around.map(([, b]) => b), X, Y);
+    return svg("path", {class: "lab-band", d: d && `${d}Z`, fill: colour, "fill-opacity": 0.22});
+  },
+  bars: ({x, y, colour}, {X, Y, bottom}) => {
+    const bar = (k, i) => `M${X(k - 0.4).toFixed(1)} ${bottom}V${Y(y[i]).toFixed(1)}H${X(k + 0.4).toFixed(1)}V${bottom}Z`;
+    return svg("path", {d: x.map((k, i) => (Number.isFinite(y[i]) ? bar(k, i) : "")).join(""), fill: colour});
+  },
+  dot: ({x, y, colour}, {X, Y}) => svg("circle", Number.isFinite(y) ? {cx: X(x), cy: Y(y), r: 4, fill: colour} : {}),
+  cursor: ({x}, {X, top, bottom}) => svg("path", {class: "lab-cursor", d: `M${X(x)} ${top}V${bottom}`}),
+  image: ({size, values, colour}, {X, Y}) => {
+    const canvas = Object.assign(document.createElement("canvas"), {width: size, height: size});
+    const context = canvas.getContext("2d");
+    const pixels = context.createImageData(size, size);
+    const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    values.forEach((value, i) => pixels.data.set([...rgb, 255 * value ** 0.8], 4 * i));
+    context.putImageData(pixels, 0, 0);
+    const [x, y, far, down] = [X(-0.5), Y(-0.5), X(size - 0.5), Y(size - 0.5)];
+    return svg("image", {href: canvas.toDataURL(), x, y, width: far - x, height: down - y, preserveAspectRatio: "none", style: "image-rendering: pixelated"});
+  },
+};
+
+const makePlot = (box) => {
+  const frame = svg("g", {class: "lab-frame"});
+  const [back, front] = [svg("g"), svg("g")];
+  const picture = svg("svg", {"aria-hidden": "true"}, frame, back, front);
+  box.append(picture);
+  let now = null; // {axes, still, moving}
+  let place = null; // the scales and the ends of the area
+
+  const layOut = ({x, y, square}) => {
+    const {width, height} = box.getBoundingClientRect();
+    let [w, h] = [Math.max(width - ROOM.left - ROOM.right, 10), Math.max(height - ROOM.top - ROOM.bottom, 10)];
+    if (square) w = h = Math.min(w, h);
+    const [left, top] = [ROOM.left, ROOM.top];
+    return {width, height, w, left, top, bottom: top + h, X: scaleOf(x, left, left + w), Y: scaleOf(y, top + h, top)};
+  };
+
+  const drawFrame = ({x, y}) => {
+    const {w, left, top, bottom, X, Y} = place;
+    const across = ticksOf(x, w > 260 ? 6 : 4).map((value) => [
+      svg("path", {d: `M${X(value)} ${top}V${bottom}`}),
+      svg("text", {x: X(value), y: bottom + 15, "text-anchor": "middle"}, (x.words ?? plainWords)(value)),
+    ]);
+    const words = y.words ?? (y.log ? powerWords : plainWords);
+    const up = ticksOf(y, 5).map((value) => [
+      svg("path", {d: `M${left} ${Y(value)}H${left + w}`}),
+      svg("text", {x: left - 6, y: Y(value) + 4, "text-anchor": "end"}, words(value)),
+    ]);
+    const name = svg("text", {x: left + w / 2, y: bottom + 32, "text-anchor": "middle"}, x.title);
+    const side = y.title && svg("text", {transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, y.title);
+    frame.replaceChildren(...across.flat(), ...up.flat(), name, ...(side ? [side] : []));
+  };
+
+  const shapes = (list) => list.map((shape) => SHAPES[shape.kind](shape, place));
+
+  const draw = (axes, still, moving) => {
+    now = {axes, still, moving};
+    place = layOut(axes);
+    picture.setAttribute("viewBox", `0 0 ${place.width} ${place.height}`);
+    drawFrame(axes);
+    back.replaceChildren(...shapes(still));
+    front.replaceChildren(...shapes(moving));
+  };
+  const move = (moving) => {
+    now.moving = moving;
+    front.replaceChildren(...shapes(moving));
+  };
+  // The value of x under the pointer.
+  const at = (clientX) => {
+    const share = (clientX - box.getBoundingClientRect().left - place.left) / place.w;
+    return now.axes.x.low + Math.min(Math.max(share, 0), 1) * (now.axes.x.high - now.axes.x.low);
+  };
+
+  const resized = new ResizeObserver(([{contentRect}]) => {
+    if (now && contentRect.width && (contentRect.width !== place.width || contentRect.height !== place.height))
+      draw(now.axes, now.still, now.moving);
+  });
+  resized.observe(box);
+  return {draw, move, at, remove: () => resized.disconnect()};
+};
