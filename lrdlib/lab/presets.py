@@ -1,0 +1,29 @@
+"""What the lab with a kernel starts from: settings with a name."""
+
+from typing import Any
+
+from lrdlib.config import TrainConfig, plain
+
+# Fields of TrainConfig that differ from its defaults. "small" generalises within a minute or two on a laptop.
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "small": (
+        "small: addition modulo 31",
+        dict(p=31, d_model=64, layers=1, fraction=0.5, batch_size=256, lr=1e-2, rule="l2", weight_decay=1.0)
+        | dict(steps=1500, eval_every=25),
+    ),
+    "paper": ("the paper's: addition modulo 97", {}),
+}
+
+
+def all_presets(config: TrainConfig | None = None) -> dict[str, dict[str, Any]]:
+    """Every preset as {"label": ..., "config": fields of a TrainConfig}; first `config`, where one is given.
+
+    >>> list(all_presets()), all_presets()["small"]["config"]["p"]
+    (['small', 'paper'], 31)
+    >>> all_presets(TrainConfig(p=11))["yours"]["label"]
+    'yours'
+    """
+    yours = {} if config is None else {"yours": {"label": "yours", "config": plain(config)}}
+    return yours | {
+        name: {"label": label, "config": plain(TrainConfig(**fields))} for name, (label, fields) in SETTINGS.items()
+    }

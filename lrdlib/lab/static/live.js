@@ -1,0 +1,337 @@
+/* The lab that trains: controls over a trainer, and the panels, fed by its records as they come.
+ *
+ * makeLive(root, trainer, Plotly) -> {remove()}. A trainer is
+ *   {kind: "page" | "kernel", place?, presets: {name: {label, config}}, rules: [..], start(config), set(values), pause(),
+ *    resume(), step(), stop?(), reset(), download() -> Promise<Blob | null>, on(event, fn)}
+ * with the events
+ *   record {step, metrics, spectra, fourier, pattern}
+ *   status {state: "idle" | "loading" | "running" | "paused" | "done" | "stopped" | "failed" | "gone", message, ms_per_step,
+ *           step?, steps?}
+ *   config {config, fresh}     what it trains with by now; fresh: a run has begun
+ * Strength, the rest's L2, learning rate and rule act on the next step; the others are for the next start.
+ */
+
+const LIVE_SOURCES = {page: "Training in this page", kernel: "Training in the kernel"};
+const LIVE_RULES = {none: "no decay", l2: "L2", lrd: "low-rank (LRD)", elastic: "elastic", proximal: "proximal"};
+const LIVE_FIRST = {none: 0, l2: 1, lrd: 0.01, elastic: 0.01, proximal: 0.01}; // a strength to begin with
+const LIVE_WORDS = {
+  idle: "Ready: press Start.",
+  loading: "Loading.",
+  running: "Training.",
+  paused: "Paused.",
+  done: "Done: every step is trained.",
+  stopped: "Stopped. Start begins anew.",
+  failed: "It did not work.",
+  gone: "This lab has lost its kernel.",
+};
+const LIVE_ACTIVE = ["loading", "running", "paused"];
+const LIVE_REDRAW = 150; // milliseconds that the page has for itself between two drawings
+
+const liveStops = (first, last) => {
+  const stops = [];
+  for (let e = first; e < last; e += 1) for (const m of [1, 1.5, 2, 3, 5, 7]) stops.push(Number(`${m}e${e}`));
+  return [...stops, Number(`1e${last}`)];
+};
+
+// A labelled slider over a list of numbers, which takes up a value that is not in it.
+const liveSlider = (name, stops, moved) => {
+  let values = stops;
+  const input = element("input", {type: "range", min: 0, max: values.length - 1, step: 1});
+  const output = element("output");
+  const tell = () => {
+    output.textContent = String(values[input.value]);
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  input.addEventListener("input", () => (tell(), moved()));
+  const field = element("label", {className: "lab-stops"}, element("span", {textContent: name}), input, output);
+  const show = (value) => {
+    if (!values.includes(value)) values = [...values, value].sort((a, b) => a - b);
+    input.max = values.length - 1;
+    input.value = values.indexOf(value);
+    tell();
+  };
+  return {field, input, show, value: () => values[input.value]};
+};
+
+// Calls at most every `gap` milliseconds, and always once more after the last time that it was asked to.
+const liveThrottle = (call, gap) => {
+  let timer = null;
+  let again = false;
+  const run = () => {
+    if (timer !== null) return void (again = true);
+    again = false;
+    call();
+    timer = setTimeout(() => {
+      timer = null;
+      if (again) run();
+    }, gap);
+  };
+  return run;
+};
+
+// The records of a run, kept so that panels may draw them: fresh arrays each time, for Plotly tells them by identity.
+const liveRun = (name, note) => {
+  const steps = [];
+  const curves = {};
+  const spectra = {};
+  const fourier = [];
+  const patterns = [];
+  let size = 0;
+  const add = (record) => {
+    const at = steps.length;
+    steps.push(record.step);
+    for (const [metric, value] of Object.entries(record.metrics)) (curves[metric] ??= Array(at).fill(null)).push(value);
+    for (const [matrix, row] of Object.entries(record.spectra)) (spectra[matrix] ??= []).push(Array.from(row));
+    if (record.fourier) fourier.push(Array.from(record.fourier));
+    if (record.pattern) {
+      size = record.pattern.size;
+      patterns.push(Array.from(record.pattern.values));
+    }
+  };
+  const copy = (lists) => Object.fromEntries(Object.entries(lists).map(([key, list]) => [key, [...list]]));
+  const shown = () => ({
+    name,
+    note,
+    steps: [...steps],
+    curves: copy(curves),
+    spectra: copy(spectra),
+    fourier: fourier.length ? [...fourier] : null,
+    pattern: patterns.length ? {size, steps: [...steps], values: [...patterns]} : null,
+  });
+  return {steps, add, shown};
+};
+
+// Where the axis of steps ends: a long run begins on a part of it, which doubles whenever it is full.
+const liveEnd = (until, last) => {
+  let end = until;
+  while (end / 2 >= last && end * 64 > until) end /= 2;
+  return end;
+};
+
+const liveControls = (trainer, {moved, chosen}) => {
+  const strengths = {...LIVE_FIRST};
+  const preset = element("select", {onchange: () => chosen()});
+  fill(preset, Object.entries(trainer.presets).map(([value, {label}]) => ({value, text: label})), Object.keys(trainer.presets)[0]);
+  const fraction = liveSlider("part to train on", Array.from({length: 17}, (_, i) => (i + 2) / 20), () => {});
+  const seed = element("input", {type: "number", min: 0, max: 4294967295, step: 1, value: 0, inputMode: "numeric"});
+  const rule = element("select");
+  fill(rule, trainer.rules.map((value) => ({value, text: LIVE_RULES[value] ?? value})), trainer.rules[0]);
+  const strength = liveSlider("strength λ", [0, ...liveStops(-4, 2)], () => {
+    strengths[rule.value] = strength.value();
+    moved();
+  });
+  const rest = liveSlider("L2 beside it", [0, ...liveStops(-2, 1)], moved);
+  const lr = liveSlider("learning rate", liveStops(-4, -1), moved);
+
+  // What the rule does not have, no slider offers.
+  const fit = () => {
+    strength.input.disabled = rule.value === "none";
+    rest.input.disabled = ["none", "l2"].includes(rule.value);
+  };
+  rule.addEventListener("change", () => {
+    strength.show(strengths[rule.value] ?? 0.01);
+    fit();
+    moved();
+  });
+
+  const show = (config) => {
+    rule.value = config.rule;
+    strengths[config.rule] = config.weight_decay;
+    strength.show(config.weight_decay);
+    rest.show(config.l2 ?? 0);
+    lr.show(config.lr);
+    fraction.show(config.fraction);
+    seed.value = config.seed;
+    fit();
+  };
+  const live = () => ({
+    rule: rule.value,
+    weight_decay: strength.value(),
+    l2: rest.input.disabled ? 0 : rest.value(),
+    lr: lr.value(),
+  });
+  const config = () => ({
+    ...trainer.presets[preset.value].config,
+    ...live(),
+    fraction: fraction.value(),
+    seed: Math.trunc(Number(seed.value)) || 0,
+  });
+
+  const before = element("fieldset", {className: "lab-live-group"}, element("legend", {textContent: "Before it starts"}));
+  before.append(labelled("preset", preset), fraction.field, labelled("seed", seed));
+  const during = element("fieldset", {className: "lab-live-group"}, element("legend", {textContent: "Also while it trains"}));
+  during.append(labelled("rule", rule), strength.field, rest.field, lr.field);
+  const lock = (active, gone) => {
+    before.disabled = active || gone;
+    during.disabled = gone;
+  };
+  show(trainer.presets[preset.value].config);
+  return {groups: [before, during], show, live, config, lock, preset: () => trainer.presets[preset.value].config};
+};
+
+const liveButtons = (acts) => {
+  const buttons = Object.fromEntries(
+    Object.entries(acts).map(([name, onclick]) => [name, element("button", {type: "button", textContent: name, onclick})]),
+  );
+  const follow = (state, records) => {
+    const active = LIVE_ACTIVE.includes(state);
+    const paused = state === "paused";
+    const allow = {
+      Start: !active && state !== "gone",
+      Pause: state === "running" || paused,
+      Step: state === "running" || paused,
+      Stop: active,
+      Reset: state !== "gone" && (active || records > 0 || state === "failed"),
+      Download: state !== "gone" && records > 0,
+    };
+    for (const [name, button] of Object.entries(buttons)) button.disabled = !allow[name];
+    buttons.Start.textContent = records && !active ? "Start again" : "Start";
+    buttons.Pause.textContent = paused ? "Resume" : "Pause";
+  };
+  return {row: element("div", {className: "lab-live-buttons"}, ...Object.values(buttons)), follow};
+};
+
+const liveSave = async (trainer) => {
+  const blob = await trainer.download();
+  if (!blob) return;
+  const link = element("a", {href: URL.createObjectURL(blob), download: "lrdlib-run.npz"});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+};
+
+// Which step is shown: the last one, as they come, until the reader takes another.
+const liveScrub = (moved) => {
+  let steps = [];
+  let following = true;
+  const input = element("input", {type: "range", min: 0, max: 0, step: 1, value: 0, disabled: true});
+  const output = element("output");
+  const field = element("label", {className: "lab-stops lab-live-scrub"}, element("span", {textContent: "shown step"}), input, output);
+  const tell = () => {
+    output.textContent = steps.length ? String(steps[input.value]) : "none yet";
+    input.setAttribute("aria-valuetext", steps.length ? `step ${steps[input.value]}` : "no record yet");
+  };
+  input.addEventListener("input", () => {
+    following = Number(input.value) === steps.length - 1;
+    tell();
+    moved();
+  });
+  const follow = (list) => {
+    if (list.length < steps.length) following = true;
+    steps = list;
+    input.disabled = steps.length < 2;
+    input.max = Math.max(0, steps.length - 1);
+    if (following) input.value = input.max;
+    tell();
+  };
+  const jump = (step) => {
+    input.value = recordAt(steps, step);
+    following = Number(input.value) === steps.length - 1;
+    tell();
+    moved();
+  };
+  tell();
+  return {field, follow, jump, step: () => steps[input.value] ?? 0};
+};
+
+const makeLive = (root, trainer, Plotly) => {
+  let status = {state: "idle", message: "", ms_per_step: null};
+  let until = 1;
+  let run = null;
+  const place = element("div", {className: "lab-live-panels"});
+  const panels = makePanels(place, Plotly);
+  const words = element("p", {className: "lab-live-status", role: "status"});
+  const progress = element("p", {className: "lab-live-progress"});
+
+  let drawing = false;
+  let stale = false;
+  const draw = async () => {
+    if (drawing) return void (stale = true);
+    drawing = true;
+    do {
+      stale = false;
+      if (run?.steps.length) await panels.show({runs: [run.shown()], step: scrub.step(), until: liveEnd(until, run.steps.at(-1))});
+      await new Promise((resolve) => setTimeout(resolve, LIVE_REDRAW));
+    } while (stale);
+    drawing = false;
+  };
+
+  const active = () => LIVE_ACTIVE.includes(status.state);
+  const send = liveThrottle(() => active() && trainer.set(controls.live()), 60);
+  const controls = liveControls(trainer, {moved: send, chosen: () => controls.show(controls.preset())});
+  const scrub = liveScrub(() => panels.at(scrub.step()));
+
+  const begin = (config) => {
+    run = liveRun("this run", `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`);
+    until = config.steps;
+    status = {...status, step: 0, steps: config.steps};
+    scrub.follow(run.steps);
+    place.hidden = true;
+    tell();
+  };
+  const acts = {
+    Start: () => {
+      const config = controls.config();
+      begin(config);
+      trainer.start(config);
+    },
+    Pause: () => (status.state === "paused" ? trainer.resume() : trainer.pause()),
+    Step: () => trainer.step(),
+    ...(trainer.stop ? {Stop: () => trainer.stop()} : {}),
+    Reset: () => {
+      run = null;
+      place.hidden = true;
+      scrub.follow([]);
+      trainer.reset();
+    },
+    Download: () => liveSave(trainer).catch((error) => (words.textContent = `No file: ${error.message}`)),
+  };
+  const buttons = liveButtons(acts);
+
+  const tell = () => {
+    const said = status.state === "failed" || status.state === "gone" ? status.message || LIVE_WORDS[status.state]
+      : [LIVE_WORDS[status.state], status.message].filter(Boolean).join(" ");
+    if (words.textContent !== said) words.textContent = said; // said once, also to those who listen
+    const speed = status.ms_per_step ? `, ${short(status.ms_per_step)} ms per step` : "";
+    progress.textContent = status.steps ? `Step ${status.step ?? 0} of ${status.steps}${speed}.` : "";
+    root.dataset.state = status.state;
+    controls.lock(active(), status.state === "gone");
+    buttons.follow(status.state, run?.steps.length ?? 0);
+  };
+
+  trainer.on("status", (news) => {
+    status = {...status, ...news};
+    if (status.state === "idle") status.steps = 0;
+    tell();
+  });
+  trainer.on("config", ({config, fresh}) => {
+    controls.show(config);
+    if (fresh) begin(config);
+  });
+  trainer.on("record", (record) => {
+    if (!run) begin(controls.config());
+    run.add(record);
+    status.step = Math.max(status.step ?? 0, record.step);
+    scrub.follow(run.steps);
+    place.hidden = false;
+    tell();
+    draw();
+  });
+  root.addEventListener("lrd:step", (event) => scrub.jump(event.detail));
+
+  const source = element("p", {className: "lab-source"}, element("strong", {textContent: LIVE_SOURCES[trainer.kind]}));
+  if (trainer.place) source.append(` ${trainer.place}`);
+  root.classList.add("lab-live");
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", `Lab: ${LIVE_SOURCES[trainer.kind].toLowerCase()}`);
+  place.hidden = true;
+  root.replaceChildren(
+    element("div", {className: "lab-live-head"}, source, progress),
+    element("div", {className: "lab-live-controls"}, ...controls.groups),
+    buttons.row,
+    words,
+    scrub.field,
+    place,
+  );
+  tell();
+  return {remove: () => panels.remove?.()};
+};
