@@ -94,12 +94,23 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
     """
 
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
-        if role(name) in GAIN_ROLES:
+        std = initial_std(name, shape)
+        if std is None:
             return torch.ones(shape, device=generator.device)
-        std = {"embedding": 1.0, "position": 0.02}.get(name, 1 / math.sqrt(shape[-1]))
         return std * torch.randn(shape, generator=generator, device=generator.device)
 
     return {name: draw(name, shape) for name, shape in shapes(config).items()}
+
+
+def initial_std(name: str, shape: tuple[int, ...]) -> float | None:
+    """Standard deviation of a parameter when it is drawn; None for a gain, which starts at 1.
+
+    >>> initial_std("0.down", (64, 256)), initial_std("norm", (64,))
+    (0.0625, None)
+    """
+    if role(name) in GAIN_ROLES:
+        return None
+    return {"embedding": 1.0, "position": 0.02}.get(name, 1 / math.sqrt(shape[-1]))
 
 
 def stack_params(models: list[Params]) -> Params:

@@ -21,13 +21,12 @@ SCRIPTS = {  # which fragments, in which order
         "map.js",
         "side.js",
         "recorded.js",
-        "random.js",
         "live.js",
         "page.js",
         "boot.js",
     ),
     "widget": (*PANELS, "live.js", "widget.js"),
-    "worker": ("random.js", "worker.js"),
+    "worker": ("random.js", "measure.js", "npz.js", "worker.js"),
 }
 ENDS = {"page": "boot();\n", "worker": "work();\n"}  # what starts it
 STYLES = ("lab.css", "live.css")

@@ -1,0 +1,164 @@
+"""The functions of lab/step.py as ONNX files, which onnxruntime-web runs on the reader's page.
+
+    python -m lrdlib.lab.export FOLDER
+
+writes presets.json and, for each preset NAME, what lab/static/worker.js loads when the reader starts it: NAME.json (the
+table, the shapes, where it came from), NAME-plain.onnx and NAME-low.onnx (the train step, without and with low-rank
+decay) and NAME-evaluation.onnx.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+import lrdlib
+from lrdlib.config import TrainConfig
+from lrdlib.lab.presets import all_presets
+from lrdlib.lab.step import evaluate, flat, train_step
+from lrdlib.model import init_params, initial_std, shapes
+from lrdlib.runs import provenance
+from lrdlib.tasks import Task, task
+
+OPSET = 20
+
+
+def _with_diagonal(X: Tensor, diagonal: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """X (..., k, k) with another main diagonal, in operations that ONNX has."""
+    assert offset == 0 and (dim1 % X.ndim, dim2 % X.ndim) == (X.ndim - 2, X.ndim - 1)
+    return torch.where(torch.eye(X.shape[-1], dtype=torch.bool), diagonal.unsqueeze(-1), X)
+
+
+DECOMPOSITIONS = {torch.ops.aten.diagonal_scatter.default: _with_diagonal}
+
+
+class Comparing(TorchFunctionMode):
+    """F.one_hot as a comparison: torch's own looks into the tokens for a bad one, which a trace cannot do."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is F.one_hot:
+            tokens, classes = args
+            return (tokens.unsqueeze(-1) == torch.arange(classes)).long()
+        return func(*args, **(kwargs or {}))
+
+
+def trace(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> nn.Module:
+    """`function` as a graph of torch's core operations, its own gradients among them, none in place."""
+    with Comparing():
+        pure = torch.func.functionalize(function, remove="mutations")
+        return make_fx(pure, DECOMPOSITIONS, tracing_mode="fake")(*inputs).eval()
+
+
+def data_of(config: TrainConfig) -> Task:
+    """The table that the config trains on."""
+    return task(config.task, p=config.p, bits=config.bits)
+
+
+def step_inputs(config: TrainConfig) -> dict[str, Tensor]:
+    """Inputs of `train_step` of the right shapes, by name."""
+    data = data_of(config)
+    weights = flat(init_params(config.model(data), torch.Generator().manual_seed(config.seed)))
+    batch = {"tokens": data.tokens[: config.batch_size], "labels": data.labels[: config.batch_size]}
+    scalars = {name: torch.tensor(1e-3) for name in ("lr", "l2", "l2_blocks", "low")}
+    moments = {"exp_avg": torch.zeros_like(weights), "exp_avg_sq": torch.zeros_like(weights)}
+    return {"weights": weights, **moments, "steps": torch.tensor(0.0), **batch, **scalars}
+
+
+def export_step(config: TrainConfig, *, low_rank: bool) -> torch.onnx.ONNXProgram:
+    """`train_step` as an ONNX program: inputs as in `step_inputs`, outputs loss, weights, exp_avg and exp_avg_sq."""
+    inputs = step_inputs(config)
+    function = partial(train_step, model=config.model(data_of(config)), config=config, low_rank=low_rank)
+    return to_onnx(function, inputs, ("loss", "new_weights", "new_exp_avg", "new_exp_avg_sq"))
+
+
+def export_evaluation(config: TrainConfig) -> torch.onnx.ONNXProgram:
+    """`evaluate` as an ONNX program: weights, tokens and labels in; losses, hits and pattern out."""
+    data = data_of(config)
+    inputs = {"weights": step_inputs(config)["weights"], "tokens": data.tokens, "labels": data.labels}
+    return to_onnx(partial(evaluate, model=config.model(data)), inputs, ("losses", "hits", "pattern"))
+
+
+def to_onnx(
+    function: Callable[..., tuple[Tensor, ...]], inputs: dict[str, Tensor], outputs: tuple[str, ...]
+) -> torch.onnx.ONNXProgram:
+    """Trace, then hand the graph to torch's exporter, which optimises it and checks nothing by itself."""
+    program = torch.onnx.export(
+        trace(function, tuple(inputs.values())),
+        tuple(inputs.values()),
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        opset_version=OPSET,
+    )
+    assert program is not None
+    return program
+
+
+def description(config: TrainConfig) -> dict[str, Any]:
+    """What the worker needs beside the graphs: the table, the parameters in order, and where all of it came from."""
+    data = data_of(config)
+    model = config.model(data)
+    parameters = [
+        {"name": name, "shape": shape, "size": math.prod(shape), "std": initial_std(name, shape)}
+        for name, shape in shapes(model).items()
+    ]
+    return {
+        "shapes": parameters,
+        "table": {name: getattr(data, name).flatten().tolist() for name in ("tokens", "labels", "swap")},
+        "width": config.d_model,
+        "modular": data.modular,
+        "sources": sources(),
+        "provenance": provenance() | {"onnx": onnx.__version__},
+    }
+
+
+def sources() -> str:
+    """SHA-256 over the library's source files and torch's version: what the exported graphs were made from."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    folder = Path(lrdlib.__file__).parent
+    for path in sorted([*folder.glob("*.py"), *folder.glob("lab/*.py")]):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the presets of the page into `folder`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    presets = all_presets()
+    for name, preset in presets.items():
+        config = TrainConfig(**preset["config"])
+        (folder / f"{name}.json").write_text(json.dumps(description(config)), encoding="utf-8")
+        programs = {f"{graph}.onnx": export_step(config, low_rank=graph == "low") for graph in ("plain", "low")}
+        for graph, program in (programs | {"evaluation.onnx": export_evaluation(config)}).items():
+            program.save(str(folder / f"{name}-{graph}"))
+    (folder / "presets.json").write_text(json.dumps(presets), encoding="utf-8")
+    return sorted(folder.iterdir())
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1:
+        sys.exit(__doc__)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        files = write(Path(arguments[0]))
+    print(f"   the exported train step: {', '.join(file.name for file in files)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
