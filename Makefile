@@ -18,6 +18,7 @@ export TIMEFORMAT := $(empty)   took %0lR
 
 INSTALLED := .venv/.installed
 ASSETS := _build/assets/.copied
+LAB := _build/assets/lab/.made
 BUILT := _build/html/.built
 # what the pages are made of
 SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml book/colab.py lrdlib/_sphinx.py $(wildcard lrdlib/static/*)
@@ -53,8 +54,14 @@ $(ASSETS): package-lock.json $(INSTALLED)
 	  cp -r --parents tex-mml-chtml.js input/tex output/chtml a11y sre ui $(CURDIR)/_build/assets/vendor/mathjax; }
 	@touch $@
 
+# The lab's scripts, and every recorded run as a piece of data that a page can load.
+$(LAB): $(shell find lrdlib/lab book/runs -type f -name '*.npz' -o -path 'lrdlib/lab/*' -type f -not -path '*/__pycache__/*') $(ASSETS)
+	@echo "== lab: its scripts and the recorded runs"
+	@time { $(PY) -m lrdlib.lab.script $(@D); $(PY) -m lrdlib.lab.data $(@D); }
+	@touch $@
+
 # From scratch every time: Sphinx repeats no warning of a page that it has already read.
-$(BUILT): $(SOURCES) $(ASSETS)
+$(BUILT): $(SOURCES) $(ASSETS) $(LAB)
 	@echo "== book: jupyter-book, warnings are errors"
 	@rm -rf _build/html _build/.doctrees
 	@mkdir -p _build

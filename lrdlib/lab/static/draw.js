@@ -80,7 +80,7 @@ const SHAPES = {
     const context = canvas.getContext("2d");
     const pixels = context.createImageData(size, size);
     const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-    values.forEach((value, i) => pixels.data.set([...rgb, 255 * value ** 0.8], 4 * i));
+    values.forEach((value, i) => pixels.data.set([...rgb, 255 * value ** 0.6], 4 * i));
     context.putImageData(pixels, 0, 0);
     const [x, y, far, down] = [X(-0.5), Y(-0.5), X(size - 0.5), Y(size - 0.5)];
     return svg("image", {href: canvas.toDataURL(), x, y, width: far - x, height: down - y, preserveAspectRatio: "none", style: "image-rendering: pixelated"});
@@ -103,10 +103,10 @@ const makePlot = (box) => {
     return {width, height, w, left, top, bottom: top + h, X: scaleOf(x, left, left + w), Y: scaleOf(y, top + h, top)};
   };
 
-  const drawFrame = ({x, y}) => {
+  const drawFrame = ({x, y, square}) => {
     const {w, left, top, bottom, X, Y} = place;
     const across = ticksOf(x, w > 260 ? 6 : 4).map((value) => [
-      svg("path", {d: `M${X(value)} ${top}V${bottom}`}),
+      svg("path", {d: square ? "" : `M${X(value)} ${top}V${bottom}`}),
       svg("text", {x: X(value), y: bottom + 15, "text-anchor": "middle"}, (x.words ?? plainWords)(value)),
     ]);
     const words = y.words ?? (y.log ? powerWords : plainWords);

@@ -31,7 +31,7 @@ const makeMap = (index, rows, go) => {
   const meaning = element("select", {onchange: () => draw()});
   fill(meaning, Object.entries(MEANINGS).map(([value, text]) => ({value, text})), "best");
   const table = element("table", {className: "lab-map", role: "grid"});
-  const node = element("div", {className: "lab-diagram"}, labelled("colour and number", meaning), table);
+  const node = element("div", {className: "lab-diagram"}, labelled("cells show", meaning), table);
   let now = null;
   let cells = []; // rows of {node, row | null}
   let focus = [0, 0];

@@ -10,6 +10,7 @@ const TOUR = 2500; // a link plays to its step in at most so many
 const toRun = async (index, row, load) => {
   const data = await load(row.piece);
   const pattern = data.pattern ? await load(`${row.piece}.pattern`) : null;
+  await new Promise((resolve) => setTimeout(resolve)); // reading a piece and drawing it are two tasks
   const bands = data.bands && Object.fromEntries(
     Object.entries(data.bands).map(([name, {seeds, low, high}]) => [name, {seeds, low: decode(low), high: decode(high)}]),
   );
@@ -49,7 +50,7 @@ const makeTransport = (move) => {
   const output = element("output");
   const say = () => {
     const text = `step ${steps[input.value]}`;
-    output.textContent = `${text} of ${steps.at(-1)}`;
+    output.textContent = text;
     input.setAttribute("aria-valuetext", text);
     button.textContent = timer ? "❚❚" : "▶";
     button.setAttribute("aria-label", timer ? "pause" : "play");
@@ -132,11 +133,14 @@ const makeRecorded = async (root, load) => {
     sides[0].rename(shown.length < 2 ? "the run" : "first run");
     compare.setAttribute("aria-pressed", String(shown.length > 1));
     say.textContent = said;
+    plots.setAttribute("aria-busy", "true");
     let runs;
     try {
       runs = await Promise.all(shown.map(runOf));
     } catch (error) {
-      say.textContent = `The data of this run could not be loaded (${error.message}). Choose it again to try once more.`;
+      if (mine !== turn) return false;
+      plots.setAttribute("aria-busy", "false");
+      say.textContent = `The data of this run could not be loaded (${error.message}). Choose another run, or this one again later.`;
       return false;
     }
     if (mine !== turn) return false;
@@ -144,6 +148,7 @@ const makeRecorded = async (root, load) => {
     transport.set(steps, transport.step());
     source.textContent = `Recorded: ${runs.map((run) => `${run.name} (${run.note})`).join("; against it, ")}. ${rows.length} runs are recorded in all.`;
     panels.show({runs, step: transport.step(), matrix});
+    plots.setAttribute("aria-busy", "false");
     return mine === turn;
   };
 
@@ -154,7 +159,6 @@ const makeRecorded = async (root, load) => {
     const moved = row.fraction !== before.fraction && row.strength !== before.strength ? "The nearest recorded run is shown." : "";
     await show(moved);
     settle();
-    root.dispatchEvent(new CustomEvent("lrd:shown", {bubbles: true}));
   };
   const sides = [makeSide(index, rows, "the run", go(0)), makeSide(index, rows, "second run", go(1))];
 

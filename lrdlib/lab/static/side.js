@@ -83,8 +83,8 @@ const makeSide = (index, rows, name, go) => {
   const controls = [
     makeTask(index, choose),
     makeRules(index, choose),
-    makeStops("strength λ", "strength", strengthWords, choose),
-    makeStops("fraction of the pairs", "fraction", percent, choose),
+    makeStops("λ", "strength", strengthWords, choose),
+    makeStops("fraction", "fraction", (value) => `${percent(value)} of the pairs`, choose),
     makeChoice(index, "λ counts", "variant", choose),
     makeChoice(index, "learning rate", "lr", choose),
     makeChoice(index, "seed", "seed", choose),

@@ -1,0 +1,192 @@
+"""Recorded runs as pieces of data: the codec against its promise, the index against the runs, and the sizes."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from test_lab_page import made_run, made_runs
+
+from lrdlib.config import TrainConfig, plain
+from lrdlib.lab import data, digits, script
+from lrdlib.phase import outcome
+from lrdlib.phase_plots import DIGITS
+from lrdlib.runs import Run, save_run
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "book" / "runs"
+
+NUMBERS = arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6) | st.just(np.nan))
+POSITIVE = arrays(np.float64, st.integers(1, 40), elements=st.floats(1e-12, 1e6) | st.sampled_from([0.0, np.nan]))
+
+
+# ---- the codec
+
+
+@given(NUMBERS)
+def test_a_number_comes_back_to_half_a_step(values):
+    code = digits.encode(values)
+    back = digits.decode(json.loads(json.dumps(code)))
+    known = np.isfinite(values)
+    assert (np.isfinite(back) == known).all()
+    step = (code["high"] - code["low"]) / 4095
+    ends = 1e-6 * np.abs(values[known]).max(initial=0)  # low and high keep seven digits
+    assert (np.abs(back - values)[known] <= 0.5 * step * (1 + 1e-6) + ends).all()
+
+
+@given(POSITIVE)
+def test_a_logarithm_comes_back_to_half_a_step(values):
+    code = digits.encode(values, log=True)
+    back = digits.decode(code)
+    known = np.isfinite(values)
+    assert (np.isfinite(back) == known).all()
+    floor = values[known].max(initial=0) * 1e-9 or 1.0
+    wanted = np.log10(np.maximum(values[known], floor))
+    step = (code["high"] - code["low"]) / 4095
+    assert (np.abs(np.log10(back[known]) - wanted) <= 0.5 * step * (1 + 1e-6) + 1e-5).all()  # seven digits, below 12
+    assert code["high"] - code["low"] <= 9.001
+
+
+def test_one_value_and_none_have_codes():
+    assert digits.decode(digits.encode(np.full(3, 0.7))) == pytest.approx(0.7, rel=1e-6)
+    assert np.isnan(digits.decode(digits.encode(np.full(2, np.nan)))).all()
+
+
+def test_the_page_reads_the_same_digits():
+    page = (script.STATIC / "digits.js").read_text(encoding="utf-8")
+    assert re.search(r'const DIGITS = "(.*)";', page)[1] == digits.DIGITS == DIGITS
+
+
+# ---- the index
+
+
+def table(index) -> dict[str, dict]:
+    rows = [dict(zip(index["columns"], run, strict=True)) for run in index["runs"]]
+    return {row["piece"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Run]:
+    return data.read_runs(RUNS)
+
+
+def test_the_index_lists_every_run_and_what_became_of_it(recorded):
+    rows = table(data.index(recorded))
+    assert len(rows) == len({data.place(run.config) for run in recorded.values()}) >= 0.95 * len(recorded)
+    for name, row in rows.items():
+        run, c = recorded[name], recorded[name].config
+        assert [row["rule"], row["strength"], row["fraction"]] == [c["rule"], c["weight_decay"], c["fraction"]]
+        assert [row["seed"], row["lr"], row["steps"]] == [c["seed"], c["lr"], c["steps"]]
+        found = outcome(run, "orbit_clean_accuracy")
+        assert row["first"] == found.step == run.first_step("orbit_clean_accuracy")
+        assert row["best"] == pytest.approx(np.nanmax(run.history["orbit_clean_accuracy"]), rel=1e-3)
+        assert row["full"] == int(bool(run.weights)) and not row["diverged"]
+
+
+def test_a_diverged_run_is_marked_and_has_no_last_value():
+    run = made_run(TrainConfig(eval_every=100))
+    run.history["train_loss"][-1] = np.nan
+    (row,) = table(data.index({"a-seed0": run})).values()
+    assert row["diverged"] == 1 and row["first"] is None and row["final"] is None
+
+
+def test_runs_that_differ_only_in_what_means_nothing_are_listed_once():
+    config = TrainConfig(rule="l2", mode="independent", eval_every=100)
+    other = TrainConfig(rule="l2", mode="decoupled", eval_every=100)
+    rows = table(data.index({"a-seed0": made_run(config), "b-seed0": made_run(other)}))
+    assert list(rows) == ["a-seed0"]
+
+
+def test_other_settings_are_tasks_of_their_own():
+    made = data.setting(plain(TrainConfig(p=113, qk_norm="width", betas=(0.9, 0.999))))
+    assert made[0] == "add113,betas:0.9+0.999,qk_norm:width" and "modulo 113" in made[1]
+    assert data.setting(plain(TrainConfig(steps=100, eval_every=10, lr=0.1)))[0] == "add97"
+
+
+# ---- pieces
+
+
+def test_a_piece_holds_its_run(recorded):
+    name = next(name for name, run in recorded.items() if run.weights)
+    run, made = recorded[name], data.piece(recorded[name])
+    assert made["steps"] == run.history["step"].tolist() and made["bands"] is None and made["pattern"]
+    for metric, code in made["curves"].items():
+        values = run.history[metric]
+        assert digits.decode(code) == pytest.approx(values, abs=float(np.ptp(values)) / 8000)
+    spectrum = made["spectra"]["1.key"]
+    back = digits.decode(spectrum).reshape(-1, spectrum["size"])
+    assert np.abs(np.log(back / np.maximum(run.spectra["1.key"], back.min()))).max() < 0.003  # 9 decades in 4096 steps
+    Q, K = run.weights["0.query"], run.weights["0.key"]
+    (pattern,) = data.pattern(run)["values"]
+    assert digits.decode(pattern).reshape(128, 128) == pytest.approx(Q.T @ K, abs=float(np.abs(Q.T @ K).max()) / 2000)
+
+
+def test_seeds_at_the_same_steps_make_bands():
+    runs = [made_run(TrainConfig(seed=seed, eval_every=100)) for seed in (0, 1, 2)]
+    made = data.piece(runs[0], runs[1:])["bands"]["test_accuracy"]
+    low, high = (digits.decode(made[end]) for end in ("low", "high"))
+    for run in runs:
+        values = run.history["test_accuracy"]
+        assert (low <= values + 1e-3).all() and (values <= high + 1e-3).all()
+    assert made["seeds"] == 3
+    finer = made_run(TrainConfig(seed=3, eval_every=50))
+    assert data.bands([runs[0], finer]) is None
+
+
+def test_only_seeds_of_the_same_cell_make_a_band():
+    made = data.pieces(made_runs())
+    assert made["lrd-0.01-f0.4-seed0"]["bands"]["test_accuracy"]["seeds"] == 2
+    assert made["full-seed0"]["bands"] is None  # recorded at other steps
+    assert "full-seed0.pattern" in made and "lrd-0.01-f0.4-seed0.pattern" not in made
+
+
+def test_what_the_page_loads_is_small(recorded):
+    made = data.pieces(recorded)
+    sizes = {name: len(gzip.compress(data.script(name, piece).encode(), 6)) for name, piece in made.items()}
+    index = sizes.pop("index")
+    print(f"index {index / 1e3:.1f} kB; pieces up to {max(sizes.values()) / 1e3:.1f} kB, compressed")
+    assert index < 100_000 and max(sizes.values()) < 40_000
+
+
+def test_files_are_scripts_and_old_ones_go(tmp_path):
+    for i in range(2):
+        save_run(made_run(TrainConfig(seed=i, eval_every=500)), tmp_path / "runs" / f"a-seed{i}.npz")
+    data.main([str(tmp_path / "lab"), str(tmp_path / "runs")])
+    (tmp_path / "runs" / "a-seed1.npz").unlink()
+    data.main([str(tmp_path / "lab"), str(tmp_path / "runs")])
+    files = sorted((tmp_path / "lab" / "data").iterdir())
+    assert [file.name for file in files] == ["a-seed0.js", "index.js"]
+    text = files[0].read_text(encoding="utf-8")
+    assert text.startswith('lrdLab.piece("a-seed0",{') and json.loads(text[len('lrdLab.piece("a-seed0",') : -3])
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="must hold recorded runs"):
+        data.read_runs(tmp_path)
+    for path in (tmp_path / "a-seed0.npz", tmp_path / "sweep" / "a-seed0.npz"):
+        save_run(made_run(TrainConfig(eval_every=500)), path)
+    with pytest.raises(ValueError, match="names of their own"):
+        data.read_runs(tmp_path)
+
+
+# ---- scripts
+
+
+def test_every_fragment_is_in_a_script():
+    used = {name for names in script.SCRIPTS.values() for name in names} | set(script.STYLES)
+    assert {path.name for path in script.STATIC.iterdir()} <= used
+
+
+def test_fragments_are_no_modules():
+    for path in script.STATIC.glob("*.js"):
+        assert not re.search(r"^\s*(import|export)\b", path.read_text(encoding="utf-8"), re.MULTILINE), path.name
+
+
+def test_a_script_ends_with_what_starts_it():
+    assert script.source("page").endswith("boot();\n})();\n") and script.source("worker").endswith("})();\n")
+    assert script.source("widget").endswith("export default { render };\n")
