@@ -144,7 +144,9 @@ const widgetTrainer = (model, line) => {
 };
 
 const render = ({model, el}) => {
-  const root = element("div", {className: "lrd-lab lab-widget"});
+  // arrow keys move sliders here, not through the notebook: JupyterLab asks for this attribute
+  const root = element("div", {className: "lrd-lab lab-widget", "data-lm-suppress-shortcuts": "true"});
+  root.addEventListener("keydown", (event) => event.stopPropagation());
   const words = element("p", {role: "status", textContent: "The lab is loading its figures from the kernel."});
   const line = widgetLine(model);
   let live = null;

@@ -1,0 +1,500 @@
+"""The lab in the kernel: the thread that trains, the messages of the widget, and both in a real Jupyter in Chromium."""
+
+import builtins
+import gzip
+import importlib
+import json
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("ipywidgets")
+
+from lrdlib.config import TrainConfig
+from lrdlib.lab.plain import PlainLab, drawing, figures
+from lrdlib.lab.presets import all_presets
+from lrdlib.lab.seen import sentence
+from lrdlib.lab.thread import Trainer
+from lrdlib.runs import load_run, runs_of
+from lrdlib.train import Training
+
+TINY = TrainConfig(
+    p=7, d_model=16, heads=2, layers=1, batch_size=16, steps=12, eval_every=4, lr=3e-3, weight_decay=0.02
+)
+ENDLESS = replace(TINY, steps=10**6, eval_every=5)
+SOON = 20  # seconds: many times what a step takes here, also on a busy machine
+
+
+class Told(list):
+    """Listens to a trainer and keeps (event, content); `until` waits for one of them."""
+
+    def __init__(self):
+        self.news = threading.Condition()
+
+    def __call__(self, event, content):
+        with self.news:
+            self.append((event, content))
+            self.news.notify_all()
+
+    def until(self, wanted):
+        """The first content that `wanted(event, content)` takes."""
+        with self.news:
+            assert self.news.wait_for(lambda: any(wanted(*item) for item in self), SOON), self[-3:]
+            return next(content for event, content in self if wanted(event, content))
+
+    def state(self, name):
+        return self.until(lambda event, content: event == "status" and content["state"] == name)
+
+    def records(self, n):
+        self.until(lambda *_: sum(event == "record" for event, _ in self) >= n)
+        return [content for event, content in self if event == "record"]
+
+
+@pytest.fixture
+def made():
+    """A maker of (trainer, told), all of which are stopped at the end."""
+    trainers = []
+
+    def make(**options):
+        told = Told()
+        trainers.append(Trainer(told, **options))
+        return trainers[-1], told
+
+    yield make
+    for trainer in trainers:
+        trainer.stop()
+
+
+def reference(config, changes, steps):
+    """The Training of `config` after `steps`, with Training.set as `changes` say: what the thread must have done."""
+    training = Training([config])
+    next(training)
+    due = {change["step"]: {k: v for k, v in change.items() if k != "step"} for change in changes}
+    while training.step < steps:
+        training.set(**due.get(training.step, {}))
+        if (training.step + 1) % config.eval_every and training.step + 1 < config.steps:
+            training.update()
+        else:
+            next(training)
+    return training
+
+
+def assert_same_run(run, expected):
+    for group in ("history", "spectra", "weights", "fourier"):
+        found, wanted = getattr(run, group), getattr(expected, group)
+        assert set(found) == set(wanted)
+        for name in found:
+            np.testing.assert_array_equal(found[name], wanted[name], err_msg=f"{group}/{name}")
+
+
+# --- the thread ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_in_the_thread_is_the_run_of_train(made):
+    trainer, told = made()
+    trainer.start(TINY)
+    assert trainer.wait(SOON) == "done"
+    assert_same_run(trainer.run, runs_of(reference(TINY, [], TINY.steps))[0])
+    assert trainer.run.provenance["changes"] == "[]"
+    assert [event for event, _ in told].count("record") == 4 and told[-1][1]["state"] == "done"
+
+
+def test_what_is_seen_is_what_is_recorded(made):
+    trainer, told = made()
+    trainer.start(TINY)
+    trainer.wait(SOON)
+    for i, seen in enumerate(told.records(4)):
+        assert seen.step == trainer.run.history["step"][i] and seen.run == 1
+        for name, value in seen.metrics.items():
+            np.testing.assert_equal(value, float(trainer.run.history[name][i]))
+        for name, S in seen.spectra.items():
+            np.testing.assert_array_equal(S, trainer.run.spectra[name][i])
+        np.testing.assert_array_equal(seen.fourier, trainer.run.fourier["embedding"][i])
+    Q, K = (trainer.run.weights[name] for name in ("0.query", "0.key"))
+    np.testing.assert_allclose(seen.pattern, Q.T @ K, rtol=1e-4, atol=1e-6)  # float32, in another order
+
+
+def test_sliders_act_while_it_trains_and_are_noted(made):
+    """Two moves at steps of the thread's own choosing; a Training with the same changes is the same run, to the bit."""
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(3)
+    trainer.set(weight_decay=0.5, lr=1e-2)
+    told.records(6)
+    trainer.set(rule="l2", weight_decay=3.0)
+    told.records(9)
+    trainer.stop()
+    run = trainer.run
+    changes = json.loads(run.provenance["changes"])
+    assert [{k: v for k, v in change.items() if k != "step"} for change in changes] == [
+        {"weight_decay": 0.5, "lr": 1e-2},
+        {"rule": "l2", "weight_decay": 3.0},
+    ]
+    assert run.config["weight_decay"] == TINY.weight_decay and run.config["rule"] == "lrd"
+    assert_same_run(run, runs_of(reference(ENDLESS, changes, trainer.training.step))[0])
+    assert changes[0]["step"] < changes[1]["step"] <= run.history["step"][-1]
+
+
+def test_the_record_after_a_move_has_obeyed(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    before = told.records(3)[-1]
+    trainer.set(rule="l2", weight_decay=300.0)  # takes lr * 300 = 0.9 of every weight, each step
+    after = told.records(5)[-1]
+    assert float(after.spectra["0.query"][0]) < 0.1 * float(before.spectra["0.query"][0])
+
+
+def test_pause_step_and_resume(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(2)
+    trainer.pause()
+    at = told.state("paused")["step"]
+    time.sleep(0.1)
+    assert trainer.training.step == at
+    seen = len(trainer.seen)
+    trainer.step()
+    told.until(lambda event, content: event == "record" and content.step == at + 1)
+    assert trainer.state == "paused" and trainer.training.step == at + 1 and len(trainer.seen) == seen + 1
+    recorded = trainer.run.history["step"].tolist()
+    assert recorded == [step for step in range(at + 2) if step % 5 == 0]  # a single step is shown, and not recorded
+    trainer.resume()
+    told.records(seen + 3)
+    assert trainer.state == "running"
+
+
+def test_a_move_while_it_stands_still_holds_for_the_next_step(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(2)
+    trainer.pause()
+    at = told.state("paused")["step"]
+    trainer.set(weight_decay=0.3)
+    assert trainer.live.weight_decay == 0.3
+    trainer.step()
+    told.until(lambda event, content: event == "record" and content.step == at + 1)
+    trainer.stop()
+    assert json.loads(trainer.run.provenance["changes"]) == [{"step": at, "weight_decay": 0.3}]
+
+
+def test_stop_ends_the_thread_within_a_step(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(2)
+    trainer.stop()
+    at = trainer.training.step
+    assert trainer.state == "stopped" and not trainer._thread.is_alive()
+    assert trainer.run.history["step"][-1] <= at
+    told.state("stopped")
+    time.sleep(0.05)
+    assert trainer.training.step == at
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+def test_a_second_start_stops_the_first(made, paused):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(2)
+    if paused:
+        trainer.pause()
+        told.state("paused")
+    first = trainer._thread
+    trainer.start(TINY)
+    assert not first.is_alive()
+    assert trainer.wait(SOON) == "done" and trainer.number == 2
+    assert_same_run(trainer.run, runs_of(reference(TINY, [], TINY.steps))[0])
+    numbers = [content.run for event, content in told if event == "record"]
+    assert numbers == sorted(numbers) and set(numbers) == {1, 2}
+
+
+def test_two_trainers_do_not_disturb_each_other(made):
+    (one, _), (two, told) = made(), made()
+    one.start(TINY)
+    two.start(replace(TINY, seed=1))
+    assert one.wait(SOON) == two.wait(SOON) == "done"
+    for trainer in (one, two):
+        config = trainer.training.configs[0]
+        assert_same_run(trainer.run, runs_of(reference(config, [], TINY.steps))[0])
+    assert {content.run for event, content in told if event == "record"} == {1}
+
+
+def test_reset_forgets_the_run(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(1)
+    trainer.reset()
+    assert trainer.state == "idle" and trainer.seen == [] and trainer.live is None
+    with pytest.raises(RuntimeError, match="there is no run yet"):
+        _ = trainer.run
+
+
+def test_the_run_can_be_taken_while_it_trains(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    lengths = []
+    for n in (2, 4, 6):
+        told.records(n)
+        run = trainer.run
+        assert len(run.history["step"]) == len(run.spectra["0.query"]) >= n
+        lengths.append(len(run.history["step"]))
+    assert lengths == sorted(lengths) and trainer.state == "running"
+
+
+@pytest.mark.parametrize(
+    "config, word",
+    [({"fraction": 0.999}, "fraction must leave both parts"), ({"p": 8, "task": "div"}, "p must be prime")],
+)
+def test_a_config_that_cannot_be_trained_leaves_the_run_alone(made, config, word):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    with pytest.raises(ValueError, match=word):
+        trainer.start(replace(TINY, **config))
+    told.records(len(trainer.seen) + 2)
+    assert trainer.state == "running" and trainer.number == 1
+
+
+def test_a_bad_value_is_refused_and_changes_nothing(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    for values, word in (
+        ({"weight_decay": -1}, "weight_decay must"),
+        ({"rule": "none", "l2": 1.0}, "l2 must be 0"),
+        ({"seed": 1}, "only rule, weight_decay, l2, lr can be set"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            trainer.set(**values)
+    told.records(len(trainer.seen) + 2)
+    assert trainer.live == ENDLESS and trainer.run.provenance["changes"] == "[]"
+
+
+@pytest.mark.parametrize("command", ["set", "pause", "resume", "step"])
+def test_what_needs_a_run_says_so(made, command):
+    trainer, _ = made()
+    for _ in range(2):  # before any run, and after one
+        with pytest.raises(RuntimeError, match=f"nothing to {command}: no run is training"):
+            getattr(trainer, command)()
+        trainer.start(TINY)
+        trainer.wait(SOON)
+
+
+def test_divergence_ends_the_run_with_a_sentence(made):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(1)
+    trainer.set(lr=1e30)
+    assert trainer.wait(SOON) == "failed"
+    assert trainer.message.startswith("It has diverged by step ") and "lower learning rate" in trainer.message
+    assert trainer.run.history["step"][-1] == trainer.training.step  # what there is can be looked at
+
+
+def test_an_error_in_the_thread_is_its_message(made, monkeypatch):
+    trainer, told = made()
+    trainer.start(ENDLESS)
+    told.records(1)
+
+    def broken():
+        raise torch.OutOfMemoryError("no memory left\nand a long tale")
+
+    monkeypatch.setattr(trainer.training, "update", broken)
+    assert trainer.wait(SOON) == "failed" and trainer.message == "OutOfMemoryError: no memory left"
+    trainer.start(TINY)
+    assert trainer.wait(SOON) == "done" and trainer.message == ""
+
+
+def test_sentences():
+    assert sentence(RuntimeError()) == "RuntimeError" and sentence(TypeError("p must be an int")) == "p must be an int"
+
+
+# --- the widget, without a browser -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab():
+    """A Lab whose messages go to lab.sent as (content, buffers)."""
+    pytest.importorskip("anywidget")
+    from lrdlib.lab import Lab
+
+    lab = Lab(ENDLESS)
+    lab.sent = []
+    lab.send = lambda content, buffers=None: lab.sent.append((content, buffers))
+    yield lab
+    lab.stop()
+    lab.close()
+
+
+def ask(lab, command, **values):
+    lab._receive(lab, {"do": command, "view": "v", **values}, [])
+
+
+def events(lab, name):
+    return [content for content, _ in list(lab.sent) if content["event"] == name]
+
+
+def wait_for(condition):
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_the_widget_trains_by_message(lab):
+    ask(lab, "start", config=lab.presets["yours"]["config"])
+    wait_for(lambda: len(events(lab, "record")) > 2)
+    ask(lab, "set", values={"weight_decay": 0.5})
+    assert events(lab, "config")[-1]["config"]["weight_decay"] == 0.5
+    ask(lab, "stop")
+    assert events(lab, "status")[-1]["state"] == lab.state == "stopped"
+    message, buffers = next((content, b) for content, b in lab.sent if content["event"] == "record")
+    json.dumps(message, allow_nan=False)  # the messages of Jupyter have no NaN
+    assert message["metrics"]["grad_norm"] is None and message["run"] == 1
+    spectrum, pattern = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[-1], np.float32)
+    np.testing.assert_array_equal(spectrum, lab.run.spectra[message["spectra"][0]][0])
+    assert pattern.shape == (message["size"] ** 2,) == (16 * 16,) and len(buffers) == len(message["spectra"]) + 2
+
+
+@pytest.mark.parametrize(
+    "command, values, word",
+    [
+        ("start", {"config": {"p": 1}}, "p must be an integer >= 2"),
+        ("start", {"config": {"tempo": 1}}, "tempo"),
+        ("start", {}, "config"),
+        ("set", {"values": {"lr": 1e-3}}, "there is nothing to set"),
+        ("download", {}, "there is no run yet"),
+    ],
+)
+def test_what_is_refused_is_answered_in_a_sentence(lab, command, values, word):
+    ask(lab, command, **values)
+    content, _ = lab.sent[-1]
+    assert content["event"] == "refused" and content["to"] == "v" and word in content["message"]
+    assert "\n" not in content["message"] and lab.state == "idle"
+
+
+def test_a_new_view_is_shown_all_that_has_happened(lab):
+    lab.start(TINY)
+    lab.wait(SOON)
+    lab.sent.clear()
+    ask(lab, "hello")
+    assert [content["event"] for content, _ in lab.sent] == ["config", *["record"] * 4, "status"]
+    assert all(content["to"] == "v" for content, _ in lab.sent)
+    assert [content["step"] for content in events(lab, "record")] == [0, 4, 8, 12]
+
+
+def test_it_pauses_while_nobody_looks(lab):
+    ask(lab, "hello")
+    lab.start()
+    ask(lab, "bye")
+    wait_for(lambda: lab.state == "paused")
+    ask(lab, "hello")
+    wait_for(lambda: lab.state == "running")
+    lab.pause()  # by hand: a new view does not set it going
+    wait_for(lambda: lab.state == "paused")
+    ask(lab, "bye")
+    ask(lab, "hello")
+    time.sleep(0.1)
+    assert lab.state == "paused"
+
+
+def test_the_file_is_the_run(lab, tmp_path):
+    lab.start(TINY)
+    lab.wait(SOON)
+    ask(lab, "download")
+    path = tmp_path / "run.npz"
+    path.write_bytes(lab.sent[-1][1][0])
+    assert_same_run(load_run(path), lab.run)
+    assert load_run(path).provenance["changes"] == "[]"
+
+
+def test_plotly_comes_from_the_kernel(lab):
+    pytest.importorskip("plotly")
+    ask(lab, "plotly")
+    (content, (packed,)) = lab.sent[-1]
+    assert content["event"] == "plotly" and b"Plotly" in gzip.decompress(packed) and len(packed) < 2_000_000
+
+
+def test_sends_from_the_thread_go_through_the_kernel_s_loop(lab):
+    """A comm is not to be used from another thread than a loop's."""
+    import asyncio
+
+    senders = []
+
+    async def cell():
+        lab.send = lambda content, buffers=None: senders.append(threading.current_thread())
+        ask(lab, "start", config=lab.presets["yours"]["config"])
+        while len(senders) < 8:
+            await asyncio.sleep(0.01)
+        lab.stop()
+
+    asyncio.run(asyncio.wait_for(cell(), SOON))
+    assert set(senders) == {threading.current_thread()}
+
+
+def test_the_script_of_the_widget_exports_render(lab):
+    assert lab._esm.rstrip().endswith("export default { render };")
+    assert "const render" in lab._esm and ".lab-live" in lab._css
+
+
+def test_presets_can_be_trained():
+    for preset in all_presets(TINY).values():
+        config = TrainConfig(**preset["config"])
+        assert next(Training([replace(config, batch_size=8)])).step == 0
+
+
+# --- plain widgets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain():
+    lab = PlainLab(ENDLESS)
+    yield lab
+    lab.stop()
+
+
+def test_the_plain_lab_trains_by_its_buttons_and_sliders(plain):
+    controls, buttons = plain._controls, plain._buttons
+    controls["seed"].value = 3
+    buttons["start"].click()
+    wait_for(lambda: len(plain.trainer.seen) > 2)
+    assert plain.trainer.training.configs[0] == replace(ENDLESS, seed=3)
+    controls["weight_decay"].value = 0.5
+    controls["rule"].value = "l2"
+    wait_for(lambda: plain.trainer.training.live[0].rule == "l2")
+    assert plain.trainer.training.live[0].weight_decay == 0.5
+    buttons["pause"].click()
+    wait_for(lambda: plain.state == "paused" and buttons["pause"].description == "Resume")
+    buttons["pause"].click()
+    wait_for(lambda: plain.state == "running")
+    buttons["stop"].click()
+    assert plain.state == "stopped" and buttons["stop"].disabled and not controls["seed"].disabled
+    assert plain._figures.value.count("<svg") == 3 and "Stopped" in plain._status.value
+    assert plain.run.config["seed"] == 3
+
+
+def test_the_plain_lab_says_what_is_not_possible(plain):
+    plain._controls["fraction"].value = 0.9
+    plain.presets["yours"]["config"]["p"] = 2
+    plain._press("start")
+    assert "Not possible" in plain._status.value and plain.state == "idle"
+
+
+def test_figures_of_nothing_and_of_nan():
+    assert "No record yet" in figures([], "cpu")
+    text = drawing("a & b", [("x", "red", [0, 1, 2], [0.0, float("nan"), 1.0])])
+    assert "nan" not in text and text.count("<line") == 1 and "a &amp; b: x 1" in text
+
+
+def test_without_anywidget_lab_is_the_plain_one(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.partition(".")[0] == "anywidget":
+            raise ModuleNotFoundError("No module named 'anywidget'", name="anywidget")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "lrdlib.lab.kernel", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert importlib.import_module("lrdlib.lab").Lab is PlainLab
