@@ -32,7 +32,7 @@ def accuracy_text(runs: Sequence[Run]) -> str:
         test, clean = (number(run.history[f"{name}_accuracy"][-1]) for name in ("test", "orbit_clean"))
         step = run.first_step(above=GROKKED)
         passed = f"first above {GROKKED} at step {step}" if step is not None else f"never above {GROKKED}"
-        return f"ends at {test} ({clean} on pairs unseen in either order), {passed}"
+        return f"ends at {test} ({clean} on orbit-clean pairs), {passed}"
 
     return f"Test accuracy over {runs[0].history['step'][-1]} steps: {each(runs, map(one, runs))}."
 

@@ -122,7 +122,7 @@ def upper_right(evidence: Evidence) -> Finding:
     inside, outside = _successes(corner), _successes(runs) - _successes(corner)
     best = max(float(np.nanmax(r.history[CLEAN])) for r in runs)
     words = f"{inside} of {len(corner)} runs succeed there and {outside} of {len(runs) - len(corner)} elsewhere; "
-    words += f"the best accuracy on pairs unseen in either order is {best:.0%}"
+    words += f"the best accuracy on orbit-clean pairs is {best:.0%}"
     return Finding(_verdict([inside > 0, inside > 0 and outside == 0]), words, basis, command)
 
 
@@ -147,7 +147,7 @@ def sweet_spot(evidence: Evidence) -> Finding:
 def against_tuned(evidence: Evidence) -> Finding:
     """LRD needs less data than an L2 tuned as well: over one range of effective strength, at each learning rate.
 
-    Judged on pairs unseen in either order. Holds if LRD's frontier is below L2's at every learning rate that is
+    Judged on orbit-clean pairs. Holds if LRD's frontier is below L2's at every learning rate that is
     recorded, in part at some; not settled while no learning rate has both.
     """
     command = "python -m lrdlib phase-diagram --preset fair --only rule=lrd,l2"

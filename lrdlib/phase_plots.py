@@ -58,7 +58,7 @@ CURVES: dict[str, dict[str, Any]] = {  # what is drawn of a run, and how
     "train_accuracy": {"width": 1.25, "dash": "dot"},
     "qk_stable_rank": {"width": 2.25},
 }
-STYLES = {"test": "test_accuracy", "unseen in either order": "orbit_clean_accuracy", "train": "train_accuracy"}
+STYLES = {"test": "test_accuracy", "orbit-clean": "orbit_clean_accuracy", "train": "train_accuracy"}
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 MAX_RECORDS = 61  # of a run; fewer where there are many runs, so that the figure stays below half a megabyte
 

@@ -9,8 +9,8 @@ from lrdlib.phase import Cell, Frontier, Outcome, effective_strength
 from lrdlib.phase_grid import ROWS, Grid, Place
 from lrdlib.runs import GROKKED
 
-METRICS = {"test_accuracy": "test accuracy", "orbit_clean_accuracy": "accuracy, unseen in either order"}
-SHORT = {"test_accuracy": "test", "orbit_clean_accuracy": "unseen in either order"}
+METRICS = {"test_accuracy": "test accuracy", "orbit_clean_accuracy": "orbit-clean accuracy"}
+SHORT = {"test_accuracy": "test", "orbit_clean_accuracy": "orbit-clean"}
 
 
 def hover(grid: Grid, p: int, place: Place, cell: Cell, metric: str, above: float = GROKKED) -> str:

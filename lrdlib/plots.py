@@ -21,7 +21,7 @@ RESOLUTION = 1e-8  # sigma_i / sigma_1 is drawn at no less: float32 singular val
 MAX_FRAMES = 60
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "test_accuracy": ("test", {"width": 2.25}),
-    "orbit_clean_accuracy": ("pairs unseen in either order", {"width": 1.25, "dash": "dash"}),
+    "orbit_clean_accuracy": ("orbit-clean pairs", {"width": 1.25, "dash": "dash"}),
     "train_accuracy": ("train", {"width": 1.25, "dash": "dot"}),
 }
 INDEX = "index i"

@@ -132,7 +132,7 @@ def test_a_cell_says_all_when_pointed_at():
         "test 0.99, 0.99",
     ):
         assert words in text
-    assert "seed 0: never above 0.95" in text and "unseen in either order 0.6, 0.6" in text
+    assert "seed 0: never above 0.95" in text and "orbit-clean 0.6, 0.6" in text
     assert "seed 1: not recorded yet" in l2.hovertext[0][0] and "effective strength 1e-06" in l2.hovertext[0][0]
     assert "diverged" in lrd.hovertext[0][2] and "none" in lrd.hovertext[0][2]
     assert lrd.customdata[1][0] == "remake --rule lrd --fraction 0.3"

@@ -224,7 +224,7 @@ def write_figures(
 ) -> list[Path]:
     """The diagram, the agreement of the seeds and the frontier, each as a page of its own.
 
-    The fair grid is drawn over effective strength and judged on pairs unseen in either order.
+    The fair grid is drawn over effective strength and judged on orbit-clean pairs.
     """
     from lrdlib.page import write_page
     from lrdlib.phase_plots import agreement_figure, frontier_figure, phase_figure
