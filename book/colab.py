@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +40,12 @@ THEOREMS = {
 ADMONITIONS = {"note", "tip", "warning", "important", "caution", "hint", "attention", "danger", "error", "seealso"}
 SHOWN = {"remove-cell", "hide-output", "remove-output", "raises-exception", "nbval-ignore-output", "nbval-skip"}
 FOLDED = {"hide-input", "hide-cell", "remove-input"}
+LAB = re.compile(r'<div class="lrd-lab" data-lab="(\w+)">.*</div>\s*', re.DOTALL)
+LABS = {  # what stands for a lab that only the site has
+    "recorded": "The lab of recorded runs is on the site: [{title}]({site}). It needs no kernel.",
+    "train": "The lab that trains in the page is on the site: [{title}]({site}). It needs no kernel either.",
+}
+GO = re.compile(r'<a class="lrd-go" href="(#lab:[^"]+)">')  # words that move the lab
 HTML = re.compile(r"</?(?:br|sub|sup|kbd|small|b|i|em|strong|details|summary)\s*/?>")
 
 
@@ -338,6 +345,7 @@ class Copy:
     level: int = 1
     solution: str = ""  # the summary of the solution that is open
     exercise: str = ""
+    view: str = ""  # the address of the view whose link is open
 
     # blocks
 
@@ -444,6 +452,11 @@ class Copy:
         return [f"$${self.tex(node.content)}$$"]
 
     def block_html_block(self, node: SyntaxTreeNode) -> list[str]:
+        if lab := LAB.fullmatch(node.content):
+            if lab[1] not in LABS:
+                raise Unknown(f"a lab of the kind {lab[1]!r}")
+            title = self.plain(self.book.place("page", self.page).text)
+            return quote([LABS[lab[1]].format(title=title, site=self.book.site(self.page))])
         return [text] if (text := self.html(node.content)) else []
 
     def block_myst_target(self, node: SyntaxTreeNode) -> list[str]:
@@ -596,7 +609,7 @@ class Copy:
             case "image":
                 return f"![{node.content}]({self.file(str(node.attrs['src']))})"
             case "html_inline":
-                return self.html(node.content)
+                return self.moving(node.content) or self.html(node.content)
             case "myst_role":
                 return self.role(node.meta["name"], node.content)
         raise Unknown(f"{node.type}: {node.content}")
@@ -670,6 +683,16 @@ class Copy:
             return path
         owner, name = self.book.owner
         return f"https://raw.githubusercontent.com/{owner}/{name}/{self.book.branch}/{self.book.folder}/{path}"
+
+    def moving(self, tag: str) -> str:
+        """A tag of words that move the lab, as one end of a link to that view on the site; empty for other tags."""
+        if start := GO.fullmatch(tag):
+            self.view = self.book.site(self.page) + unescape(start[1])
+            return "["
+        if tag == "</a>" and self.view:
+            view, self.view = self.view, ""
+            return f"]({view})"
+        return ""
 
     def html(self, text: str) -> str:
         text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).strip("\n")

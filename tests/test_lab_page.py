@@ -1,4 +1,4 @@
-"""The recorded lab in Chromium, on a page of its own that is made here: the network is shut, every control is driven."""
+"""The recorded lab in Chromium, on a page of its own that is made here. The network is shut, each control driven."""
 
 import re
 import shutil
