@@ -498,3 +498,132 @@ def test_without_anywidget_lab_is_the_plain_one(monkeypatch):
     monkeypatch.delitem(sys.modules, "lrdlib.lab.kernel", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     assert importlib.import_module("lrdlib.lab").Lab is PlainLab
+
+
+# --- in JupyterLab ---------------------------------------------------------------------------------------------------
+
+CELL = """from lrdlib import TrainConfig
+from lrdlib.lab import Lab
+lab = Lab(TrainConfig(p=11, d_model=16, heads=2, layers=1, batch_size=32, steps=1_000_000, eval_every=20))
+lab"""
+BUSY = """import time
+before = lab.trainer.training.step
+time.sleep(2)
+print("steps meanwhile:", lab.trainer.training.step - before)"""
+CONTRAST = """(lab) => {
+    const rgb = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    const light = (c) => rgb(c).map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const page = light(getComputedStyle(document.querySelector(".jp-Notebook")).backgroundColor);
+    const ink = (e) => light(getComputedStyle(e)[e.closest("svg") ? "fill" : "color"]);
+    return [...lab.querySelectorAll("legend, label > span, h4, .lab-source, .lab-live-status, .xtick text")]
+        .map(ink).map((ink) => (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05));
+}"""
+
+
+@pytest.fixture(scope="module")
+def notebook_page(tmp_path_factory):
+    """A notebook with two cells in a dark JupyterLab; requests that leave this machine are refused and noted."""
+    pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("jupyterlab")
+    pytest.importorskip("anywidget")
+    from browser import DESKTOP, Visit, launch
+    from chromium import find
+    from jupyter import jupyterlab, notebook, open_notebook
+
+    if (path := find()) is None:
+        pytest.skip("no Chromium: run python tests/chromium.py")
+    folder = tmp_path_factory.mktemp("jupyter")
+    (folder / "notebooks").mkdir()
+    notebook(folder / "notebooks" / "lab.ipynb", CELL, BUSY)
+    with jupyterlab(folder, "JupyterLab Dark") as address, launch(path) as browser:
+        context = browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
+        seen = Visit(context.new_page())
+        context.route("**/*", seen.stay_local)
+        open_notebook(seen.page, address, "lab.ipynb")
+        seen.watch()
+        yield seen
+        context.close()
+
+
+def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
+    """Start, move a slider, see the next record obey; pause, stop, start again, and lose the kernel."""
+    from jupyter import restart_kernel, run_cell
+
+    page, lab = notebook_page.page, notebook_page.page.locator(".lab-live")
+
+    def press(name):
+        lab.get_by_role("button", name=name, exact=True).click()
+
+    def state(name):
+        page.wait_for_function("(name) => document.querySelector('.lab-live')?.dataset.state === name", arg=name)
+
+    def shown():
+        return int(lab.get_by_label("shown step").get_attribute("aria-valuetext").removeprefix("step "))
+
+    def record_after(step):
+        page.wait_for_function(
+            "(step) => Number(document.querySelector('.lab-live-scrub .lab-live-value').textContent) > step", arg=step
+        )
+
+    run_cell(page, 0)
+    state("idle")
+    assert lab.locator(".lab-source").inner_text() == "Training in the kernel by torch, on cpu"
+    press("Start")
+    record_after(20)
+
+    # a slider by keyboard, and the rule: noted at the very next step, and obeyed to the bit
+    strength = lab.get_by_label("strength λ")
+    strength.press("ArrowRight")
+    strength.press("ArrowRight")
+    assert strength.get_attribute("aria-valuetext") == "0.02"
+    record_after(shown() + 20)
+    lab.get_by_label("rule").select_option("l2")
+    record_after(shown() + 20)
+
+    # cells run meanwhile, and it trains while they do
+    run_cell(page, 1)
+    said = page.get_by_text("steps meanwhile:").last
+    page.wait_for_function("() => /meanwhile: \\d/.test(document.querySelector('.jp-Notebook').textContent)")
+    assert int(said.inner_text().split(":")[1]) > 0
+
+    press("Pause")
+    state("paused")
+    at = lab.locator(".lab-live-progress").inner_text()
+    press("Step")
+    page.wait_for_function("(at) => document.querySelector('.lab-live-progress').textContent !== at", arg=at)
+    assert lab.get_attribute("data-state") == "paused"
+    press("Resume")
+    state("running")
+    press("Stop")
+    state("stopped")
+
+    with page.expect_download() as download:
+        press("Download")
+    download.value.save_as(tmp_path / "run.npz")
+    run = load_run(tmp_path / "run.npz")
+    changes = json.loads(run.provenance["changes"])
+    assert [change.get("weight_decay") for change in changes][-2:] == [0.02, 1.0] and changes[-1]["rule"] == "l2"
+    last = int(run.history["step"][-1])
+    again = reference(TrainConfig(**run.config), changes, last)
+    for name, values in runs_of(again)[0].history.items():
+        np.testing.assert_array_equal(run.history[name], values, err_msg=name)
+
+    # it can be read in the dark, and on a phone nothing sticks out
+    assert len(contrasts := lab.evaluate(CONTRAST)) > 20 and min(contrasts) >= 4.5  # WCAG 2.1 asks so much of text
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert lab.evaluate("(lab) => lab.scrollWidth <= lab.clientWidth + 1")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+    press("Start again")
+    state("running")
+    record_after(20)
+
+    restart_kernel(page)
+    state("gone")
+    status = lab.get_by_role("status").inner_text()
+    assert status.startswith("The kernel of this lab is gone") and status.endswith("Run the cell again.")
+    assert lab.locator("button:enabled").count() == 0
+    run_cell(page, 0)
+    state("idle")
+    assert notebook_page.errors == []

@@ -33,11 +33,14 @@ const liveStops = (first, last) => {
   return [...stops, Number(`1e${last}`)];
 };
 
+// A slider's value in letters. Those who listen hear aria-valuetext; an <output> would be read out with every record.
+const liveValue = () => element("span", {className: "lab-live-value", "aria-hidden": "true"});
+
 // A labelled slider over a list of numbers, which takes up a value that is not in it.
 const liveSlider = (name, stops, moved) => {
   let values = stops;
   const input = element("input", {type: "range", min: 0, max: values.length - 1, step: 1});
-  const output = element("output");
+  const output = liveValue();
   const tell = () => {
     output.textContent = String(values[input.value]);
     input.setAttribute("aria-valuetext", output.textContent);
@@ -53,20 +56,20 @@ const liveSlider = (name, stops, moved) => {
   return {field, input, show, value: () => values[input.value]};
 };
 
-// Calls at most every `gap` milliseconds, and always once more after the last time that it was asked to.
+// ask() calls at most every `gap` milliseconds, and always once more after the last time; waits() while that is to come.
 const liveThrottle = (call, gap) => {
   let timer = null;
   let again = false;
-  const run = () => {
+  const ask = () => {
     if (timer !== null) return void (again = true);
     again = false;
     call();
     timer = setTimeout(() => {
       timer = null;
-      if (again) run();
+      if (again) ask();
     }, gap);
   };
-  return run;
+  return {ask, waits: () => again};
 };
 
 // The records of a run, kept so that panels may draw them: fresh arrays each time, for Plotly tells them by identity.
@@ -204,7 +207,7 @@ const liveScrub = (moved) => {
   let steps = [];
   let following = true;
   const input = element("input", {type: "range", min: 0, max: 0, step: 1, value: 0, disabled: true});
-  const output = element("output");
+  const output = liveValue();
   const field = element("label", {className: "lab-stops lab-live-scrub"}, element("span", {textContent: "shown step"}), input, output);
   const tell = () => {
     output.textContent = steps.length ? String(steps[input.value]) : "none yet";
@@ -257,7 +260,7 @@ const makeLive = (root, trainer, Plotly) => {
 
   const active = () => LIVE_ACTIVE.includes(status.state);
   const send = liveThrottle(() => active() && trainer.set(controls.live()), 60);
-  const controls = liveControls(trainer, {moved: send, chosen: () => controls.show(controls.preset())});
+  const controls = liveControls(trainer, {moved: send.ask, chosen: () => controls.show(controls.preset())});
   const scrub = liveScrub(() => panels.at(scrub.step()));
 
   const begin = (config) => {
@@ -304,7 +307,7 @@ const makeLive = (root, trainer, Plotly) => {
     tell();
   });
   trainer.on("config", ({config, fresh}) => {
-    controls.show(config);
+    if (fresh || !send.waits()) controls.show(config); // what the hand has moved since is newer
     if (fresh) begin(config);
   });
   trainer.on("record", (record) => {
