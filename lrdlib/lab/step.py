@@ -77,7 +77,9 @@ def train_step(
     options = dict(foreach=False, capturable=False, fused=False, amsgrad=False, maximize=False)
     adam(
         *([weights], [gradient], [exp_avg], [exp_avg_sq], [], [steps.clone()]),
-        **(options | dict(differentiable=True)),  # the branch that takes `steps` as a tensor; AdamW is Adam without its decay
+        **(
+            options | dict(differentiable=True)
+        ),  # the branch that takes `steps` as a tensor; AdamW is Adam without its decay
         **dict(lr=lr, beta1=config.betas[0], beta2=config.betas[1], eps=EPS, weight_decay=0.0),
     )
     params = {name: W.clone() for name, W in named(weights, model).items()}
