@@ -6,7 +6,7 @@ What lrdlib.train does to a stack of one run, `train_step` does to one vector of
 
     weights = flat(params)                      # one vector (n,), in the order of lrdlib.model.shapes
     step = partial(train_step, model=model, config=config, low_rank=True)
-    loss, weights, exp_avg, exp_avg_sq = step(weights, exp_avg, exp_avg_sq, steps, tokens, labels, lr, l2, l2_blocks, low)
+    loss, *state = step(weights, exp_avg, exp_avg_sq, steps, tokens, labels, lr, l2, l2_blocks, low)
 """
 
 import math
@@ -62,10 +62,10 @@ def train_step(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One step of training: loss, and the new weights, exp_avg and exp_avg_sq; nothing is changed in place.
 
-    weights, exp_avg, exp_avg_sq (n,): the model and AdamW's two moments. steps (): how many were done before. tokens (B, T)
-    and labels (B,), int64: the batch. lr (): AdamW's. l2 (): the Frobenius decay of the matrices that the low-rank
-    decay does not touch; l2_blocks () that of those it does (config.select); low (): the strength of the low-rank decay
-    itself, in config.mode. Without `low_rank` there is no such decay and no time is spent on it.
+    weights, exp_avg, exp_avg_sq (n,): the model and AdamW's two moments. steps (): how many were done before.
+    tokens (B, T) and labels (B,), int64: the batch. lr (): AdamW's. l2 (): the Frobenius decay of the matrices that the
+    low-rank decay does not touch; l2_blocks () that of those it does (config.select); low (): the strength of the
+    low-rank decay itself, in config.mode. Without `low_rank` there is none, and no time is spent on it.
     """
 
     def mean_loss(weights: Tensor) -> Tensor:
@@ -74,13 +74,25 @@ def train_step(
 
     gradient, loss = torch.func.grad_and_value(mean_loss)(weights)
     weights, exp_avg, exp_avg_sq = weights.clone(), exp_avg.clone(), exp_avg_sq.clone()
-    options = dict(foreach=False, capturable=False, fused=False, amsgrad=False, maximize=False)
+    # torch's AdamW is its Adam after a decay of its own, which is 0 here; differentiable: it takes `steps` as a tensor
     adam(
-        *([weights], [gradient], [exp_avg], [exp_avg_sq], [], [steps.clone()]),
-        **(
-            options | dict(differentiable=True)
-        ),  # the branch that takes `steps` as a tensor; AdamW is Adam without its decay
-        **dict(lr=lr, beta1=config.betas[0], beta2=config.betas[1], eps=EPS, weight_decay=0.0),
+        [weights],
+        [gradient],
+        [exp_avg],
+        [exp_avg_sq],
+        [],
+        [steps.clone()],
+        foreach=False,
+        capturable=False,
+        differentiable=True,
+        fused=False,
+        amsgrad=False,
+        maximize=False,
+        lr=lr,
+        beta1=config.betas[0],
+        beta2=config.betas[1],
+        eps=EPS,
+        weight_decay=0.0,
     )
     params = {name: W.clone() for name, W in named(weights, model).items()}
     chosen = select(params, config.select)
