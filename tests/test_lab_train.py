@@ -38,7 +38,7 @@ RULES = {
     "elastic": dict(rule="elastic", weight_decay=0.01, l2=1.0),
 }
 # Relative distance of all weights after 200 steps. Rounding alone for AdamW and L2. With low-rank decay: the polar
-# factor multiplies the rounding of a small singular value by up to 2e4, so that two matmuls of torch (MKL, oneDNN) end 0.02
+# factor multiplies the rounding of a small singular value by up to 2e4: two matmuls of torch (MKL, oneDNN) end 0.02
 # to 0.03 apart from the same seed and batches; see test_a_step_is_lrdlib_s_own for the single step.
 CLOSE = {"none": 1e-5, "l2": 2e-5, "lrd": 0.1, "elastic": 0.1}
 LOSS = {"none": 1e-4, "l2": 1e-4, "lrd": 0.1, "elastic": 0.1}  # of the loss on the training set, likewise
