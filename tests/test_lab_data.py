@@ -1,9 +1,13 @@
 """Recorded runs as pieces of data: the codec against its promise, the index against the runs, and the sizes."""
 
 import gzip
+import importlib
 import json
 import re
+import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -20,6 +24,8 @@ from lrdlib.runs import Run, save_run
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "book" / "runs"
+sys.path.insert(0, str(ROOT / "book"))
+colab = importlib.import_module("colab")
 
 NUMBERS = arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6) | st.just(np.nan))
 POSITIVE = arrays(np.float64, st.integers(1, 40), elements=st.floats(1e-12, 1e6) | st.sampled_from([0.0, np.nan]))
@@ -172,6 +178,58 @@ def test_a_folder_without_runs_is_an_error(tmp_path):
         save_run(made_run(TrainConfig(eval_every=500)), path)
     with pytest.raises(ValueError, match="names of their own"):
         data.read_runs(tmp_path)
+
+
+# ---- words in the book that move the lab
+
+
+LINK = re.compile(r'<a class=\\?"lrd-go\\?" href=\\?"#lab:([^"\\]+)')
+FIELDS = {"task": "setting", "rule": "rule", "mode": "variant", "lr": "lr", "lambda": "strength", "f": "fraction"}
+LINKS = [
+    (path.stem, unescape(address))
+    for path in sorted((ROOT / "book").glob("*.ipynb"))
+    for address in LINK.findall(path.read_text(encoding="utf-8"))
+]
+
+
+def asked(address: str) -> list[dict[str, str]]:
+    """What a link says of its first run and, if it names one, of its second."""
+    entries = parse_qsl(address)
+    first = {name: value for name, value in entries if not name.startswith("vs.")}
+    second = {name.removeprefix("vs."): value for name, value in entries if name.startswith("vs.")}
+    return [first, second] if second else [first]
+
+
+def agrees(value: object, text: str) -> bool:
+    return str(value) == text or (isinstance(value, float) and value == float(text))
+
+
+def test_the_book_has_words_that_move_the_lab():
+    assert len([page for page, _ in LINKS if page == "lab"]) >= 10
+
+
+@pytest.mark.parametrize(("page", "address"), LINKS)
+def test_words_that_move_the_lab_lead_to_a_recorded_run_and_step(page, address, recorded):
+    rows = table(data.index(recorded)).values()
+    for wish in asked(address):
+        assert set(wish) <= {*FIELDS, "seed", "step", "matrix"}
+        fields = {FIELDS[name]: text for name, text in wish.items() if name in FIELDS}
+        found = [row for row in rows if all(agrees(row[name], text) for name, text in fields.items())]
+        assert found, f"no recorded run has {fields}"
+        step = int(wish.get("step", 0))
+        assert any(step % row["every"] == 0 and step <= row["steps"] for row in found)
+
+
+def test_the_copy_for_colab_says_where_the_lab_is_and_links_to_the_views():
+    book = colab.Book(repository="https://github.com/me/mine", pages={"lab": ["# The lab"]})
+    copy = colab.Copy(book, "lab")
+    said = copy.cell('<div class="lrd-lab" data-lab="recorded"><p>None.</p></div>')
+    assert said.startswith("> The lab of recorded runs is on the site: [The lab](https://me.github.io/mine/lab.html).")
+    said = copy.cell('See <a class="lrd-go" href="#lab:rule=l2&amp;step=5">*there*</a>.')
+    assert said == "See [*there*](https://me.github.io/mine/lab.html#lab:rule=l2&step=5)."
+    for wrong in ('<div class="lrd-lab" data-lab="none"></div>', 'A <a href="#lab:rule=l2">link</a>.', "End</a>."):
+        with pytest.raises(colab.Unknown):
+            copy.cell(wrong)
 
 
 # ---- scripts

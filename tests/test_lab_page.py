@@ -26,7 +26,8 @@ body {{ background: var(--pst-color-background); color: var(--lrd-figure-ink); f
   max-width: 46rem; padding: 1rem; }}</style>
 <link rel="stylesheet" href="_static/figures.css">
 <script src="_static/lab-boot.js"></script></head><body>
-<p><a class="lrd-go" href="#lab:rule=lrd&amp;lambda=0.01&amp;f=0.4&amp;step=700">at step 700</a></p>
+<p><a class="lrd-go" href="#lab:rule=lrd&amp;lambda=0.01&amp;f=0.4&amp;step=700">at step 700</a>
+<a class="lrd-go" href="#lab:rule=lrd&amp;vs.rule=l2&amp;vs.lambda=1&amp;vs.f=0.3&amp;step=300">both</a></p>
 <div class="lrd-lab" data-lab="recorded"></div></body></html>"""
 READY = "document.querySelector('.lrd-lab').dataset.state === 'ready'"
 
@@ -40,7 +41,7 @@ def made_run(config: TrainConfig, *, matrices: bool = False, k: int = 128) -> Ru
     history = {"step": steps, "train_loss": 1 - t, "qk_stable_rank": 30 * np.exp(-3 * t) + 3}
     history |= {"qk_effective_rank": 90 * np.exp(-t) + 10, "train_accuracy": np.minimum(1, 3 * t)}
     history |= {"test_accuracy": 0.9 * rise + 0.05 * rng.random(len(t)), "orbit_clean_accuracy": rise}
-    fall = np.exp(-np.outer(0.02 + 0.1 * t * (1 + config.weight_decay), np.arange(k)))
+    fall = np.exp(-np.outer(0.02 + 0.1 * t * (1 + config.weight_decay + config.fraction + config.seed), np.arange(k)))
     names = [f"{layer}.{role}" for layer in (0, 1) for role in ("query", "key")]
     power = rng.random((len(t), 48)) + 20 * t[:, None] * (np.arange(48) == 7)
     weights = {name: rng.normal(size=(k, k)).astype(np.float32) for name in names} if matrices else {}
@@ -265,7 +266,7 @@ def test_another_matrix_changes_the_spectrum_alone(lab):
     lab.get_by_role("slider", name="training").press("Home")
     settled(lab)
     before = shown(lab)
-    lab.get_by_role("combobox", name="of matrix").select_option("1.key")
+    lab.get_by_role("combobox", name="matrix").select_option("1.key")
     settled(lab)
     after = shown(lab)
     assert [panel for panel in after if after[panel] != before[panel]] == ["spectrum"]
@@ -350,7 +351,7 @@ def test_two_runs_are_compared_on_the_same_axes(lab):
 def test_a_view_survives_in_its_address(lab, chromium, site):
     lab.get_by_role("button", name="compare two runs").click()
     settled(lab)
-    lab.get_by_role("combobox", name="of matrix").select_option("0.key")
+    lab.get_by_role("combobox", name="matrix").select_option("0.key")
     lab.get_by_role("slider", name="training").press("Home")
     lab.get_by_role("slider", name="training").press("PageUp")
     lab.get_by_role("button", name="copy a link").click()
@@ -362,7 +363,7 @@ def test_a_view_survives_in_its_address(lab, chromium, site):
         assert source(page) == source(lab)
         step = page.get_by_role("slider", name="training").get_attribute("aria-valuetext")
         assert step == lab.get_by_role("slider", name="training").get_attribute("aria-valuetext") != "step 0"
-        assert page.get_by_role("combobox", name="of matrix").input_value() == "0.key"
+        assert page.get_by_role("combobox", name="matrix").input_value() == "0.key"
         assert again.errors == []
 
 
@@ -383,7 +384,16 @@ def test_words_in_the_prose_play_to_their_step(lab):
             "document.querySelector('.lab-transport input').getAttribute('aria-valuetext') === 'step 700'"
         )
         assert "LRD λ = 0.01" in source(lab)
+        settled(lab)
+        assert 0 <= lab.locator(".lab-transport").bounding_box()["y"] < 200  # the panels are in view
     assert lab.evaluate("location.hash") == "#lab:rule=lrd&lambda=0.01&f=0.4&step=700"
+
+
+def test_words_can_show_two_runs_and_bring_the_panels_into_view(lab):
+    lab.get_by_role("link", name="both").click()
+    settled(lab)
+    assert "; against it, L2 λ = 1 (a + b modulo 97, 30%" in source(lab)
+    assert 0 <= lab.locator(".lab-transport").bounding_box()["y"] < 200
 
 
 def test_going_back_goes_back(lab):

@@ -84,14 +84,17 @@ def variant(config: Mapping[str, Any]) -> tuple[str, str]:
     """The key and the words of how a low-rank decay counts lambda and where it acts; empty for the other rules.
 
     >>> variant({**DEFAULTS, "rule": "l2"}), variant({**DEFAULTS, "select": "qk"})
-    (('', ''), ('independent,qk', 'independent: λ as it is, on query and key only'))
+    (('', ''), ('independent,qk', 'as it is (independent), on query and key only'))
     """
     if config["rule"] not in LOW_RANK:
         return "", ""
     mode = config["mode"]
-    words = {"independent": "independent: λ as it is", "decoupled": "decoupled: λ times the learning rate"}[mode]
+    words = {"independent": "as it is (independent)", "decoupled": "times the learning rate (decoupled)"}[mode]
     apart = {name: config[name] for name in VARIANT[1:] if config[name] != DEFAULTS[name]}
-    special = {"select": {"qk": "on query and key only"}, "scale": {None: "not scaled to the matrix"}}
+    special: dict[str, dict[Any, str]] = {
+        "select": {"qk": "on query and key only"},
+        "scale": {None: "not scaled to the matrix"},
+    }
     said = [special.get(name, {}).get(value) or f"{name} {value}" for name, value in apart.items()]
     return ",".join([mode, *(str(value) for value in apart.values())]), ", ".join([words, *said])
 

@@ -34,7 +34,7 @@ STYLES = ("lab.css", "live.css")
 
 def source(kind: str) -> str:
     """The script for the page, for the widget (an ES module with `render`, as anywidget wants it) or for the worker."""
-    text = "\n".join(_read(name) for name in SCRIPTS[kind])
+    text = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS[kind])
     if kind == "widget":
         return f"{text}\nexport default {{ render }};\n"
     return f'(() => {{\n"use strict";\n{text}\n{ENDS[kind]}}})();\n'
@@ -42,12 +42,7 @@ def source(kind: str) -> str:
 
 def style() -> str:
     """The style sheet of the lab, on the page and in the widget."""
-    return "\n".join(_read(name) for name in STYLES)
-
-
-def _read(name: str) -> str:
-    path = STATIC / name
-    return path.read_text(encoding="utf-8") if path.exists() else ""  # TODO: all fragments are there
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in STYLES)
 
 
 def write(folder: Path) -> list[Path]:

@@ -71,6 +71,7 @@ const makePanels = (root) => {
   let view = null;
   let listed = null;
   const select = element("select", {
+    "aria-label": "matrix",
     onchange: () => {
       view = {...view, matrix: select.value};
       root.dispatchEvent(new CustomEvent("lrd:matrix", {detail: select.value, bubbles: true}));
@@ -85,7 +86,7 @@ const makePanels = (root) => {
       const own = Array.from({length: count}, (_, slot) => makeChart(root, chart, slot));
       charts.push(...own);
       const title = element("h4", {className: "lab-title", textContent: chart.title});
-      const head = element("div", {className: "lab-head"}, title, chart === spectrumChart ? labelled("of matrix", select) : null);
+      const head = element("div", {className: "lab-head"}, title, chart === spectrumChart ? labelled("of", select) : null);
       const pair = element("div", {className: "lab-pair"}, ...own.map((one) => one.figure));
       return element("section", {className: "lab-panel", "data-panel": chart.name, "aria-label": chart.title}, head, pair);
     });

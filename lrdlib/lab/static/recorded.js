@@ -205,9 +205,10 @@ const makeRecorded = async (root, load) => {
     clearTimeout(later); // the address is what was asked for
   };
 
+  const here = element("div", {className: "lab-top-of-panels"}); // what is sticky cannot be scrolled to
   const tools = element("div", {className: "lab-tools"}, compare, share);
   const choice = element("div", {className: "lab-sides"}, ...sides.map(({node}) => node));
-  root.replaceChildren(element("div", {className: "lab-top"}, source, tools), choice, transport.node, say, plots);
+  root.replaceChildren(element("div", {className: "lab-top"}, source, tools), choice, here, transport.node, say, plots);
   plots.addEventListener("lrd:step", ({detail}) => transport.jump(detail));
   plots.addEventListener("lrd:matrix", ({detail}) => {
     matrix = detail;
@@ -219,8 +220,8 @@ const makeRecorded = async (root, load) => {
     if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault(); // the same link twice changes no address, and has to play again
     history.pushState(null, "", link.getAttribute("href"));
-    transport.node.scrollIntoView({block: "start", behavior: window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
-    enter(link.getAttribute("href"), true);
+    enter(link.getAttribute("href"), true); // lays out the controls at once
+    here.scrollIntoView({block: "start", behavior: window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
   });
   await enter(location.hash, false);
 };

@@ -49,7 +49,7 @@ const makeStops = (text, key, words, choose) => {
 const TEXTS = {
   variant: (index, value) => index.variants[value],
   lr: (_index, value) => String(value),
-  seed: (_index, value) => `${amountOf(value)}, a record every ${value.split("/")[1]} steps`,
+  seed: (_index, value) => `${amountOf(value)} (every ${value.split("/")[1]} steps)`,
 };
 
 const makeChoice = (index, text, key, choose) => {
@@ -58,7 +58,7 @@ const makeChoice = (index, text, key, choose) => {
   const show = (rows, row) => {
     const words = (value) => TEXTS[key](index, value);
     if (key === "variant" && row.variant === "") {
-      fill(select, [{value: "", text: row.rule === "none" ? "there is no λ" : "λ times the learning rate, always"}], "");
+      fill(select, [{value: "", text: row.rule === "none" ? "there is no λ" : "times the learning rate"}], "");
       select.disabled = true;
       return;
     }
