@@ -463,6 +463,9 @@ def test_the_plain_lab_trains_by_its_buttons_and_sliders(plain):
     controls["weight_decay"].value = 0.5
     controls["rule"].value = "l2"
     wait_for(lambda: plain.trainer.training.live[0].rule == "l2")
+    assert plain.trainer.training.live[0].weight_decay == 1.0  # L2's own
+    controls["rule"].value = "lrd"
+    wait_for(lambda: plain.trainer.training.live[0].rule == "lrd")
     assert plain.trainer.training.live[0].weight_decay == 0.5
     buttons["pause"].click()
     wait_for(lambda: plain.state == "paused" and buttons["pause"].description == "Resume")

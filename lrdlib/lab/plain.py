@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from lrdlib.config import RULES, TrainConfig
 from lrdlib.lab.driven import Driven
 from lrdlib.lab.loop import caller_of_loop
-from lrdlib.lab.presets import all_presets
+from lrdlib.lab.presets import FIRST, all_presets
 from lrdlib.lab.seen import Seen, sentence
 from lrdlib.lab.thread import Trainer
 
@@ -26,11 +26,12 @@ class PlainLab(Driven, widgets.VBox):
 
     Take it by Lab.plain() where a notebook shows an error in place of Lab(): a server without anywidget's extension, or
     one that forbids scripts. Where Python has no anywidget, lrdlib.lab.Lab is this class by itself. The same controls,
-    the same commands from Python and the same `run`; three figures instead of five, and no step to scrub to.
+    the same commands from Python and the same `run`; three figures instead of five, no step to scrub to, and no button
+    for the file: save_run(lab.run, path).
     """
 
     def __init__(self, config: TrainConfig | None = None, *, device: str = "cpu") -> None:
-        self.presets = all_presets(config)
+        self.presets, self._strengths = all_presets(config), dict(FIRST)
         self.trainer = Trainer(self._tell, device=device)
         self._to_front = caller_of_loop()
         self._controls = controls(self.presets)
@@ -72,11 +73,21 @@ class PlainLab(Driven, widgets.VBox):
         try:
             if name == "preset":
                 self._adopt(TrainConfig(**self.presets[self._controls["preset"].value]["config"]))
-            elif name in LIVE and self.state in ("running", "paused"):
-                asked = self._asked()
-                self.set(**{key: getattr(asked, key) for key in LIVE})
+            elif name in LIVE:
+                self._keep_strengths(name)
+                if self.state in ("running", "paused"):
+                    asked = self._asked()
+                    self.set(**{key: getattr(asked, key) for key in LIVE})
         except Exception as error:
             self._status.value = f"<b>Not possible.</b> {escape(sentence(error))}"
+
+    def _keep_strengths(self, moved: str) -> None:
+        """Each rule has a strength of its own: 1 is little for L2 and the end of everything for LRD."""
+        rule, strength = self._controls["rule"].value, self._controls["weight_decay"]
+        if moved == "weight_decay":
+            self._strengths[rule] = strength.value
+        elif moved == "rule":
+            self._obeying, strength.value, self._obeying = True, self._strengths[rule], False
 
     def _asked(self) -> TrainConfig:
         """The config that the controls show."""
@@ -87,7 +98,7 @@ class PlainLab(Driven, widgets.VBox):
 
     def _adopt(self, config: TrainConfig) -> None:
         """Show a config in the controls."""
-        self._obeying = True
+        self._obeying, self._strengths[config.rule] = True, config.weight_decay
         for name, control in self._controls.items():
             if name != "preset":
                 value = getattr(config, name)

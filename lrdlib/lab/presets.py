@@ -13,6 +13,8 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "paper": ("the paper's: addition modulo 97", {}),
 }
+# The strength that a rule begins with when it is chosen by hand (live.js has the same).
+FIRST = {"none": 0.0, "l2": 1.0, "lrd": 1e-2, "elastic": 1e-2, "proximal": 1e-2}
 
 
 def all_presets(config: TrainConfig | None = None) -> dict[str, dict[str, Any]]:

@@ -210,6 +210,8 @@ class Trainer:
         if after % first.eval_every == 0 or after == first.steps:
             return next(training)
         training.update()
+        if training.params["head"].is_cuda:
+            torch.cuda.synchronize(training.device)  # else steps pile up there: none could be timed, nor stopped
         took = 1000 * (time.perf_counter() - began)
         self.ms_per_step = took if self.ms_per_step != self.ms_per_step else 0.9 * self.ms_per_step + 0.1 * took
         return None
