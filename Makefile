@@ -60,7 +60,7 @@ $(ASSETS): package-lock.json $(INSTALLED)
 	@touch $@
 
 # The lab's scripts, and every recorded run as a piece of data that a page can load.
-$(LAB): $(shell find lrdlib/lab book/runs -type f -name '*.npz' -o -path 'lrdlib/lab/*' -type f -not -path '*/__pycache__/*') $(ASSETS)
+$(LAB): $(shell find lrdlib/lab book/runs -type f \( -name '*.py' -o -name '*.js' -o -name '*.css' -o -name '*-seed*.npz' \) -not -path '*/.*') $(ASSETS)
 	@echo "== lab: its scripts and the recorded runs"
 	@time { $(PY) -m lrdlib.lab.script $(@D); $(PY) -m lrdlib.lab.data $(@D); }
 	@touch $@
