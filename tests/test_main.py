@@ -115,6 +115,8 @@ def test_help_explains_the_presets(capsys):
 
 def test_the_presets_are_the_two_sources_settings():
     lrd = configs_of("--preset", "published")[2]
+    assert (lrd.steps, lrd.qk_norm, lrd.betas) == (4000, "width", (0.9, 0.999))
+    assert configs_of("--preset", "published", "--steps", "10")[2].steps == 10
     assert (lrd.rule, lrd.p, lrd.fraction, lrd.select, lrd.mode) == ("lrd", 113, 0.5, "qk", "independent")
     assert (lrd.weight_decay, lrd.scale, lrd.method, lrd.ns_steps, lrd.l2) == (5e-3, None, "cubic", 5, 0.1)
     lrd = configs_of()[2]
