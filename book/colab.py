@@ -45,6 +45,8 @@ LABS = {  # what stands for a lab that only the site has
     "recorded": "The lab of recorded runs is on the site: [{title}]({site}). It needs no kernel.",
     "train": "The lab that trains in the page is on the site: [{title}]({site}). It needs no kernel either.",
 }
+# a widget that a page without a kernel cannot show, and a notebook can
+HASHED = re.compile(r"^# (\w+)  # take the first hash away: ", re.MULTILINE)
 GO = re.compile(r'<a class="lrd-go" href="(#lab:[^"]+)">')  # words that move the lab
 HTML = re.compile(r"</?(?:br|sub|sup|kbd|small|b|i|em|strong|details|summary)\s*/?>")
 
@@ -760,7 +762,7 @@ def title_of(cell: Any, solution: str) -> str | None:
 
 def code(cell: Any, title: str | None, addresses: tuple[str, str]) -> Any:
     """A code cell without outputs; folded under `title`, which Colab shows in its place."""
-    source = cell.source.replace(*addresses)
+    source = HASHED.sub(r"\1  # ", cell.source.replace(*addresses))
     metadata = {}
     if title is not None:
         if source.startswith("%%"):

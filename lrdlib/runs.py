@@ -1,5 +1,6 @@
 """A Run is data: configuration, history, spectra, final query and key matrices, and where it all came from."""
 
+import json
 import platform
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -75,13 +76,15 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
     """The runs of a stack as far as it has come, one Run each.
 
     Raises ValueError if the training has made no record yet. `command` is what would make the runs again; it goes
-    into the provenance.
+    into the provenance. So does what Training.set has changed on the way: provenance["changes"] is then a JSON list of
+    {"step": steps done before, name: value, ...}, and the config is what the run began with.
     """
     if not training.records:
         raise ValueError("training must have made at least one record, got none (iterate over it first)")
     arrays = record_arrays(training.records)
     steps = arrays.pop("record/step")
     origin = provenance(command) | {"forward": "compiled" if training.compiled else "eager"}
+    origin |= {"changes": json.dumps(training.changes)} if training.changes else {}
     qk = {name: W.detach().cpu().numpy() for name, W in training.params.items() if role(name) in ("query", "key")}
 
     def one(r: int, config: dict[str, Any]) -> Run:

@@ -144,7 +144,7 @@ def _row(name: str, run: Run) -> list[Any]:
 
 
 def _unseen(run: Run) -> str:
-    """The accuracy that says whether a run generalises: on pairs unseen in either order, if there are such pairs."""
+    """The accuracy that says whether a run generalises: on orbit-clean pairs, if there are such."""
     return "orbit_clean_accuracy" if np.isfinite(run.history["orbit_clean_accuracy"]).any() else "test_accuracy"
 
 

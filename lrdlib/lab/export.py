@@ -25,7 +25,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-import lrdlib
 from lrdlib.config import TrainConfig
 from lrdlib.lab.presets import all_presets
 from lrdlib.lab.step import evaluate, flat, train_step
@@ -130,7 +129,7 @@ def description(config: TrainConfig) -> dict[str, Any]:
 def sources() -> str:
     """SHA-256 over the library's source files and torch's version: what the exported graphs were made from."""
     digest = hashlib.sha256(torch.__version__.encode())
-    folder = Path(lrdlib.__file__).parent
+    folder = Path(__file__).parent.parent
     for path in sorted([*folder.glob("*.py"), *folder.glob("lab/*.py")]):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()

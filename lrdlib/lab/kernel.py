@@ -1,8 +1,6 @@
 """Lab: the lab as a Jupyter widget. The kernel trains in a thread; sliders act while it runs."""
 
-import gzip
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +88,6 @@ class Lab(Driven, anywidget.AnyWidget):
             self.set(**message["values"])
         elif command in ("pause", "resume", "step", "stop", "reset"):
             getattr(self, command)()
-        elif command == "plotly":
-            self._answer(view, "plotly", {}, [plotly_gz()])
         elif command == "download":
             self._answer(view, "file", {}, [npz(self)])
         elif command == "hello":
@@ -139,16 +135,6 @@ def pack(event: str, content: Any, run: int) -> tuple[dict[str, Any], list[bytes
         "size": len(content.pattern),
     }
     return message, [array.float().numpy().tobytes() for array in arrays]
-
-
-@lru_cache(maxsize=1)
-def plotly_gz() -> bytes:
-    """plotly.js as the Python package plotly brings it along, compressed: the figures need no other server."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ImportError("the lab's figures need plotly: pip install plotly") from error
-    return gzip.compress(get_plotlyjs().encode(), 6)
 
 
 def npz(lab: Driven) -> bytes:

@@ -176,7 +176,7 @@ def figures(seen: Sequence[Seen], device: str) -> str:
                 [
                     curve("train", "#cc7518", "train_accuracy"),
                     curve("test", "#378eca", "test_accuracy"),
-                    curve("unseen in either order", "#e8329a", "orbit_clean_accuracy"),
+                    curve("orbit-clean", "#e8329a", "orbit_clean_accuracy"),
                 ],
             ),
             drawing(

@@ -36,7 +36,7 @@ def named(weights: Tensor, model: ModelConfig) -> Params:
     """The inverse of `flat`: views of weights (n,) in the shapes of the model.
 
     >>> model = ModelConfig(vocab=5, seq_len=3, classes=4, d_model=8)
-    >>> {name: tuple(W.shape) for name, W in named(torch.zeros(1696), model).items()}["head"]
+    >>> {name: tuple(W.shape) for name, W in named(torch.zeros(1680), model).items()}["head"]
     (4, 8)
     """
     sizes = [math.prod(shape) for shape in shapes(model).values()]

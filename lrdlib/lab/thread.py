@@ -5,7 +5,6 @@ widgets: what happens is told, from the thread, to one function.
 """
 
 import atexit
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -140,13 +139,11 @@ class Trainer:
     def run(self) -> Run:
         """The run as far as it has come, to plot or to save (lrdlib.save_run). Raises RuntimeError if there is none.
 
-        Its config is what it was started with. provenance["changes"] is a JSON list of what was set while it trained:
-        [{"step": steps done before, "weight_decay": ...}, ...], and "[]" if nothing was.
+        Its config is what it was started with; what was set while it trained is in provenance["changes"] (runs_of).
         """
         if (training := self.training) is None:
             raise RuntimeError("there is no run yet: start one")
-        run, changes = self._between_steps(lambda: (runs_of(training)[0], json.dumps(training.changes)))
-        return replace(run, provenance=run.provenance | {"changes": changes})
+        return self._between_steps(lambda: runs_of(training)[0])
 
     # ---- the thread
 

@@ -40,7 +40,7 @@ const boot = async () => {
     root.dataset.state = "loading";
     try {
       await start(root);
-      root.dataset.state = "ready";
+      if (root.dataset.state === "loading") root.dataset.state = "ready"; // a lab that trains says how it stands
     } catch (error) {
       console.error(error);
       root.dataset.state = "failed";

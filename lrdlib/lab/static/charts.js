@@ -11,7 +11,7 @@
 const ACCURACIES = {
   train_accuracy: {name: "train", colour: COLOURS.orange, dash: "dot", width: 2},
   test_accuracy: {name: "test", colour: COLOURS.blue, dash: "dash", width: 2},
-  orbit_clean_accuracy: {name: "unseen in either order", colour: COLOURS.pink, dash: "solid", width: 2.5},
+  orbit_clean_accuracy: {name: "orbit-clean", colour: COLOURS.pink, dash: "solid", width: 2.5},
 };
 const RANKS = {
   qk_stable_rank: {name: "stable rank", colour: COLOURS.violet, dash: "solid", width: 2.5},

@@ -1,6 +1,6 @@
 /* The lab that trains: controls over a trainer, and the panels, fed by its records as they come.
  *
- * makeLive(root, trainer, Plotly) -> {remove()}. A trainer is
+ * makeLive(root, trainer) -> {remove()}. A trainer is
  *   {kind: "page" | "kernel", place?, presets: {name: {label, config}}, rules: [..], start(config), set(values), pause(),
  *    resume(), step(), stop?(), reset(), download() -> Promise<Blob | null>, on(event, fn)}
  * with the events
@@ -72,7 +72,7 @@ const liveThrottle = (call, gap) => {
   return {ask, waits: () => again};
 };
 
-// The records of a run, kept so that panels may draw them: fresh arrays each time, for Plotly tells them by identity.
+// The records of a run, kept so that panels may draw them.
 const liveRun = (name, note) => {
   const steps = [];
   const curves = {};
@@ -236,12 +236,12 @@ const liveScrub = (moved) => {
   return {field, follow, jump, step: () => steps[input.value] ?? 0};
 };
 
-const makeLive = (root, trainer, Plotly) => {
+const makeLive = (root, trainer) => {
   let status = {state: "idle", message: "", ms_per_step: null};
   let until = 1;
   let run = null;
   const place = element("div", {className: "lab-live-panels"});
-  const panels = makePanels(place, Plotly);
+  const panels = makePanels(place);
   const words = element("p", {className: "lab-live-status", role: "status"});
   const progress = element("p", {className: "lab-live-progress"});
 

@@ -24,7 +24,7 @@ const cellOf = (found, meaning, above, last) => {
     return {text: value < 1000 ? String(Math.round(value)) : `${(value / 1000).toFixed(1)}k`, fill: 1 - (0.8 * value) / last, said: `first above ${percent(above)} at step ${Math.round(value)}${partly}`, good: true};
   }
   if (value === null) return {text: "×", fill: 0, said: "diverged"};
-  return {text: String(Math.round(100 * value)), fill: value, said: `${meaning} accuracy on unseen pairs ${percent(value)}${seeds}`, good: value > above};
+  return {text: String(Math.round(100 * value)), fill: value, said: `${meaning} orbit-clean accuracy ${percent(value)}${seeds}`, good: value > above};
 };
 
 const makeMap = (index, rows, go) => {

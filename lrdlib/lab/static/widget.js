@@ -1,4 +1,4 @@
-/* The lab in a notebook: a trainer over the messages of an anywidget model, and Plotly from the kernel's own package.
+/* The lab in a notebook: a trainer over the messages of an anywidget model.
  *
  * To the kernel: {do: "start" | "set" | ..., view, ...}. From it: {event, run, to?, ...}, with float32 buffers in a record;
  * what is "to" another view of the same lab is not for this one, and what comes of a run that has been replaced is late.
@@ -19,16 +19,6 @@ const widgetRecord = ({step, metrics, spectra, fourier, size}, buffers) => ({
   fourier: fourier ? floats(buffers[spectra.length]) : null,
   pattern: {size, values: floats(buffers.at(-1))},
 });
-
-// A module of its own hides RequireJS, where there is one, from the bundle, which then leaves window.Plotly.
-const widgetPlotly = async (packed) => {
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const text = await new Response(unpacked).text();
-  const url = URL.createObjectURL(new Blob(["const define = undefined, module = undefined, exports = undefined;\n", text], {type: "text/javascript"}));
-  await import(url);
-  URL.revokeObjectURL(url);
-  return window.Plotly;
-};
 
 // The two ends of the line to the kernel: ask(command, values), and listeners by event.
 const widgetLine = (model) => {
@@ -147,25 +137,12 @@ const render = ({model, el}) => {
   // arrow keys move sliders here, not through the notebook: JupyterLab asks for this attribute
   const root = element("div", {className: "lrd-lab lab-widget", "data-lm-suppress-shortcuts": "true"});
   root.addEventListener("keydown", (event) => event.stopPropagation());
-  const words = element("p", {role: "status", textContent: "The lab is loading its figures from the kernel."});
   const line = widgetLine(model);
-  let live = null;
-  root.append(words);
   el.append(root);
-
-  const begin = (Plotly) => {
-    live = makeLive(root, widgetTrainer(model, line), Plotly);
-    line.ask("hello");
-  };
-  const fail = (message) => !live && (words.textContent = message);
-  line.on("plotly", (_, [packed]) => live || widgetPlotly(packed).then(begin, ({message}) => fail(`The figures cannot be loaded: ${message}. Lab.plain() needs none of it.`)));
-  line.on("refused", ({message}) => fail(message));
-  line.on("silent", () => fail(WIDGET_SILENT));
-  line.on("lost", () => fail(WIDGET_GONE));
-  if (window.Plotly?.react) begin(window.Plotly);
-  else line.ask("plotly");
+  const live = makeLive(root, widgetTrainer(model, line));
+  line.ask("hello");
   return () => {
     line.close();
-    live?.remove();
+    live.remove();
   };
 };

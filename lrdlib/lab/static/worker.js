@@ -108,7 +108,7 @@ const makeRun = async (folder, name, config) => {
       machine: navigator.userAgent,
       forward: `onnxruntime-web ${ort.env.versions.web}, wasm, one thread`,
       command: "trained on a page of the book",
-      changes: JSON.stringify(run.changes),
+      ...(run.changes.length ? {changes: JSON.stringify(run.changes)} : {}),
     };
     const weights = Object.fromEntries(matrices.map((name) => [name, part(name)]));
     return runFile({config, provenance, records: run.records, weights});
