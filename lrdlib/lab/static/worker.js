@@ -98,7 +98,9 @@ const makeRun = async (folder, name, config) => {
     const changed = Object.entries(values).filter(([key, value]) => run.config[key] !== value);
     if (!changed.length) return;
     Object.assign(run.config, Object.fromEntries(changed));
-    run.changes.push({step: run.steps, ...Object.fromEntries(changed)});
+    const news = Object.fromEntries(changed);
+    if (run.changes.at(-1)?.step === run.steps) Object.assign(run.changes.at(-1), news); // as Training.set notes them
+    else run.changes.push({step: run.steps, ...news});
   };
 
   run.file = () => {
