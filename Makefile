@@ -21,6 +21,9 @@ ASSETS := _build/assets/.copied
 LAB := _build/assets/lab/.made
 STEP := _build/assets/lab/train/.made
 BUILT := _build/html/.built
+# tests that need Chromium, most of them the built book too
+IN_BROWSER := tests/test_book.py tests/test_colab.py::TestBuilt tests/test_lab_train.py tests/test_lab_page.py \
+  tests/test_lab_kernel.py::test_the_lab_in_jupyterlab
 # what the pages are made of
 SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml book/colab.py lrdlib/_sphinx.py $(wildcard lrdlib/static/*)
 
@@ -90,15 +93,15 @@ types: $(INSTALLED) ## mypy
 
 unit: $(INSTALLED) ## unit and property tests, doctests
 	@echo "== unit: pytest and doctests"
-	@time $(PY) -m pytest -q --ignore=tests/test_book.py --deselect=tests/test_colab.py::TestBuilt
+	@time $(PY) -m pytest -q $(addprefix --deselect=,$(IN_BROWSER))
 
 nbval: $(INSTALLED) ## run every notebook, compare with what it stores
 	@echo "== nbval: every notebook again, against its stored outputs"
 	@time $(PY) -m pytest -q -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
 
 browser: $(BUILT) chromium ## every page of the built book in Chromium
-	@echo "== browser: every page, light and dark, desktop and phone"
-	@time $(PY) -m pytest -q tests/test_book.py tests/test_colab.py::TestBuilt
+	@echo "== browser: every page, light and dark, desktop and phone; the labs"
+	@time $(PY) -m pytest -q $(IN_BROWSER)
 
 chromium: $(INSTALLED)
 	@echo "== chromium"
