@@ -4,7 +4,9 @@
 says that there are some.
 """
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,11 @@ def notebook(request):
 
 def code(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def plain_python(source):
+    """A cell's code without the lines that only IPython understands."""
+    return "" if source.startswith("%%") else re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
 
 
 def test_there_are_notebooks():
@@ -44,6 +51,14 @@ def test_metadata_holds_nothing_of_the_machine_that_ran_it(notebook):
     assert "version" not in notebook["metadata"]["language_info"]
     for cell in notebook["cells"]:
         assert set(cell["metadata"]) <= {"tags", "mystnb"}, cell["id"]
+
+
+def test_lrdlib_is_used_only_where_a_later_cell_imports_it(notebook):
+    """The first cell may end in an install, as in Colab: then it leaves the name `lrdlib` unbound."""
+    trees = [ast.parse(plain_python("".join(cell["source"]))) for cell in code(notebook)[1:]]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    imported = any(isinstance(n, ast.Import) and any(a.name == "lrdlib" for a in n.names) for n in nodes)
+    assert imported or not any(isinstance(n, ast.Name) and n.id == "lrdlib" for n in nodes)
 
 
 def test_every_figure_says_what_it_shows(notebook):
