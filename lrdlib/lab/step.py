@@ -39,9 +39,11 @@ def named(weights: Tensor, model: ModelConfig) -> Params:
     >>> {name: tuple(W.shape) for name, W in named(torch.zeros(1680), model).items()}["head"]
     (4, 8)
     """
-    sizes = [math.prod(shape) for shape in shapes(model).values()]
-    parts = zip(shapes(model).items(), weights.split(sizes), strict=True)
-    return {name: part.view(shape) for (name, shape), part in parts}
+    params, start = {}, 0
+    for name, shape in shapes(model).items():  # one by one: WebGPU has no room for a split into all of them
+        params[name] = weights.narrow(0, start, math.prod(shape)).view(shape)
+        start += math.prod(shape)
+    return params
 
 
 def train_step(

@@ -5,13 +5,22 @@
 
 const PAGE_RULES = ["none", "l2", "lrd", "elastic"]; // "proximal" needs an SVD in every step, which ONNX has not
 
+// What this browser can train on. A WebGPU that is only software would be slower than wasm.
+const pageEngines = async () => {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  const software = adapter?.info?.isFallbackAdapter || adapter?.info?.architecture === "swiftshader";
+  return adapter && !software ? ["wasm", "webgpu"] : ["wasm"];
+};
+
 const makePageTrainer = async (site) => {
   const folder = new URL("lab/train", site).href;
   const answer = await fetch(`${folder}/presets.json`);
   if (!answer.ok) throw new Error(`the presets cannot be loaded (${answer.status})`);
   const presets = await answer.json();
+  const engines = await pageEngines();
   const listeners = {};
   let worker = null;
+  let runsOn = null;
   let state = "idle";
   let rests = false; // paused by the tab, not by the reader
   let waiting = [];
@@ -27,9 +36,11 @@ const makePageTrainer = async (site) => {
     if (event === "record") emit("record", content);
     if (event === "file") waiting.splice(0).forEach((resolve) => resolve(new Blob([content.bytes], {type: "application/zip"})));
   };
-  const engine = () => {
-    if (worker) return worker;
-    worker = new Worker(new URL("lab/worker.js", site));
+  const engine = (wanted = runsOn ?? "wasm") => {
+    if (worker && wanted === runsOn) return worker;
+    worker?.terminate();
+    runsOn = wanted;
+    worker = new Worker(new URL(`lab/worker.js#${wanted}`, site));
     worker.onmessage = receive;
     worker.onerror = (error) => {
       error.preventDefault();
@@ -53,12 +64,14 @@ const makePageTrainer = async (site) => {
 
   return {
     kind: "page",
-    place: "by onnxruntime in a worker, on one thread: no server, no kernel.",
+    place: "by onnxruntime in a worker: no server, no kernel.",
     presets,
+    engines,
     rules: PAGE_RULES,
-    start: (config) => {
+    start: (config, wanted = "wasm") => {
       rests = false;
       tell({state: "loading", message: ""});
+      engine(wanted);
       send("start", {folder, preset: presetOf(config), config});
     },
     set: (values) => send("set", {values}),

@@ -2,10 +2,15 @@
  *
  * The page sends {do: "start" | "set" | "pause" | "resume" | "step" | "stop" | "file", ...} and gets
  * {event: "record" | "status" | "file", ...}; see page.js. Between any two steps the worker reads its messages, so a
- * slider acts on the next step.
+ * slider acts on the next step. Its address says what it runs on: worker.js#wasm or worker.js#webgpu.
  */
 
 const VENDOR = "../vendor/";
+const ENGINES = {
+  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread"},
+  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU"},
+};
+const ENGINE = self.location.hash.slice(1) || "wasm";
 const LOW_RANK = ["lrd", "elastic"]; // rules with a low-rank decay (lrdlib.config.LOW_RANK)
 
 // The inputs of the exported step that say which decay acts how strongly; as lrdlib.train reads a TrainConfig.
@@ -38,7 +43,7 @@ const makeRun = async (folder, name, config) => {
   const {shapes, table, width} = preset;
   const sessions = {};
   const session = (graph) =>
-    (sessions[graph] ??= ort.InferenceSession.create(`${folder}/${name}-${graph}.onnx`, {executionProviders: ["wasm"]}));
+    (sessions[graph] ??= ort.InferenceSession.create(`${folder}/${name}-${graph}.onnx`, {executionProviders: [ENGINE]}));
   const split = splitOf(table, config.fraction, config.seed);
   const draw = batches(split.train, config.seed, config.batch_size);
   const places = {};
@@ -108,7 +113,7 @@ const makeRun = async (folder, name, config) => {
     const provenance = {
       ...preset.provenance,
       machine: navigator.userAgent,
-      forward: `onnxruntime-web ${ort.env.versions.web}, wasm, one thread`,
+      forward: `onnxruntime-web ${ort.env.versions.web}, ${ENGINES[ENGINE].words}`,
       command: "trained on a page of the book",
       ...(run.changes.length ? {changes: JSON.stringify(run.changes)} : {}),
     };
@@ -119,8 +124,9 @@ const makeRun = async (folder, name, config) => {
 };
 
 const work = () => {
-  importScripts(`${VENDOR}ort/ort.wasm.min.js`, `${VENDOR}ml-matrix/matrix.umd.js`, `${VENDOR}fflate/index.js`);
+  importScripts(`${VENDOR}ort/${ENGINES[ENGINE].file}`, `${VENDOR}ml-matrix/matrix.umd.js`, `${VENDOR}fflate/index.js`);
   ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error"; // that WebGPU leaves some nodes to the processor is no news for the reader
   ort.env.wasm.wasmPaths = new URL(`${VENDOR}ort/`, self.location).href;
   let run = null;
   let going = 0; // which of the calls of `go` may go on; 0: none
@@ -166,7 +172,7 @@ const work = () => {
     start: async ({folder, preset, config}) => {
       going = 0;
       run = null;
-      say("status", {state: "loading", message: "The train step and its engine come once, about 4 MB."});
+      say("status", {state: "loading", message: `The train step and its engine come once, about ${ENGINE === "wasm" ? 4 : 7} MB.`});
       const fresh = await makeRun(folder, preset, config);
       run = fresh;
       await record();
