@@ -103,7 +103,8 @@
   const room = (layout, data) => {
     const title = titleOf(layout);
     const own = {l: 60, r: 24, t: title ? 64 : layout.annotations?.length ? 40 : 24, b: 56, ...layout.margin};
-    if (!slim(layout)) return {...own, b: Math.min(own.b, 60)};
+    const bare = !title && !layout.annotations?.length && !legendHeight(layout, data);
+    if (!slim(layout)) return {...own, t: bare ? Math.min(own.t, 24) : own.t, b: Math.min(own.b, 60)};
     const top = title ? 36 + 22 * wrap(title, 36).split("<br>").length : layout.annotations?.length ? 40 : 20;
     return {l: Math.min(own.l, 44), r: 12, t: top, b: 50 + legendHeight(layout, data)};
   };
