@@ -1,7 +1,7 @@
 /* The lab that trains: controls over a trainer, and the panels, fed by its records as they come.
  *
  * makeLive(root, trainer) -> {remove()}. A trainer is
- *   {kind: "page" | "kernel", place?, presets: {name: {label, config}}, rules: [..], start(config), set(values), pause(),
+ *   {kind: "page" | "kernel", place?, presets: {name: {label, config}}, rules: [..], engines?: [..], start(config, engine), set(values), pause(),
  *    resume(), step(), stop?(), reset(), download() -> Promise<Blob | null>, on(event, fn)}
  * with the events
  *   record {step, metrics, spectra, fourier, pattern}
@@ -14,6 +14,7 @@
 const LIVE_SOURCES = {page: "Training in this page", kernel: "Training in the kernel"};
 const LIVE_RULES = {none: "no decay", l2: "L2", lrd: "low-rank (LRD)", elastic: "elastic", proximal: "proximal"};
 const LIVE_FIRST = {none: 0, l2: 1, lrd: 0.01, elastic: 0.01, proximal: 0.01}; // a strength to begin with
+const LIVE_ENGINES = {wasm: "the processor", webgpu: "the graphics card (WebGPU)"};
 const LIVE_WORDS = {
   idle: "Ready: press Start.",
   loading: "Loading.",
@@ -162,6 +163,10 @@ const liveControls = (trainer, {moved, chosen}) => {
 
   const before = element("fieldset", {className: "lab-live-group"}, element("legend", {textContent: "Before it starts"}));
   before.append(labelled("preset", preset), fraction.field, labelled("seed", seed));
+  const engines = trainer.engines ?? [];
+  const engine = element("select");
+  fill(engine, engines.map((value) => ({value, text: LIVE_ENGINES[value] ?? value})), engines[0]);
+  if (engines.length > 1) before.append(labelled("runs on", engine)); // a choice of one is none
   const during = element("fieldset", {className: "lab-live-group"}, element("legend", {textContent: "Also while it trains"}));
   during.append(labelled("rule", rule), strength.field, rest.field, lr.field);
   const lock = (active, gone) => {
@@ -169,7 +174,8 @@ const liveControls = (trainer, {moved, chosen}) => {
     during.disabled = gone;
   };
   show(trainer.presets[preset.value].config);
-  return {groups: [before, during], show, live, config, lock, preset: () => trainer.presets[preset.value].config};
+  const engineOf = () => engine.value || undefined;
+  return {groups: [before, during], show, live, config, engine: engineOf, lock, preset: () => trainer.presets[preset.value].config};
 };
 
 const liveButtons = (acts) => {
@@ -275,7 +281,7 @@ const makeLive = (root, trainer) => {
     Start: () => {
       const config = controls.config();
       begin(config);
-      trainer.start(config);
+      trainer.start(config, controls.engine());
     },
     Pause: () => (status.state === "paused" ? trainer.resume() : trainer.pause()),
     Step: () => trainer.step(),

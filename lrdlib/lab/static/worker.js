@@ -202,7 +202,8 @@ const work = () => {
       await acts[data.do](data);
     } catch (error) {
       going = 0;
-      say("status", {state: "failed", message: error.message});
+      const advice = ENGINE === "webgpu" && !run?.steps ? " Under “runs on” there is the processor." : "";
+      say("status", {state: "failed", message: error.message + advice});
     }
   };
 };
