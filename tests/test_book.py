@@ -15,8 +15,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import HTML, PHONE, launch, pages, serve, visit
-from chromium import find
+from browser import HTML, PHONE, pages, serve, visit
 from test_paper import PAPER
 
 if not (HTML / "index.html").exists():
@@ -31,15 +30,6 @@ WAYS = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}
 def site() -> Iterator[str]:
     with serve() as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = find()
-    if path is None:
-        pytest.skip("no Chromium: run python tests/chromium.py")
-    with launch(path) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module", params=[(page, way) for page in PAGES for way in WAYS], ids="-".join)

@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import PHONE, ROOT, launch, serve, visit
-from chromium import find
+from browser import PHONE, ROOT, serve, visit
 
 from lrdlib.config import TrainConfig, plain
 from lrdlib.lab import data, script
@@ -80,15 +79,6 @@ def folder(tmp_path_factory) -> Path:
 def site(folder) -> Iterator[str]:
     with serve(folder) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = find()
-    if path is None:
-        pytest.skip("no Chromium: run python tests/chromium.py")
-    with launch(path) as browser:
-        yield browser
 
 
 def opened(seen):

@@ -16,7 +16,7 @@ pytest.importorskip("playwright.sync_api")
 pytest.importorskip("onnxruntime")
 
 import onnxruntime as ort
-from browser import FLAGS, HTML, PHONE, launch, serve, visit
+from browser import FLAGS, HTML, PHONE, serve, visit
 from chromium import find
 from test_lab_step import inputs_of, state_of
 
@@ -108,15 +108,6 @@ def test_200_steps_in_onnxruntime_are_lrdlib_s(rule):
 def site() -> Iterator[str]:
     with serve() as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = find()
-    if path is None:
-        pytest.skip("no Chromium: run python tests/chromium.py")
-    with launch(path) as browser:
-        yield browser
 
 
 START = """([preset, config, engine]) => {

@@ -236,19 +236,6 @@ def test_bad_input_is_one_clear_error(draw, word):
 # ---- in a browser
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    pytest.importorskip("playwright.sync_api")
-    from browser import launch
-    from chromium import find
-
-    path = find()
-    if path is None:
-        pytest.skip("no Chromium: run python tests/chromium.py")
-    with launch(path) as browser:
-        yield browser
-
-
 CELL = """([panel, row, column]) => {
     const plot = document.querySelector(".lrd-plot"), {xaxis: x, yaxis: y} = plot._fullLayout._plots[panel];
     const box = plot.getBoundingClientRect();
