@@ -307,6 +307,12 @@ def test_cells_are_folded_as_on_the_page(book):
     assert source.cells[1].outputs  # the source is as it was
 
 
+def test_a_widget_that_the_site_cannot_show_is_shown_in_colab(book):
+    cell = nbformat.v4.new_code_cell("lab = Lab()\n# lab  # take the first hash away: press Start")
+    made = colab.code(cell, None, ("x", "x"))
+    assert made.source == "lab = Lab()\nlab  # press Start"
+
+
 def test_the_copy_installs_from_the_repository_of_the_settings(book):
     clone = "!git clone -q --depth 1 https://github.com/a/b .b"
     copy = convert(notebook((clone, "remove-cell")), "here", book)
@@ -381,7 +387,8 @@ def test_the_copy_is_a_small_notebook(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_is_the_source_s(page):
     source, copy = ([cell for cell in book.cells if cell.cell_type == "code"] for book in pair(page))
-    assert [cell.source for cell in source] == [re.sub(r"\A#@title .*\n", "", cell.source) for cell in copy]
+    shown = [colab.HASHED.sub(r"\1  # ", cell.source) for cell in source]
+    assert shown == [re.sub(r"\A#@title .*\n", "", cell.source) for cell in copy]
     assert source[0].source == copy[0].source
     assert copy[0].source.startswith("try:\n    import lrdlib\nexcept ModuleNotFoundError:\n    %pip install")
     assert copy[0].source.endswith(f"--no-deps git+{real().repository}")
