@@ -72,6 +72,22 @@ def test_the_letters_of_a_figure_stand_out_from_the_page(seen):
     assert all(contrast >= 4.5 for contrast in seen.page.evaluate(LEGIBLE))
 
 
+SHEETS = (
+    LEGIBLE.split("const page")[0]
+    + """
+    return [...document.querySelectorAll("main .cell_output, main .cell_output *")]
+        .filter((e) => e.offsetWidth > 100 && e.offsetHeight > 40)
+        .filter((e) => { const c = getComputedStyle(e).backgroundColor; return !/, 0\\)$/.test(c) && light(c) > 0.4; })
+        .map((e) => `${e.tagName}.${e.className}`);
+}"""
+)
+
+
+def test_no_output_is_a_light_sheet_on_a_dark_page(seen):
+    if seen.theme == "dark":
+        assert seen.page.evaluate(SHEETS) == []
+
+
 def test_every_formula_is_typeset(seen):
     assert seen.page.locator(".math:not(:has(mjx-container))").count() == 0
     assert seen.page.locator("mjx-merror, [data-mjx-error]").count() == 0
