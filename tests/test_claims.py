@@ -105,9 +105,23 @@ def test_who_is_faster(ratio, faster, much):
         assert f"median {ratio:.2f}" in found.effect
 
 
-@pytest.mark.parametrize(("rank", "verdict"), [(1.5, "holds"), (4.0, "holds in part"), (30.0, "does not hold")])
-def test_how_far_the_rank_falls(rank, verdict):
-    assert judged("collapse", lambda preset, c: made(c, rank=(32.0, rank), halves=300)).verdict == verdict
+def test_faster_in_some_settings_is_not_faster():
+    def make(few):  # LRD is twice as fast at the smallest `few` fractions, and half as fast at the others
+        smallest = sorted({c.fraction for c in expand(*GRIDS["fair"]())})[:few]
+        return lambda preset, c: made(c, 1000 if (c.rule == "lrd") == (c.fraction not in smallest) else 500)
+
+    assert judged("faster", make(1)).verdict == "does not hold"
+    assert judged("faster", make(4)).verdict == "holds in part"
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong", "verdict"), [(1.5, 1.5, "holds"), (4.0, 1.5, "holds in part"), (4.0, 4.0, "does not hold")]
+)
+def test_how_far_the_rank_falls(weak, strong, verdict):
+    def make(preset, c):
+        return made(c, rank=(32.0, strong if c.weight_decay == 0.05 else weak), halves=300)
+
+    assert judged("collapse", make).verdict == verdict
 
 
 def test_which_comes_first():
