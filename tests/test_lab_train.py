@@ -319,6 +319,7 @@ def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path)
     button(root, "Step").click()
     page.wait_for_function(f"(old) => document.querySelector('{LAB} .lab-live-progress').innerText !== old", arg=before)
     slide(page, root.get_by_label("strength λ"), "0.05")
+    page.wait_for_timeout(500)  # a slider tells at most every 60 ms, and its last value last
     button(root, "Resume").click()
     page.wait_for_selector(f"{LAB}[data-state=running]", timeout=10_000)
     page.wait_for_timeout(1500)
