@@ -93,7 +93,15 @@ class TrainConfig:
         check_polar(self.method, self.ns_steps, name="ns_steps")
         if self.l2 and self.rule in ("none", "l2"):
             raise ValueError(f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got {self.l2}")
-        self.model(task(self.task, p=self.p, bits=self.bits))
+        self.model(self.data())
+
+    def data(self) -> Task:
+        """The task's whole table, of which `fraction` is trained on.
+
+        >>> TrainConfig(p=5).data().tokens.shape
+        torch.Size([25, 2])
+        """
+        return task(self.task, p=self.p, bits=self.bits)
 
     def model(self, data: Task) -> ModelConfig:
         """The model's shape for the task `data`."""

@@ -27,7 +27,7 @@ from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, Params, forward, init_params,
 from lrdlib.records import Record, rank, record_arrays, records_from, spectrum, unless_diverged
 from lrdlib.spectral import effective_rank, stable_rank
 from lrdlib.store import read_arrays, write_arrays
-from lrdlib.tasks import split, task
+from lrdlib.tasks import split
 
 CHECKPOINT = "lrdlib-checkpoint/1"
 SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains
@@ -76,7 +76,7 @@ class Training(Iterator[Record]):
         self.configs, self.live, self.device, first = list(configs), list(configs), device, configs[0]
         self.changes: list[dict[str, Any]] = []
         self.compiled, self.forward = compile, _compiled_forward() if compile else forward
-        self.task = task(first.task, p=first.p, bits=first.bits)
+        self.task = first.data()
         self.model = first.model(self.task)
         self.splits = [split(self.task, c.fraction, c.seed) for c in configs]
         models = [init_params(self.model, torch.Generator().manual_seed(c.seed)) for c in configs]

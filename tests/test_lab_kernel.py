@@ -558,7 +558,7 @@ def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
 
     def record_after(step):
         page.wait_for_function(
-            "(step) => Number(document.querySelector('.lab-live-scrub .lab-live-value').textContent) > step", arg=step
+            "(step) => Number(document.querySelector('.lab-live-scrub .lab-value').textContent) > step", arg=step
         )
 
     run_cell(page, 0)

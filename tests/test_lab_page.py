@@ -265,7 +265,7 @@ def test_another_matrix_changes_the_spectrum_alone(lab):
 
 def test_a_pointer_on_a_curve_moves_to_its_step(lab):
     box = lab.locator("[data-panel=rank] .lab-plot").bounding_box()
-    middle = box["x"] + 46 + (box["width"] - 58) / 2  # between the margins of draw.js
+    middle = box["x"] + 46 + (box["width"] - 64) / 2  # between the margins of draw.js
     lab.mouse.click(middle, box["y"] + 50)
     assert lab.get_by_role("slider", name="training").get_attribute("aria-valuetext") == "step 1500"
     lab.mouse.down()

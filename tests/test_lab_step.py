@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrdlib.config import TrainConfig
-from lrdlib.lab.export import Comparing, data_of, description, sources, step_inputs, trace
+from lrdlib.lab.export import Comparing, description, sources, step_inputs, trace
 from lrdlib.lab.step import evaluate, flat, named, train_step
 from lrdlib.model import init_params, shapes
 from lrdlib.train import Training, batch
@@ -50,7 +50,7 @@ def test_a_step_is_lrdlib_s_own(rule):
     config = TrainConfig(**(TINY | RULES[rule]))
     training = Training([config])
     low = config.rule in ("lrd", "elastic")
-    step = partial(train_step, model=config.model(data_of(config)), config=config, low_rank=low)
+    step = partial(train_step, model=config.model(config.data()), config=config, low_rank=low)
     for _ in range(config.steps):
         _, *after = step(*state_of(training), *inputs_of(training))
         training.update()
@@ -63,8 +63,8 @@ def test_a_step_is_lrdlib_s_own(rule):
 def test_the_loss_is_the_batch_s_before_the_step():
     config = TrainConfig(**TINY, rule="none", weight_decay=0.0)
     inputs = step_inputs(config)
-    loss, *_ = train_step(*inputs.values(), model=config.model(data_of(config)), config=config, low_rank=False)
-    losses, *_ = evaluate(inputs["weights"], inputs["tokens"], inputs["labels"], model=config.model(data_of(config)))
+    loss, *_ = train_step(*inputs.values(), model=config.model(config.data()), config=config, low_rank=False)
+    losses, *_ = evaluate(inputs["weights"], inputs["tokens"], inputs["labels"], model=config.model(config.data()))
     torch.testing.assert_close(loss, losses.mean())
 
 
@@ -72,7 +72,7 @@ def test_the_loss_is_the_batch_s_before_the_step():
 @given(st.integers(1, 3), st.sampled_from([8, 16]), st.integers(0, 5))
 def test_a_vector_and_its_names_are_inverse(layers, d_model, seed):
     config = TrainConfig(p=5, d_model=d_model, heads=2, layers=layers, fraction=0.5)
-    model = config.model(data_of(config))
+    model = config.model(config.data())
     params = init_params(model, torch.Generator().manual_seed(seed))
     again = named(flat(params), model)
     assert list(again) == list(params) and all(torch.equal(again[name], W) for name, W in params.items())
@@ -81,7 +81,7 @@ def test_a_vector_and_its_names_are_inverse(layers, d_model, seed):
 @pytest.mark.parametrize("rule", ["l2", "elastic"])
 def test_the_trace_computes_what_the_function_does_on_other_numbers(rule):
     config = TrainConfig(**(TINY | RULES[rule]))
-    function = partial(train_step, model=config.model(data_of(config)), config=config, low_rank=rule == "elastic")
+    function = partial(train_step, model=config.model(config.data()), config=config, low_rank=rule == "elastic")
     traced = trace(function, tuple(step_inputs(config).values()))
     training = Training([config])
     for _ in range(3):
@@ -102,7 +102,7 @@ def test_the_description_fits_the_model():
     config = TrainConfig(**TINY)
     given = description(config)
     sizes = {entry["name"]: tuple(entry["shape"]) for entry in given["shapes"]}
-    assert sizes == shapes(config.model(data_of(config)))
+    assert sizes == shapes(config.model(config.data()))
     assert sum(entry["size"] for entry in given["shapes"]) == len(step_inputs(config)["weights"])
     assert len(given["table"]["labels"]) == 49 and len(given["table"]["tokens"]) == 3 * 49
     assert given["sources"] == sources()

@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from chromium import find
 from test_lab_step import inputs_of, state_of
 
 from lrdlib.config import TrainConfig, plain
-from lrdlib.lab.export import data_of, sources
+from lrdlib.lab.export import sources
 from lrdlib.model import init_params
 from lrdlib.runs import Run, load_run, runs_of
 from lrdlib.train import Training
@@ -213,7 +214,7 @@ def test_initial_weights_are_torch_s(page, tmp_path):
     rate = 1e-8  # the one step moves no weight by more than this
     run, _ = in_wasm(page, "none", tmp_path, steps=1, eval_every=1, lr=rate)
     config = config_of("none")
-    params = init_params(config.model(data_of(config)), torch.Generator().manual_seed(config.seed))
+    params = init_params(config.model(config.data()), torch.Generator().manual_seed(config.seed))
     for name, W in run.weights.items():
         np.testing.assert_allclose(W, params[name], rtol=0, atol=1e-6)  # logarithm and cosine to float32
 
@@ -288,6 +289,14 @@ def button(root, name: str):
     return root.get_by_role("button", name=name, exact=True)
 
 
+def saved(page, root, path):
+    """The run that Download gives."""
+    with page.expect_download() as download:
+        button(root, "Download").click()
+    download.value.save_as(path)
+    return load_run(path)
+
+
 def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(lab, tmp_path):
     page, root = lab.page, lab.root
     page.evaluate(LONG)
@@ -296,10 +305,7 @@ def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(lab, tmp
     page.evaluate("() => { window.long.length = 0; }")  # what loading took is another matter
     page.wait_for_selector(f"{LAB}[data-state=done]", timeout=180_000)
     long = page.evaluate("() => window.long")
-    with page.expect_download() as download:
-        button(root, "Download").click()
-    download.value.save_as(tmp_path / "run.npz")
-    run = load_run(tmp_path / "run.npz")
+    run = saved(page, root, tmp_path / "run.npz")
     assert TrainConfig(**run.config) == TrainConfig(**SMALL)
     assert run.first_step("orbit_clean_accuracy") is not None
     assert lab.errors == []
@@ -325,13 +331,67 @@ def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path)
     page.wait_for_timeout(1500)
     button(root, "Stop").click()
     page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
-    with page.expect_download() as download:
-        button(root, "Download").click()
-    download.value.save_as(tmp_path / "run.npz")
-    changes = json.loads(load_run(tmp_path / "run.npz").provenance["changes"])
+    changes = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
     assert [change["weight_decay"] for change in changes] == [0.05] and changes[0]["step"] > 0
     button(root, "Reset").click()
     page.wait_for_selector(f"{LAB}[data-state=idle]", timeout=10_000)
+    assert lab.errors == []
+
+
+def test_the_keyboard_keeps_its_place_and_reset_forgets(lab):
+    page, root = lab.page, lab.root
+    focused = "document.activeElement.textContent"
+    strength = root.get_by_label("strength λ")
+    begun = strength.get_attribute("aria-valuetext")
+    for name, state in (("Start", "running"), ("Stop", "stopped"), ("Reset", "idle")):
+        if state == "stopped":
+            slide(page, strength, "0.03")
+        button(root, name).focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"{LAB}[data-state={state}]", timeout=60_000)
+        assert page.evaluate(focused) in (name, "Start again")
+        page.keyboard.press("Enter")  # what may not act now does nothing
+        page.wait_for_timeout(100)
+        assert root.get_attribute("data-state") == state
+    assert strength.get_attribute("aria-valuetext") == begun
+    assert lab.errors == []
+
+
+def test_a_slider_moved_while_it_loads_is_obeyed(lab, tmp_path):
+    page, root = lab.page, lab.root
+    held: list[Any] = []
+    page.context.route("**/small*.onnx", held.append)
+    button(root, "Start").click()
+    slide(page, root.get_by_label("strength λ"), "0.05")
+    assert root.get_attribute("data-state") == "loading"
+    page.context.unroute("**/small*.onnx")
+    for route in held:
+        route.continue_()
+    page.wait_for_function(f"() => document.querySelector('{LAB} .lab-live-changed').textContent.includes('λ = 0.05')")
+    page.wait_for_function(f"() => document.querySelector('{LAB} .lab-live-progress').textContent.includes(' left')")
+    button(root, "Stop").click()
+    page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
+    (change,) = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
+    assert change["weight_decay"] == 0.05 and change["step"] < 25
+    assert lab.errors == []
+
+
+def test_an_earlier_record_stays_until_the_latest_is_asked_for(lab):
+    page, root = lab.page, lab.root
+    button(root, "Start").click()
+    scrub, value = (
+        root.get_by_label("shown step"),
+        "() => document.querySelector('.lab-live-scrub .lab-value').textContent",
+    )
+    page.wait_for_function(f"({value})() === '50'", timeout=60_000)
+    scrub.press("Home")
+    page.wait_for_function(
+        f"() => Number(document.querySelector('{LAB} .lab-live-scrub input').max) > 3", timeout=60_000
+    )
+    assert page.evaluate(value) == "0"
+    button(root, "latest").click()
+    assert int(page.evaluate(value)) >= 75
+    button(root, "Reset").click()
     assert lab.errors == []
 
 

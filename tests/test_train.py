@@ -93,7 +93,7 @@ CASES = {
 
 def reference(config, steps):
     """The run of `config` by the plain loop of oracles.train: initial and final parameters."""
-    data = task(config.task, p=config.p, bits=config.bits)
+    data = config.data()
     start = init_params(config.model(data), torch.Generator().manual_seed(config.seed))
     rows = split(data, config.fraction, config.seed).train
     batches = []

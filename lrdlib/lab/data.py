@@ -113,7 +113,8 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
     """What the page has to know of all runs before it loads one: a table, and the words for its keys.
 
     "columns" name the entries of each of "runs"; best, final and first are of the accuracy on pairs of which neither
-    order was trained on (first: the first record above GROKKED, or null). full: the run holds its matrices. Two runs
+    order was trained on, or on test pairs where there are no such ("unseen" says which; first: the first record above
+    GROKKED, or null). full: the run holds its matrices. Two runs
     at one place of equal length would be told apart by nothing, so only the first stays.
     """
     rows, taken = [], set()
@@ -122,11 +123,13 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
             taken.add(place(run.config))
             rows.append(_row(name, run))
     settings = dict(setting(run.config) for run in runs.values())
+    unseen = {setting(run.config)[0]: _unseen(run).removesuffix("_accuracy").replace("_", "-") for run in runs.values()}
     rules = {"none", "l2", "lrd", "elastic", *(run.config["rule"] for run in runs.values())}
     have = {run.config["task"] for run in runs.values()}
     return {
         "above": GROKKED,
         "settings": settings,
+        "unseen": unseen,
         "unrecorded": [OPERATIONS[task] for task in TASKS if task not in have],
         "rules": {rule: NAMES[rule] for rule in RULES if rule in rules},
         "variants": dict(variant(run.config) for run in runs.values() if run.config["rule"] in LOW_RANK),

@@ -30,7 +30,6 @@ from lrdlib.lab.presets import all_presets
 from lrdlib.lab.step import evaluate, flat, train_step
 from lrdlib.model import init_params, initial_std, shapes
 from lrdlib.runs import provenance
-from lrdlib.tasks import Task, task
 
 OPSET = 20
 
@@ -61,14 +60,9 @@ def trace(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...
         return make_fx(pure, DECOMPOSITIONS, tracing_mode="fake")(*inputs).eval()
 
 
-def data_of(config: TrainConfig) -> Task:
-    """The table that the config trains on."""
-    return task(config.task, p=config.p, bits=config.bits)
-
-
 def step_inputs(config: TrainConfig) -> dict[str, Tensor]:
     """Inputs of `train_step` of the right shapes, by name."""
-    data = data_of(config)
+    data = config.data()
     weights = flat(init_params(config.model(data), torch.Generator().manual_seed(config.seed)))
     batch = {"tokens": data.tokens[: config.batch_size], "labels": data.labels[: config.batch_size]}
     scalars = {name: torch.tensor(1e-3) for name in ("lr", "l2", "l2_blocks", "low")}
@@ -79,13 +73,13 @@ def step_inputs(config: TrainConfig) -> dict[str, Tensor]:
 def export_step(config: TrainConfig, *, low_rank: bool) -> torch.onnx.ONNXProgram:
     """`train_step` as an ONNX program: inputs as in `step_inputs`, outputs loss, weights, exp_avg and exp_avg_sq."""
     inputs = step_inputs(config)
-    function = partial(train_step, model=config.model(data_of(config)), config=config, low_rank=low_rank)
+    function = partial(train_step, model=config.model(config.data()), config=config, low_rank=low_rank)
     return to_onnx(function, inputs, ("loss", "new_weights", "new_exp_avg", "new_exp_avg_sq"))
 
 
 def export_evaluation(config: TrainConfig) -> torch.onnx.ONNXProgram:
     """`evaluate` as an ONNX program: weights, tokens and labels in; losses, hits and pattern out."""
-    data = data_of(config)
+    data = config.data()
     inputs = {"weights": step_inputs(config)["weights"], "tokens": data.tokens, "labels": data.labels}
     return to_onnx(partial(evaluate, model=config.model(data)), inputs, ("losses", "hits", "pattern"))
 
@@ -110,7 +104,7 @@ def to_onnx(
 
 def description(config: TrainConfig) -> dict[str, Any]:
     """What the worker needs beside the graphs: the table, the parameters in order, and where all of it came from."""
-    data = data_of(config)
+    data = config.data()
     model = config.model(data)
     parameters = [
         {"name": name, "shape": shape, "size": math.prod(shape), "std": initial_std(name, shape)}

@@ -12,11 +12,11 @@ from lrdlib.lab.driven import Driven
 from lrdlib.lab.loop import caller_of_loop
 from lrdlib.lab.presets import FIRST, all_presets
 from lrdlib.lab.seen import Seen, sentence
-from lrdlib.lab.thread import Trainer
+from lrdlib.lab.thread import ACTIVE, Trainer
+from lrdlib.train import SETTABLE
 
 STRENGTHS = [0.0, *(float(f"{m}e{e}") for e in range(-4, 2) for m in (1, 1.5, 2, 3, 5, 7)), 100.0]
 RATES = [float(f"{m}e{e}") for e in range(-4, -1) for m in (1, 1.5, 2, 3, 5, 7)]
-LIVE = ("rule", "weight_decay", "l2", "lr")
 WIDTH, HEIGHT = 320, 170
 Line = tuple[str, str, Sequence[float], Sequence[float]]  # name, colour, x, y
 
@@ -73,11 +73,11 @@ class PlainLab(Driven, widgets.VBox):
         try:
             if name == "preset":
                 self._adopt(TrainConfig(**self.presets[self._controls["preset"].value]["config"]))
-            elif name in LIVE:
+            elif name in SETTABLE:
                 self._keep_strengths(name)
-                if self.state in ("running", "paused"):
+                if self.state in ACTIVE:
                     asked = self._asked()
-                    self.set(**{key: getattr(asked, key) for key in LIVE})
+                    self.set(**{key: getattr(asked, key) for key in SETTABLE})
         except Exception as error:
             self._status.value = f"<b>Not possible.</b> {escape(sentence(error))}"
 
@@ -119,7 +119,7 @@ class PlainLab(Driven, widgets.VBox):
 
     def _stand(self) -> None:
         """The state in words, and which buttons do something in it."""
-        status, active = self.trainer.status(), self.state in ("running", "paused")
+        status, active = self.trainer.status(), self.state in ACTIVE
         speed = "" if status["ms_per_step"] is None else f", {status['ms_per_step']:.1f} ms per step"
         where = f": step {status['step']} of {status['steps']}{speed}" if status["steps"] else ""
         self._status.value = f"<b>{self.state.capitalize()}</b>{where}. {escape(self.message)}"

@@ -12,19 +12,18 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "paper": ("the paper's: addition modulo 97", {}),
 }
-# The strength that a rule begins with when it is chosen by hand (live.js has the same).
+# The strength that a rule begins with when it is chosen by hand.
 FIRST = {"none": 0.0, "l2": 1.0, "lrd": 1e-2, "elastic": 1e-2, "proximal": 1e-2}
 
 
 def all_presets(config: TrainConfig | None = None) -> dict[str, dict[str, Any]]:
-    """Every preset as {"label": ..., "config": fields of a TrainConfig}; first `config`, where one is given.
+    """Every preset, by name, as {"label", "config": fields of a TrainConfig, "first": FIRST}; first yours, if given.
 
     >>> list(all_presets()), all_presets()["small"]["config"]["p"]
     (['small', 'paper'], 59)
     >>> all_presets(TrainConfig(p=11))["yours"]["label"]
     'yours'
     """
-    yours = {} if config is None else {"yours": {"label": "yours", "config": plain(config)}}
-    return yours | {
-        name: {"label": label, "config": plain(TrainConfig(**fields))} for name, (label, fields) in SETTINGS.items()
-    }
+    known = {} if config is None else {"yours": ("yours", config)}
+    known |= {name: (label, TrainConfig(**fields)) for name, (label, fields) in SETTINGS.items()}
+    return {name: {"label": label, "config": plain(c), "first": FIRST} for name, (label, c) in known.items()}

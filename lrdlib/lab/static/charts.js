@@ -5,6 +5,7 @@
  *   axes(run, view), still(run, view), moving(run, i, view): as of draw.js
  *   legend(run, i, view): [{name, colour, dash, value}], the key with the values at record i
  *   words(run, i, view): what the chart shows, for those who cannot see it
+ * run.changes [{step, words}]: where a run that trains was given other values; drawn in the charts of steps.
  * scrubs: whether its x axis is the step, so that a pointer on it moves the lab.
  */
 
@@ -35,6 +36,12 @@ const marksAt = (run, kinds, i) => [
   ...recordedOf(run, kinds).map(([metric, {colour}]) => ({kind: "dot", x: run.steps[i], y: run.curves[metric][i], colour})),
 ];
 
+// Where the reader changed something while it trained.
+const changesOf = (run, low, high) =>
+  (run.changes ?? []).map(({step}) => ({kind: "line", x: [step, step], y: [low, high], colour: COLOURS.grey, dash: "dot", width: 1.5}));
+const changeKey = (run) => (run.changes?.length ? [{name: "changed by hand", colour: COLOURS.grey, dash: "dot", value: ""}] : []);
+const changeWords = (run) => (run.changes ?? []).map(({step, words}) => ` Changed after step ${step}: ${words}.`).join("");
+
 const valuesAt = (run, kinds, i, said) =>
   recordedOf(run, kinds).map(([metric, {name, colour, dash}]) => {
     const band = run.bands?.[metric];
@@ -54,22 +61,25 @@ const accuracyChart = {
   scrubs: true,
   missing: (run) => (recordedOf(run, ACCURACIES).length ? null : "No accuracy is recorded for this run."),
   axes: (_run, view) => ({x: stepAxis(view), y: {low: -0.02, high: 1.03, words: percentTick}}),
-  still: (run) => [...bandsOf(run), ...linesOf(run, ACCURACIES)],
+  still: (run) => [...bandsOf(run), ...changesOf(run, 0, 1), ...linesOf(run, ACCURACIES)],
   moving: (run, i) => marksAt(run, ACCURACIES, i),
-  legend: (run, i) => valuesAt(run, ACCURACIES, i, percent),
-  words: (run, i) => `Accuracy by step. At step ${run.steps[i]}: ${spoken(valuesAt(run, ACCURACIES, i, percent))}.`,
+  legend: (run, i) => [...valuesAt(run, ACCURACIES, i, percent), ...changeKey(run)],
+  words: (run, i) =>
+    `Accuracy by step. At step ${run.steps[i]}: ${spoken(valuesAt(run, ACCURACIES, i, percent))}.${changeWords(run)}`,
 };
+
+const highestRank = (runs) =>
+  runs
+    .flatMap((run) => recordedOf(run, RANKS).flatMap(([metric]) => run.curves[metric]))
+    .reduce((most, value) => (value > most ? value : most), 1);
 
 const rankChart = {
   name: "rank",
   title: "Rank of query and key matrices",
   scrubs: true,
   missing: (run) => (recordedOf(run, RANKS).length ? null : "No rank is recorded for this run."),
-  axes: (_run, view) => {
-    const all = view.runs.flatMap((run) => recordedOf(run, RANKS).flatMap(([metric]) => run.curves[metric]));
-    return {x: stepAxis(view), y: {low: 0, high: 1.05 * all.reduce((most, value) => (value > most ? value : most), 1)}};
-  },
-  still: (run) => linesOf(run, RANKS),
+  axes: (_run, view) => ({x: stepAxis(view), y: {low: 0, high: 1.05 * highestRank(view.runs)}}),
+  still: (run, view) => [...changesOf(run, 0, highestRank(view.runs)), ...linesOf(run, RANKS)],
   moving: (run, i) => marksAt(run, RANKS, i),
   legend: (run, i) => valuesAt(run, RANKS, i, short),
   words: (run, i) =>
@@ -169,12 +179,12 @@ const patternChart = {
     {kind: "image", size: run.pattern.size, values: sizes(run.pattern.values[patternAt(run, i)]), colour: COLOURS.violet},
   ],
   legend: (run, i) => {
-    const only = run.pattern.steps.length === 1 ? ", the only step at which it is recorded" : "";
+    const only = run.pattern.steps.length === 1 && run.steps.length > 1 ? ", the only step at which it is recorded" : "";
     const value = `at step ${run.pattern.steps[patternAt(run, i)]}${only}; query side down, key side across`;
-    return [{name: "size of each entry", colour: COLOURS.violet, dash: "solid", value}];
+    return [{name: "size of each entry, the largest in full colour,", colour: COLOURS.violet, dash: "scale", value}];
   },
   words: (run, i) =>
-    `Size of the entries of the query-key product of layer 0 at step ${run.pattern.steps[patternAt(run, i)]}, ${run.pattern.size} by ${run.pattern.size}, the largest darkest.`,
+    `Size of the entries of the query-key product of layer 0 at step ${run.pattern.steps[patternAt(run, i)]}, ${run.pattern.size} by ${run.pattern.size}, the largest in full colour.`,
 };
 
 const CHARTS = [accuracyChart, rankChart, spectrumChart, fourierChart, patternChart];

@@ -95,10 +95,16 @@ const writeAddress = (first, second, step, matrix) => {
 
 // ---- names
 
-const strengthWords = (value) => String(value).replace(",", " + L2 ");
+// λ, and of two decays in one the strength of the L2 beside it, which always counts times the learning rate.
+const strengthWords = (value, times = "") => {
+  const [low, l2] = value.split(",");
+  return low + times + (l2 === undefined ? "" : `, L2 ${l2}`);
+};
 
-const nameOf = (index, row) =>
-  index.rules[row.rule] + (row.rule === "none" ? "" : ` λ = ${strengthWords(row.strength)}`) + (row.variant.startsWith("decoupled") ? " × lr" : "");
+const nameOf = (index, row) => {
+  const times = row.variant.startsWith("decoupled") ? " × lr" : "";
+  return index.rules[row.rule] + (row.rule === "none" ? "" : ` λ = ${strengthWords(row.strength, times)}`);
+};
 
 const noteOf = (index, row) =>
   `${index.settings[row.setting]}, ${Number((100 * row.fraction).toFixed(1))}% of the pairs, learning rate ${row.lr}, seed ${row.number}`;

@@ -11,6 +11,9 @@ const element = (tag, properties = {}, ...children) => {
 
 const labelled = (text, control) => element("label", {className: "lab-field"}, element("span", {textContent: text}), control);
 
+// A slider's value in letters. Those who listen hear aria-valuetext; an <output> would be read out with every change.
+const valueBeside = () => element("span", {className: "lab-value", "aria-hidden": "true"});
+
 // A select: values may be disabled, with the reason in their text.
 const fill = (select, options, value) => {
   select.replaceChildren(

@@ -9,7 +9,7 @@
  *     | {kind: "bars", x, y, colour} | {kind: "dot", x, y, colour} | {kind: "cursor", x} | {kind: "image", size, values, colour}
  */
 
-const ROOM = {left: 46, right: 12, top: 8, bottom: 38};
+const ROOM = {left: 46, right: 18, top: 8, bottom: 38};
 const DASHES = {solid: "none", dash: "7 4", dot: "2 3"};
 
 const svg = (tag, attributes = {}, ...children) => {

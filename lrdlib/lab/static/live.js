@@ -1,7 +1,7 @@
 /* The lab that trains: controls over a trainer, and the panels, fed by its records as they come.
  *
  * makeLive(root, trainer) -> {remove()}. A trainer is
- *   {kind: "page" | "kernel", place?, presets: {name: {label, config}}, rules: [..], engines?: [..], start(config, engine), set(values), pause(),
+ *   {kind: "page" | "kernel", place?, presets: {name: {label, config, first}}, rules: [..], engines?: [..], start(config, engine), set(values), pause(),
  *    resume(), step(), stop?(), reset(), download() -> Promise<Blob | null>, on(event, fn)}
  * with the events
  *   record {step, metrics, spectra, fourier, pattern}
@@ -13,7 +13,6 @@
 
 const LIVE_SOURCES = {page: "Training in this page", kernel: "Training in the kernel"};
 const LIVE_RULES = {none: "no decay", l2: "L2", lrd: "low-rank (LRD)", elastic: "elastic", proximal: "proximal"};
-const LIVE_FIRST = {none: 0, l2: 1, lrd: 0.01, elastic: 0.01, proximal: 0.01}; // a strength to begin with
 const LIVE_ENGINES = {wasm: "the processor", webgpu: "the graphics card (WebGPU)"};
 const LIVE_WORDS = {
   idle: "Ready: press Start.",
@@ -34,16 +33,13 @@ const liveStops = (first, last) => {
   return [...stops, Number(`1e${last}`)];
 };
 
-// A slider's value in letters. Those who listen hear aria-valuetext; an <output> would be read out with every record.
-const liveValue = () => element("span", {className: "lab-live-value", "aria-hidden": "true"});
-
 // A labelled slider over a list of numbers, which takes up a value that is not in it.
-const liveSlider = (name, stops, moved) => {
+const liveSlider = (name, stops, moved, words = String) => {
   let values = stops;
   const input = element("input", {type: "range", min: 0, max: values.length - 1, step: 1});
-  const output = liveValue();
+  const output = valueBeside();
   const tell = () => {
-    output.textContent = String(values[input.value]);
+    output.textContent = words(values[input.value]);
     input.setAttribute("aria-valuetext", output.textContent);
   };
   input.addEventListener("input", () => (tell(), moved()));
@@ -73,9 +69,24 @@ const liveThrottle = (call, gap) => {
   return {ask, waits: () => again};
 };
 
-// The records of a run, kept so that panels may draw them.
-const liveRun = (name, note) => {
+// What a reader may change while it trains, and the values that are not as before, in words.
+const LIVE_SAID = {
+  rule: ({rule}) => LIVE_RULES[rule] ?? rule,
+  weight_decay: ({weight_decay}) => `λ = ${weight_decay}`,
+  l2: ({l2}) => `L2 beside it ${l2}`,
+  lr: ({lr}) => `learning rate ${lr}`,
+};
+const liveNews = (before, after) =>
+  Object.keys(LIVE_SAID)
+    .filter((key) => after[key] !== undefined && after[key] !== before[key])
+    .map((key) => LIVE_SAID[key](after))
+    .join(", ");
+
+// The records of a run, and what was changed in it, kept so that panels may draw them.
+const liveRun = (name, note, config) => {
   const steps = [];
+  const changes = []; // {step, from: the values before, words}
+  let now = {...config};
   const curves = {};
   const spectra = {};
   const fourier = [];
@@ -92,17 +103,26 @@ const liveRun = (name, note) => {
       patterns.push(Array.from(record.pattern.values));
     }
   };
+  // From after this step on it trains with other values. Changes at one step are one change, and one taken back is none.
+  const change = (step, values) => {
+    const last = changes.at(-1)?.step === step ? changes.pop() : null;
+    const from = last?.from ?? now;
+    now = {...now, ...values};
+    const words = liveNews(from, now);
+    if (words) changes.push({step, from, words});
+  };
   const copy = (lists) => Object.fromEntries(Object.entries(lists).map(([key, list]) => [key, [...list]]));
   const shown = () => ({
     name,
     note,
     steps: [...steps],
+    changes: changes.map(({step, words}) => ({step, words})),
     curves: copy(curves),
     spectra: copy(spectra),
     fourier: fourier.length ? [...fourier] : null,
     pattern: patterns.length ? {size, steps: [...steps], values: [...patterns]} : null,
   });
-  return {steps, add, shown};
+  return {steps, changes, add, change, shown};
 };
 
 // Where the axis of steps ends: a long run begins on a part of it, which doubles whenever it is full.
@@ -113,10 +133,11 @@ const liveEnd = (until, last) => {
 };
 
 const liveControls = (trainer, {moved, chosen}) => {
-  const strengths = {...LIVE_FIRST};
+  const strengths = {}; // of each rule, as it was last chosen
   const preset = element("select", {onchange: () => chosen()});
   fill(preset, Object.entries(trainer.presets).map(([value, {label}]) => ({value, text: label})), Object.keys(trainer.presets)[0]);
-  const fraction = liveSlider("part to train on", Array.from({length: 17}, (_, i) => (i + 2) / 20), () => {});
+  const fractions = Array.from({length: 17}, (_, i) => (i + 2) / 20);
+  const fraction = liveSlider("fraction", fractions, () => {}, (value) => `${percent(value)} of the pairs`);
   const seed = element("input", {type: "number", min: 0, max: 4294967295, step: 1, value: 0, inputMode: "numeric"});
   const rule = element("select");
   fill(rule, trainer.rules.map((value) => ({value, text: LIVE_RULES[value] ?? value})), trainer.rules[0]);
@@ -148,6 +169,12 @@ const liveControls = (trainer, {moved, chosen}) => {
     seed.value = config.seed;
     fit();
   };
+  // The preset as it is, without what has been moved since.
+  const restore = () => {
+    const {config: fields, first} = trainer.presets[preset.value];
+    Object.assign(strengths, first);
+    show(fields);
+  };
   const live = () => ({
     rule: rule.value,
     weight_decay: strength.value(),
@@ -173,15 +200,19 @@ const liveControls = (trainer, {moved, chosen}) => {
     before.disabled = active || gone;
     during.disabled = gone;
   };
-  show(trainer.presets[preset.value].config);
+  restore();
   const engineOf = () => engine.value || undefined;
-  return {groups: [before, during], show, live, config, engine: engineOf, lock, preset: () => trainer.presets[preset.value].config};
+  return {groups: [before, during], show, restore, live, config, engine: engineOf, lock};
 };
 
+// A button that may not act now says so and does nothing. It is not disabled: that would take the focus of a keyboard away.
 const liveButtons = (acts) => {
-  const buttons = Object.fromEntries(
-    Object.entries(acts).map(([name, onclick]) => [name, element("button", {type: "button", textContent: name, onclick})]),
-  );
+  const makeButton = (name, act) => {
+    const button = element("button", {type: "button", textContent: name});
+    button.addEventListener("click", () => button.getAttribute("aria-disabled") === "true" || act());
+    return button;
+  };
+  const buttons = Object.fromEntries(Object.entries(acts).map(([name, act]) => [name, makeButton(name, act)]));
   const follow = (state, records) => {
     const active = LIVE_ACTIVE.includes(state);
     const paused = state === "paused";
@@ -193,7 +224,7 @@ const liveButtons = (acts) => {
       Reset: state !== "gone" && (active || records > 0 || state === "failed"),
       Download: state !== "gone" && records > 0,
     };
-    for (const [name, button] of Object.entries(buttons)) button.disabled = !allow[name];
+    for (const [name, button] of Object.entries(buttons)) button.setAttribute("aria-disabled", String(!allow[name]));
     buttons.Start.textContent = records && !active ? "Start again" : "Start";
     buttons.Pause.textContent = paused ? "Resume" : "Pause";
   };
@@ -208,22 +239,30 @@ const liveSave = async (trainer) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 };
 
+// What is left of a run in words: "about 40 s left".
+const liveLeft = (seconds) => `about ${seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} minutes`} left`;
+
 // Which step is shown: the last one, as they come, until the reader takes another.
 const liveScrub = (moved) => {
   let steps = [];
   let following = true;
   const input = element("input", {type: "range", min: 0, max: 0, step: 1, value: 0, disabled: true});
-  const output = liveValue();
-  const field = element("label", {className: "lab-stops lab-live-scrub"}, element("span", {textContent: "shown step"}), input, output);
+  const output = valueBeside();
+  const field = element("label", {className: "lab-stops"}, element("span", {textContent: "shown step"}), input, output);
+  const latest = element("button", {type: "button", textContent: "latest"});
   const tell = () => {
     output.textContent = steps.length ? String(steps[input.value]) : "none yet";
     input.setAttribute("aria-valuetext", steps.length ? `step ${steps[input.value]}` : "no record yet");
+    latest.setAttribute("aria-disabled", String(following));
   };
-  input.addEventListener("input", () => {
+  const take = (place) => {
+    input.value = place;
     following = Number(input.value) === steps.length - 1;
     tell();
     moved();
-  });
+  };
+  input.addEventListener("input", () => take(input.value));
+  latest.addEventListener("click", () => following || take(steps.length - 1));
   const follow = (list) => {
     if (list.length < steps.length) following = true;
     steps = list;
@@ -232,14 +271,9 @@ const liveScrub = (moved) => {
     if (following) input.value = input.max;
     tell();
   };
-  const jump = (step) => {
-    input.value = recordAt(steps, step);
-    following = Number(input.value) === steps.length - 1;
-    tell();
-    moved();
-  };
   tell();
-  return {field, follow, jump, step: () => steps[input.value] ?? 0};
+  const row = element("div", {className: "lab-live-scrub"}, field, latest);
+  return {row, follow, jump: (step) => take(recordAt(steps, step)), step: () => steps[input.value] ?? 0};
 };
 
 const makeLive = (root, trainer) => {
@@ -250,6 +284,7 @@ const makeLive = (root, trainer) => {
   const panels = makePanels(place);
   const words = element("p", {className: "lab-live-status", role: "status"});
   const progress = element("p", {className: "lab-live-progress"});
+  const changed = element("p", {className: "lab-live-changed"});
 
   let drawing = false;
   let stale = false;
@@ -265,12 +300,26 @@ const makeLive = (root, trainer) => {
   };
 
   const active = () => LIVE_ACTIVE.includes(status.state);
-  const send = liveThrottle(() => active() && trainer.set(controls.live()), 60);
-  const controls = liveControls(trainer, {moved: send.ask, chosen: () => controls.show(controls.preset())});
+  const note = (values) => {
+    if (!run?.steps.length) return;
+    run.change(status.step ?? 0, values);
+    const list = run.changes.map(({step, words}) => `after step ${step}: ${words}`);
+    changed.textContent = list.length ? `Changed ${list.join("; ")}.` : "";
+    draw();
+  };
+  let late = false; // moved while it loads, when there is no run yet to take it up
+  const send = liveThrottle(() => {
+    if (!active()) return;
+    late = status.state === "loading";
+    trainer.set(controls.live());
+    note(controls.live());
+  }, 60);
+  const controls = liveControls(trainer, {moved: send.ask, chosen: () => controls.restore()});
   const scrub = liveScrub(() => panels.at(scrub.step()));
 
   const begin = (config) => {
-    run = liveRun("this run", `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`);
+    run = liveRun("this run", `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`, config);
+    changed.textContent = "";
     until = config.steps;
     status = {...status, step: 0, steps: config.steps};
     scrub.follow(run.steps);
@@ -288,6 +337,8 @@ const makeLive = (root, trainer) => {
     ...(trainer.stop ? {Stop: () => trainer.stop()} : {}),
     Reset: () => {
       run = null;
+      changed.textContent = "";
+      controls.restore();
       place.hidden = true;
       scrub.follow([]);
       trainer.reset();
@@ -300,7 +351,8 @@ const makeLive = (root, trainer) => {
     const said = status.state === "failed" || status.state === "gone" ? status.message || LIVE_WORDS[status.state]
       : [LIVE_WORDS[status.state], status.message].filter(Boolean).join(" ");
     if (words.textContent !== said) words.textContent = said; // said once, also to those who listen
-    const speed = status.ms_per_step ? `, ${short(status.ms_per_step)} ms per step` : "";
+    const left = status.state === "running" ? `, ${liveLeft(((status.steps - (status.step ?? 0)) * status.ms_per_step) / 1000)}` : "";
+    const speed = status.ms_per_step ? `, ${short(status.ms_per_step)} ms per step${left}` : "";
     progress.textContent = status.steps ? `Step ${status.step ?? 0} of ${status.steps}${speed}.` : "";
     root.dataset.state = status.state;
     controls.lock(active(), status.state === "gone");
@@ -311,10 +363,12 @@ const makeLive = (root, trainer) => {
     status = {...status, ...news};
     if (status.state === "idle") status.steps = 0;
     tell();
+    if (late && status.state === "running") send.ask();
   });
   trainer.on("config", ({config, fresh}) => {
     if (fresh || !send.waits()) controls.show(config); // what the hand has moved since is newer
     if (fresh) begin(config);
+    else note(config);
   });
   trainer.on("record", (record) => {
     if (!run) begin(controls.config());
@@ -334,11 +388,12 @@ const makeLive = (root, trainer) => {
   root.setAttribute("aria-label", `Lab: ${LIVE_SOURCES[trainer.kind].toLowerCase()}`);
   place.hidden = true;
   root.replaceChildren(
-    element("div", {className: "lab-live-head"}, source, progress),
+    source,
     element("div", {className: "lab-live-controls"}, ...controls.groups),
     buttons.row,
-    words,
-    scrub.field,
+    element("div", {className: "lab-live-told"}, words, progress),
+    changed,
+    scrub.row,
     place,
   );
   tell();

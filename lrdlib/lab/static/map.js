@@ -5,15 +5,15 @@
  */
 
 const MEANINGS = {
-  best: "best accuracy, in %",
-  final: "last accuracy, in %",
-  first: "first step above 95%",
+  best: (unseen) => `best ${unseen} accuracy, in %`,
+  final: (unseen) => `last ${unseen} accuracy, in %`,
+  first: (unseen, above) => `first step with ${unseen} above ${percent(above)}, in hundreds`,
 };
 
 const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
 
 // What a cell shows: the number, how full its colour is (0 to 1), and the words.
-const cellOf = (found, meaning, above, last) => {
+const cellOf = (found, meaning, unseen, above, last) => {
   if (!found.length) return {text: "", fill: null, said: "not recorded"};
   const known = found.map((row) => row[meaning]).filter((value) => value !== null);
   const value = mean(known);
@@ -21,15 +21,18 @@ const cellOf = (found, meaning, above, last) => {
   if (meaning === "first") {
     if (value === null) return {text: "–", fill: 0, said: `never above ${percent(above)}${found.length > 1 ? ` in ${found.length} seeds` : ""}`};
     const partly = known.length < found.length ? `, in ${known.length} of ${found.length} seeds` : seeds;
-    return {text: value < 1000 ? String(Math.round(value)) : `${(value / 1000).toFixed(1)}k`, fill: 1 - (0.8 * value) / last, said: `first above ${percent(above)} at step ${Math.round(value)}${partly}`, good: true};
+    return {text: String(Number((value / 100).toFixed(value < 1000 ? 1 : 0))), fill: 1 - (0.8 * value) / last, said: `first above ${percent(above)} at step ${Math.round(value)}${partly}`, good: true};
   }
   if (value === null) return {text: "×", fill: 0, said: "diverged"};
-  return {text: String(Math.round(100 * value)), fill: value, said: `${meaning} orbit-clean accuracy ${percent(value)}${seeds}`, good: value > above};
+  return {text: String(Math.round(100 * value)), fill: value, said: `${meaning} ${unseen} accuracy ${percent(value)}${seeds}`, good: value > above};
 };
 
 const makeMap = (index, rows, go) => {
   const meaning = element("select", {onchange: () => draw()});
-  fill(meaning, Object.entries(MEANINGS).map(([value, text]) => ({value, text})), "best");
+  const offer = (unseen) => {
+    const options = Object.entries(MEANINGS).map(([value, words]) => ({value, text: words(unseen, index.above)}));
+    fill(meaning, options, meaning.value || "best");
+  };
   const table = element("table", {className: "lab-map", role: "grid"});
   const node = element("div", {className: "lab-diagram"}, labelled("cells show", meaning), table);
   let now = null;
@@ -54,7 +57,7 @@ const makeMap = (index, rows, go) => {
   });
 
   const makeCell = (found, strength, fraction, last, place) => {
-    const {text, fill: full, said, good} = cellOf(found, meaning.value, index.above, last);
+    const {text, fill: full, said, good} = cellOf(found, meaning.value, index.unseen[now.setting], index.above, last);
     const here = found.includes(now);
     const words = `λ = ${strengthWords(strength)}, ${percent(fraction)} of the pairs: ${said}`;
     const made = element("td", {
@@ -100,6 +103,7 @@ const makeMap = (index, rows, go) => {
 
   const show = (row) => {
     if (row === now) return;
+    if (row.setting !== now?.setting) offer(index.unseen[row.setting]);
     now = row;
     draw();
   };

@@ -1,9 +1,10 @@
 /* A run as lrdlib.runs.save_run writes it: an .npz (a zip of .npy files, by fflate) with a JSON header and a checksum. */
 
+const tupleOf = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`; // as Python prints it
+
 // dtype: numpy's name, such as "<f4"; shape: a list.
 const npy = ({dtype, shape, bytes}) => {
-  const tuple = `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
-  const text = `{'descr': '${dtype}', 'fortran_order': False, 'shape': ${tuple}, }`;
+  const text = `{'descr': '${dtype}', 'fortran_order': False, 'shape': ${tupleOf(shape)}, }`;
   const header = text + " ".repeat(63 - ((10 + text.length) % 64)) + "\n";
   const file = new Uint8Array(10 + header.length + bytes.length);
   file.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8]); // magic, version 1.0
@@ -20,8 +21,7 @@ const int64 = (values) => ({dtype: "<i8", shape: [values.length], bytes: bytesOf
 const digest = async (arrays) => {
   const parts = Object.keys(arrays).sort().flatMap((name) => {
     const {dtype, shape, bytes} = arrays[name];
-    const tuple = `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
-    return [new TextEncoder().encode(`${name} ${dtype} ${tuple}\n`), bytes];
+    return [new TextEncoder().encode(`${name} ${dtype} ${tupleOf(shape)}\n`), bytes];
   });
   const hash = await crypto.subtle.digest("SHA-256", await new Blob(parts).arrayBuffer());
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -9,8 +9,9 @@
  */
 
 const keyEntry = ({name, colour, dash, value}) => {
-  const mark = element("i", {"aria-hidden": "true"});
-  mark.style.borderTop = `3px ${{solid: "solid", dash: "dashed", dot: "dotted"}[dash]} ${colour}`;
+  const mark = element("i", {"aria-hidden": "true", className: dash === "scale" ? "lab-scale" : ""});
+  if (dash === "scale") mark.style.backgroundImage = `linear-gradient(90deg, transparent, ${colour})`; // of an image
+  else mark.style.borderTop = `3px ${{solid: "solid", dash: "dashed", dot: "dotted"}[dash]} ${colour}`;
   return element("span", {}, mark, `${name} ${value}`);
 };
 

@@ -106,13 +106,10 @@ const splitOf = ({labels, swap}, fraction, seed) => {
 
 // lrdlib.train.batch: the rows of each step in turn, from an endless row of shuffles of the training rows.
 const batches = (train, seed, size) => {
-  const shuffles = new Map();
+  let kept = {};
   const shuffle = (epoch) => {
-    if (!shuffles.has(epoch)) {
-      shuffles.clear();
-      shuffles.set(epoch, permutation([seed, epoch], train.length));
-    }
-    return shuffles.get(epoch);
+    if (kept.epoch !== epoch) kept = {epoch, order: permutation([seed, epoch], train.length)};
+    return kept.order;
   };
   return (step) =>
     Int32Array.from({length: size}, (_, k) => {

@@ -47,7 +47,7 @@ const makeTransport = (move) => {
   let until = null;
   const button = element("button", {type: "button", className: "lab-play"});
   const input = element("input", {type: "range", min: 0, step: 1, value: 0});
-  const output = element("output");
+  const output = valueBeside();
   const say = () => {
     const text = `step ${steps[input.value]}`;
     output.textContent = text;

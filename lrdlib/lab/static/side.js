@@ -29,7 +29,7 @@ const makeRules = (index, choose) => {
 // A slider over the recorded values of one key.
 const makeStops = (text, key, words, choose) => {
   let stops = [];
-  const output = element("output");
+  const output = valueBeside();
   const input = element("input", {type: "range", min: 0, step: 1, oninput: () => choose(key, stops[input.value])});
   const note = element("small");
   const node = element("label", {className: "lab-stops"}, element("span", {textContent: text}), input, output, note);

@@ -11,6 +11,7 @@ const ENGINES = {
   webgpu: {file: "ort.webgpu.min.js", words: "WebGPU"},
 };
 const ENGINE = self.location.hash.slice(1) || "wasm";
+const TOLD_EVERY = 1000; // milliseconds between two words on progress
 const LOW_RANK = ["lrd", "elastic"]; // rules with a low-rank decay (lrdlib.config.LOW_RANK)
 
 // The inputs of the exported step that say which decay acts how strongly; as lrdlib.train reads a TrainConfig.
@@ -48,6 +49,7 @@ const makeRun = async (folder, name, config) => {
   const draw = batches(split.train, config.seed, config.batch_size);
   const places = {};
   shapes.reduce((start, {name, size, shape}) => ((places[name] = {start, size, shape}), start + size), 0);
+  const matrices = Object.keys(places).filter((name) => /\.(query|key)$/.test(name));
   const initial = initialWeights(shapes, config.seed);
   const vector = (values) => new ort.Tensor("float32", values, [initial.length]);
   const state = {
@@ -85,7 +87,6 @@ const makeRun = async (folder, name, config) => {
       metrics[`${name}_loss`] = meanOf(rows, losses.data);
       metrics[`${name}_accuracy`] = meanOf(rows, hits.data);
     }
-    const matrices = Object.keys(places).filter((name) => /\.(query|key)$/.test(name));
     const spectra = Object.fromEntries(
       matrices.map((name) => [name, singularValues(part(name).values, ...part(name).shape)]),
     );
@@ -109,7 +110,6 @@ const makeRun = async (folder, name, config) => {
   };
 
   run.file = () => {
-    const matrices = Object.keys(places).filter((name) => /\.(query|key)$/.test(name));
     const provenance = {
       ...preset.provenance,
       machine: navigator.userAgent,
@@ -151,17 +151,23 @@ const work = () => {
     const mine = run;
     let spent = 0;
     let count = 0;
+    let told = performance.now();
     status("running");
     while (going === call && mine.steps < mine.config.steps) {
       const before = performance.now();
       await one(mine);
-      spent += performance.now() - before;
+      const after = performance.now();
+      spent += after - before;
       count += 1;
       if (mine.steps % mine.config.eval_every === 0 || mine.steps === mine.config.steps) {
         mine.speed = spent / count;
         spent = count = 0;
         await record();
         if (going === call) status("running");
+      } else if (after - told > TOLD_EVERY) {
+        mine.speed = spent / count;
+        told = after;
+        status("running");
       }
       await nextTask(); // what the page has said meanwhile
     }
