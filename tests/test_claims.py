@@ -139,7 +139,7 @@ def test_low_rank_alone():
 
     assert judged("sufficient", make(1000)).verdict == "holds"
     found = judged("sufficient", make(None))  # runs whose other matrices are decayed too do not count
-    assert found.verdict == "does not hold" and found.effect.startswith("0 of the 108")
+    assert found.verdict == "does not hold" and "0 of 108 generalise" in found.effect
 
 
 def test_whether_l2_is_inert():
@@ -148,6 +148,169 @@ def test_whether_l2_is_inert():
 
     assert judged("inert", make(30.0)).verdict == "holds"
     assert judged("inert", make(3.0)).verdict == "does not hold"
+
+
+# ---- the words say what is recorded, and why
+
+
+def test_runs_without_a_counterpart_do_not_count():
+    def make(preset, c):  # LRD groks with the seeds 1 and 2 only, which L2 does not have
+        return None if c.rule == "l2" and c.seed else made(c, 1000 if c.rule == "lrd" and c.seed else None)
+
+    for name in ("wider-independent", "wider-decoupled", "wider-published", "sweet-spot", "tuned"):
+        found = judged(name, make)
+        assert found.verdict == "does not hold" and "1 seed" in found.basis
+    assert "LRD succeeds in 0 of 66 cells" in judged("wider-independent", make).effect
+    assert judged("faster", make).verdict == "not settled"  # no success is left
+
+
+def decay_times(preset, rule, mode, times=1.0):
+    return max(times * c.weight_decay * c.steps for c in WANTED[preset] if (c.rule, c.mode) == (rule, mode))
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "mode"),
+    [
+        ("independent", "paper", "independent"),
+        ("decoupled", "paper", "decoupled"),
+        ("published", "published", "independent"),
+    ],
+)
+def test_why_l2_does_little(name, preset, mode):
+    lr = WANTED[preset][0].lr
+    weak = decay_times(preset, "l2", "independent", lr)
+    strong = decay_times(preset, "lrd", mode, lr if mode == "decoupled" else 1.0)
+    words = judged(f"wider-{name}", by_rule(0.3, 2)).effect
+    assert f"at most {weak:.3g} decay times" in words and f"at most {strong:.3g}" in words
+    assert ("LRD's is not" in words) == (mode == "independent")
+    assert ("off each singular value" in words) == (preset == "published")
+    assert "fewest" not in words  # L2 succeeds nowhere in the fair grid either
+
+
+def test_how_much_decay_l2_needs():
+    def make(preset, c):
+        return made(c, 1000 if preset == "fair" and c.weight_decay * c.lr >= 2e-3 else None)
+
+    times = min(c.weight_decay * c.lr * c.steps for c in WANTED["fair"] if c.weight_decay * c.lr >= 2e-3)
+    assert (
+        f"the fewest with which it succeeds in the fair grid are {times:.3g};"
+        in judged("wider-independent", make).effect
+    )
+    assert "fewest" not in judged("wider-published", make).effect  # another setting
+
+
+def test_seeds_in_words():
+    def make(few):  # of seed 0 LRD groks from 0.3 on, of the others from 0.5
+        def one(preset, c):
+            start = 2 if c.rule == "l2" else 0.5 if c.seed else 0.3
+            return None if few(c) else made(c, 1000 if c.fraction >= start else None)
+
+        return lambda: judged("wider-independent", one).effect
+
+    assert "from f = 0.5 (3 seeds, 0.3 to 0.5); L2" in make(lambda c: False)()
+    assert "from f = 0.3, the smallest tried (one seed); L2" in make(lambda c: c.seed)()
+    assert "(up to 2 seeds, 0.3 to 0.5); L2" in make(lambda c: c.seed == 2 or (c.seed and c.fraction > 0.6))()
+
+
+def test_no_success_of_l2_is_said_so():
+    assert judged("upper-right", by_rule(0.3, 2)).effect.startswith("no L2 run succeeds: 0 of ")
+    assert judged("upper-right", by_rule(2, 0.6)).effect.startswith("L2 succeeds in ")
+
+    def cornerless(preset, c):
+        return made(c) if c.fraction < 0.6 or c.weight_decay < 5e-3 else None
+
+    assert judged("upper-right", cornerless).verdict == "not settled"  # nothing is known of the corner
+
+
+def test_at_which_strengths_successes_are():
+    def make(strengths, fraction=0.3):
+        def one(preset, c):
+            return made(c, 1000 if c.rule == "lrd" and c.weight_decay in strengths and c.fraction >= fraction else None)
+
+        return judged("sweet-spot", one).effect
+
+    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15); L2" in make([5e-3])
+    assert "LRD succeeds in 24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15); L2" in make(
+        [1e-3, 5e-3], 0.45
+    )
+    assert "LRD succeeds in 0 of 45 runs; L2 succeeds in 0 of 45 runs" in make([])
+
+
+def test_what_a_verdict_rests_on():
+    def make(few):
+        return lambda preset, c: None if few(c) else by_rule(0.4, 0.3)(preset, c)
+
+    for name in ("tuned", "faster"):
+        assert "rests on" not in judged(name, make(lambda c: False)).effect
+        found = judged(name, make(lambda c: c.lr > 1e-3 or c.seed))
+        assert found.effect.endswith("; this rests on 1 of 3 learning rates and 1 seed")
+        assert judged(name, make(lambda c: c.seed == 2)).effect.endswith("on 3 of 3 learning rates and 2 seeds")
+
+
+def test_as_fast_is_not_faster():
+    found = judged("faster", by_rule(0.3, 0.3))
+    assert found.verdict == "does not hold" and found.effect.startswith("LRD is faster in 0 of ")
+
+
+def test_a_few_runs_of_the_first_code_do_not_hide_the_papers():
+    def make(preset, c):
+        if preset == "published":
+            return made(c, None, (32.0, 1.5), 300) if (c.fraction, c.weight_decay) == (0.3, 0.01) else None
+        return made(c, None, (32.0, 4.0), 300)
+
+    found = judged("collapse", make)
+    assert found.verdict == "does not hold" and found.effect.startswith("on the paper's grid, lambda of 0.005 and more")
+
+
+def test_how_often_the_rank_halves_without_generalising():
+    def make(preset, c):
+        return made(c, 1000 if c.fraction >= 0.5 else None, (32.0, 4.0 if c.rule == "lrd" else 30.0), 300)
+
+    words = judged("precedes", make).effect
+    assert words.count("(100%)") == 2 and words.count("(0%)") == 2  # LRD's halve in any case, L2's never
+    assert "never do" not in judged("precedes", by_rule(0.1, 0.1)).effect
+    assert judged("precedes", by_rule(0.1, 2)).effect == "runs that generalise are recorded of LRD only"
+
+
+@pytest.mark.parametrize(("fractions", "words"), [([], "0 of"), ([0.3], "18 of"), ([0.3, 0.4], "36 of")])
+def test_too_few_runs_of_low_rank_settle_nothing(fractions, words):
+    def make(preset, c):
+        return made(c, 1000, (32.0, 3.0), 300) if c.fraction in fractions else None
+
+    found = judged("sufficient", make)
+    assert found.verdict == "not settled" and found.effect == f"{words} this grid's 108 runs recorded"
+
+
+def test_low_rank_beside_the_others():
+    def make(preset, c):
+        return made(c, 1000 if c.seed else None, (32.0, 30.0 if c.seed else 3.0), 300)
+
+    found = judged("sufficient", make)
+    assert found.verdict == "does not hold" and found.effect.endswith("0 of 36 generalise; of the others, 72 of 72")
+    found = judged("sufficient", by_rule(0.3, 0.3))  # no rank falls
+    assert found.verdict == "not settled" and found.effect.startswith("none of the 108")
+
+
+def test_where_l2_is_weak_is_the_control():
+    def make(preset, c):
+        return made(c, 500, (32.0, 3.2 if preset == "fair" else 24.0), 300)
+
+    most = decay_times("paper", "l2", "independent", WANTED["paper"][0].lr)
+    assert f"at {most:.3g} decay times and fewer, it stays at 75% to 100% of its start (198 runs)" in (
+        judged("inert", make).effect
+    )
+    assert "the paper's grid" not in judged("inert", lambda preset, c: made(c) if preset == "fair" else None).effect
+
+
+def test_a_run_that_diverges_later_has_no_success():
+    def make(preset, c):
+        run = by_rule(0.3, 0.5)(preset, c)
+        if c.rule == "lrd":
+            run.history["qk_stable_rank"][-1] = np.nan
+        return run
+
+    for name in ("wider-independent", "tuned", "faster"):
+        assert judged(name, make).verdict == "does not hold"
 
 
 def test_a_diverged_run_is_a_failure_and_no_crash():
