@@ -360,7 +360,7 @@ def test_the_keyboard_keeps_its_place_and_reset_forgets(lab):
 def test_a_slider_moved_while_it_loads_is_obeyed(lab, tmp_path):
     page, root = lab.page, lab.root
     held: list[Any] = []
-    page.context.route("**/small*.onnx", held.append)
+    page.context.route("**/small*.onnx", lambda route: held.append(route))
     button(root, "Start").click()
     slide(page, root.get_by_label("strength λ"), "0.05")
     assert root.get_attribute("data-state") == "loading"
