@@ -259,7 +259,7 @@ def precedes(evidence: Evidence) -> Finding:
     words = (
         "in runs that generalise, the QK stable rank is below half of its start at the last record before half of the "
     )
-    words += f"orbit-clean pairs are right in {_parts(first)}"
+    words += f"orbit-clean pairs are right, in {_parts(first)}"
     words += f"; in runs that never do, it is so at some record in {_parts(never)}" if any(never.values()) else ""
     return Finding(_verdict([bool(np.mean(part) >= 0.9) for part in first.values()]), words, _basis(rules), command)
 
