@@ -5,9 +5,9 @@
  */
 
 const MEANINGS = {
-  best: (unseen) => `best ${unseen} accuracy, in %`,
-  final: (unseen) => `last ${unseen} accuracy, in %`,
-  first: (unseen, above) => `first step with ${unseen} above ${percent(above)}, in hundreds`,
+  best: (unseen) => `best ${unseen} accuracy`,
+  final: (unseen) => `last ${unseen} accuracy`,
+  first: (_unseen, above) => `first step above ${percent(above)}`,
 };
 
 const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
