@@ -148,12 +148,17 @@ def test_the_record_after_a_move_has_obeyed(made):
     assert float(after.spectra["0.query"][0]) < 0.1 * float(before.spectra["0.query"][0])
 
 
-def test_pause_step_and_resume(made):
+def paused_early(made):
+    """A trainer that stands still after its second record, what it has told, and its step."""
     trainer, told = made()
     trainer.start(ENDLESS)
     told.records(2)
     trainer.pause()
-    at = told.state("paused")["step"]
+    return trainer, told, told.state("paused")["step"]
+
+
+def test_pause_step_and_resume(made):
+    trainer, told, at = paused_early(made)
     time.sleep(0.1)
     assert trainer.training.step == at
     seen = len(trainer.seen)
@@ -168,11 +173,7 @@ def test_pause_step_and_resume(made):
 
 
 def test_a_move_while_it_stands_still_holds_for_the_next_step(made):
-    trainer, told = made()
-    trainer.start(ENDLESS)
-    told.records(2)
-    trainer.pause()
-    at = told.state("paused")["step"]
+    trainer, told, at = paused_early(made)
     trainer.set(weight_decay=0.3)
     assert trainer.live.weight_decay == 0.3
     trainer.step()
