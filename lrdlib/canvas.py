@@ -112,6 +112,9 @@ def controls(
     return {"sliders": [quiet | slider | {"tickcolor": GRID}], "updatemenus": [quiet | menu] if play else []}
 
 
-def finish(fig: go.Figure, alt: str) -> go.Figure:
-    """Attach the text alternative that a page gives to those who cannot see the figure."""
-    return fig.update_layout(meta={"alt": alt})
+def finish(fig: go.Figure, alt: str, **meta: Any) -> go.Figure:
+    """Attach the text alternative that a page gives to those who cannot see the figure, and what its scripts need.
+
+    narrow: what a phone changes of the layout, as a flat update such as {"xaxis2.domain": [0, 1], "height": 900}.
+    """
+    return fig.update_layout(meta={"alt": alt, **meta})

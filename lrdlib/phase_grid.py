@@ -159,7 +159,7 @@ def nth(panel: int) -> str:
 def headline(fig: go.Figure, panel: int, text: str, *, x: float = 0.0, up: int = 0) -> None:
     """Words above a panel, from its left edge or (x = 0.5) in its middle, `up` pixels higher than it needs."""
     place = {"xref": f"x{nth(panel)} domain", "yref": f"y{nth(panel)} domain", "x": x, "y": 1, "yshift": up}
-    side = {"xanchor": "center" if x else "left", "yanchor": "bottom"}
+    side = {"xanchor": "center" if x else "left", "align": "center" if x else "left", "yanchor": "bottom"}
     fig.add_annotation(text=text, showarrow=False, font_size=13, **side, **place)
 
 

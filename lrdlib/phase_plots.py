@@ -240,6 +240,7 @@ def _draw_marks(fig: go.Figure, grid: Grid, p: int, metric: str, above: float, i
 class View:
     """One choice of what colour means: z per panel, the ink of its marks, and the colour axis."""
 
+    name: str  # in the menu
     title: str
     z: list[list[list]]
     ink: list[list[str]]
@@ -251,10 +252,11 @@ def _view(grid: Grid, name: str, metric: str, above: float) -> View:
         {place: _mean(cell.outcomes(metric, above), name) for place, cell in cells.items()} for cells in grid.cells
     ]
     if name == "step":
-        title = f"first step with {METRICS[metric]} > {above:g}"
+        words, title = f"first step above {above:g}", f"first step with {METRICS[metric]} > {above:g}"
         high = max((v for values in found for v in values.values() if v is not None), default=1.0)
     else:
-        title, high = f"{'best' if name == 'best' else 'last'} {METRICS[metric]}, mean over seeds", 1.0
+        words, high = f"{'best' if name == 'best' else 'last'} {METRICS[metric]}", 1.0
+        title = f"{words}, mean over seeds"
     early = name == "step"  # is bright
 
     def ink(v: float | None) -> str:
@@ -267,7 +269,7 @@ def _view(grid: Grid, name: str, metric: str, above: float) -> View:
         "colorbar.tickformat": "" if early else ".1f",
     }
     inks = [[ink(v) for v in values.values()] for values in found]
-    return View(title, [grid.table(values) for values in found], inks, colours)
+    return View(words, title, [grid.table(values) for values in found], inks, colours)
 
 
 def _mean(outcomes: Sequence[Outcome], name: str) -> float | None:
@@ -286,7 +288,7 @@ def _menu(fig: go.Figure, views: Mapping[str, View], heat: list[int], marks: lis
             traces[part] = [*nothing, *view.ink]
         layout = {f"coloraxis.{key}": v for key, v in view.colours.items()}
         layout["coloraxis.colorbar.title.text"] = view.title
-        buttons.append({"label": view.title, "method": "update", "args": [traces, layout, heat + marks]})
+        buttons.append({"label": view.name, "method": "update", "args": [traces, layout, heat + marks]})
     active = VALUES.index(value)
     menu = {"type": "dropdown", "buttons": buttons, "active": active, "name": "what colour means"}
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "pad": {"t": 0}, "bordercolor": GRID}
@@ -315,7 +317,9 @@ def _curve_panels(fig: go.Figure, grid: Grid, start: tuple[int, Place]) -> dict[
     axes(fig, "step", "QK stable rank", row=n + 2)
     fig.update_yaxes(rangemode="tozero", row=n + 2)
     meta |= {"note": len(fig.layout.annotations), "frame": len(fig.layout.shapes)}
-    headline(fig, n, f"<b>{grid.label(*start)}</b>{'' if shown else ' — not recorded yet'}", up=32)
+    p, (row, column) = start
+    cell = f"fraction {grid.columns[column]:g}, {grid.prefix}{grid.rows[row]}"
+    headline(fig, n, f"<b>{grid.panels[p].name}</b>{'' if shown else ' — not recorded yet'}<br>{cell}", up=32)
     draw_frame(fig, *start, SELECTED)
     fig.update_layout(legend={"yref": "paper", "yanchor": "bottom"})
     return meta

@@ -5,6 +5,7 @@ written from its data, in layout.meta["alt"]; and it stays small: numbers are dr
 that is not finite (a run that diverged) is a gap.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,30 +40,34 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     matrices of all layers, log scale); and |W_Q^T W_K| of layer 0, in percent of its maximum. Weights act as
     y = x W^T, so this is the paper's |W_Q W_K^T|: two residual vectors x and y score x^T W_Q^T W_K y.
 
-    narrow: one panel per row, for a column as slim as a phone.
+    narrow: one panel per row, for a column as slim as a phone; the book's scripts do so by themselves.
     Raises TypeError or ValueError unless `runs` are 2 to 5 Runs that hold query and key matrices.
     """
     runs = _runs(runs, at_least=2)
     for name in ("0.query", "0.key"):
         _check_matrix(runs, name, group="weights")
-    columns = 1 if narrow else 3
-    places = [(1 + i // columns, 1 + i % columns) for i in range(3 + len(runs))]
-    tall = 3 if narrow else 1  # rows of curves, above rows of square patterns
-    heights = [250] * tall + [290 if narrow else 230] * (places[-1][0] - tall)
-    fig = canvas(heights, columns, panels=len(places), horizontal_spacing=0.14)
+    n = 3 + len(runs)
+    wide = canvas([250] + [230] * -(-len(runs) // 3), 3, panels=n, horizontal_spacing=0.14)
+    slim = canvas([200] * 3 + [240] * len(runs) + [20], panels=n)  # the last row is room for the colour bar
+    fig, columns = (slim, 1) if narrow else (wide, 3)
+    places = [(1 + i // columns, 1 + i % columns) for i in range(n)]
+    below = {"y": 0, "yanchor": "bottom", "len": 1}
+    phone = {f"{axis}.domain": slim.layout[axis].domain for axis in slim.layout if re.fullmatch(r"[xy]axis\d*", axis)}
+    phone |= {"height": slim.layout.height} | {f"coloraxis.colorbar.{key}": value for key, value in below.items()}
     _accuracy_panel(fig, runs, ("test_accuracy", "orbit_clean_accuracy"), places[0])
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
     _spectrum_panel(fig, runs, spectra, places[2], y=f"QK mean {RATIO}")
     for name, run, colour, place in zip(labels(runs), runs, PALETTE, places[3:], strict=False):
         _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
-    _colour_axis(fig, "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum", 0, 100)
+    title = "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum"
+    _colour_axis(fig, title, 0, 100, **(below if narrow else {}))
     large = [f"{np.sum(S > 1e-3)}" if np.isfinite(S).all() else "diverged" for S in spectra]
     alt = (
         f"{accuracy_text(runs)} {rank_text(runs)} Singular values above a thousandth of the largest at the end, of "
         f"{len(spectra[0])}: {each(runs, large)}. Below, the absolute query-key product of layer 0 of each run."
     )
-    return finish(fig, alt)
+    return finish(fig, alt, narrow=phone)
 
 
 def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
@@ -241,7 +246,7 @@ def _curves(
     axes(fig, x, y, row=place[0], col=place[1])
 
 
-def _colour_axis(fig: go.Figure, title: str, low: float, high: float) -> None:
+def _colour_axis(fig: go.Figure, title: str, low: float, high: float, **place: Any) -> None:
     bar = {
         "title": {"text": title, "side": "bottom"},
         "orientation": "h",
@@ -249,7 +254,7 @@ def _colour_axis(fig: go.Figure, title: str, low: float, high: float) -> None:
         "len": 0.6,
         "outlinewidth": 0,
     }
-    bar |= {"x": 0.5, "y": -60 / (fig.layout.height - 120), "yanchor": "top", "nticks": 5}
+    bar |= {"x": 0.5, "y": -60 / (fig.layout.height - 120), "yanchor": "top", "nticks": 5} | place
     fig.update_layout(coloraxis={"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar})
 
 

@@ -142,7 +142,7 @@ def test_a_cell_says_all_when_pointed_at():
 def test_the_curves_of_every_cell_travel_along():
     fig = phase_figure(RUNS, WANTED)
     phase = fig.layout.meta["phase"]
-    assert phase["selected"] == [1, 0, 1] and "<b>LRD, fraction 0.4" in fig.layout.annotations[phase["note"]].text
+    assert phase["selected"] == [1, 0, 1] and "<b>LRD</b><br>fraction 0.4" in fig.layout.annotations[phase["note"]].text
     assert set(phase["curves"]) == {"0,1,0", "0,1,1", *(f"1,{r},{c}" for r in (0, 1) for c in range(3))}
     assert [len(phase["curves"][key]) for key in ("0,1,0", "1,0,0")] == [3, 1]
     (run,) = [r for r in RUNS if r.config["seed"] == 2 and r.config["fraction"] == 0.3 and r.config["rule"] == "lrd"]
@@ -256,20 +256,22 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
         assert page.title() == "Phase <diagram>" and "Click a cell" in page.locator(".lrd-choices").inner_text()
         page.mouse.click(*page.evaluate(CELL, ["xy", 1, 0]))
         page.wait_for_function("document.querySelector('[role=status]').innerText.includes('L2, fraction 0.3')")
-        assert page.evaluate(DRAWN) == ["<b>L2, fraction 0.3, λ = 0.05</b>"] + [5] * 12
+        assert page.evaluate(DRAWN) == ["<b>L2</b><br>fraction 0.3, λ = 0.05"] + [5] * 12
         assert page.locator("code").inner_text() == "remake --rule l2 --fraction 0.3"
         page.get_by_role("combobox", name="rule").select_option("LRD")
         page.get_by_role("combobox", name="λ").select_option("1e-3")
-        assert page.evaluate(DRAWN) == ["<b>LRD, fraction 0.3, λ = 1e-3</b>"] + [5] * 4 + [0] * 8
+        assert page.evaluate(DRAWN) == ["<b>LRD</b><br>fraction 0.3, λ = 1e-3"] + [5] * 4 + [0] * 8
         page.get_by_role("combobox", name="rule").select_option("L2")
-        assert page.evaluate(DRAWN) == ["<b>L2, fraction 0.3, λ = 1e-3</b> — not recorded yet"] + [0] * 12
+        assert page.evaluate(DRAWN) == ["<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"] + [0] * 12
         assert "seed 0: not recorded yet" in page.locator("[role=status]").inner_text()
         page.get_by_role("combobox", name="what colour means").select_option("2")
         assert page.evaluate("document.querySelector('.lrd-plot').layout.coloraxis.reversescale") is True
         page.set_viewport_size(PHONE)
         page.wait_for_function("document.querySelector('.lrd-plot').layout.xaxis2.domain[0] === 0")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate(DRAWN)[0] == "<b>L2, fraction 0.3, λ = 1e-3</b> — not recorded yet"
+        for choice in page.locator("select").all():
+            assert choice.evaluate("(select) => select.getBoundingClientRect().right <= innerWidth")
+        assert page.evaluate(DRAWN)[0] == "<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"
         page.set_viewport_size({"width": 900, "height": 700})
         page.wait_for_function("document.querySelector('.lrd-plot').layout.xaxis2.domain[0] > 0.4")
         assert seen.errors == []

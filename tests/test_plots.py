@@ -122,6 +122,15 @@ def test_the_mechanism_figure_draws_what_the_runs_hold():
     assert fig.layout.yaxis3.type == "log"
 
 
+def test_a_phone_shows_the_mechanism_in_one_column_as_narrow_does():
+    wide, slim = mechanism_figure(TWO), mechanism_figure(TWO, narrow=True)
+    for path, value in wide.layout.meta["narrow"].items():
+        wide.layout[path] = value
+    assert wide.layout.height == slim.layout.height and wide.layout.coloraxis == slim.layout.coloraxis
+    for axis in (f"{side}axis{i}" for side in "xy" for i in range(1, 6)):
+        assert wide.layout[axis].domain == slim.layout[axis].domain
+
+
 def test_a_run_has_one_colour_and_one_entry_in_the_legend():
     fig = mechanism_figure([*TWO, run_of("elastic", 0.02, seed=2)])
     named = [t for t in fig.data if t.type == "scatter" and t.legendgroup]

@@ -131,6 +131,10 @@
       "legend.yref": "container",
     };
     for (const [path, value] of Object.entries(phone)) update[path] = narrow ? value : (read(layout, path) ?? null);
+    const size = update["font.size"] ?? 13;
+    // plotly sets powers of ten a quarter larger than all else
+    for (const axis of axes(layout))
+      if (layout[axis]?.type === "log" && layout[axis].exponentformat === "power") update[`${axis}.tickfont.size`] = size / 1.25;
     update.dragmode = NARROW.matches ? false : (layout.dragmode ?? null); // a finger on the figure scrolls the page
     return update;
   };

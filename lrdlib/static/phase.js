@@ -56,10 +56,10 @@
       const [p, r, c] = place;
       const key = place.join();
       const empty = key in phase.curves ? "" : " — not recorded yet";
-      const name = `${phase.panels[p]}, fraction ${phase.columns[c]}, ${phase.prefix}${phase.rows[r]}`;
+      const cell = `fraction ${phase.columns[c]}, ${phase.prefix}${phase.rows[r]}`;
       const {xaxis = "x", yaxis = "y"} = plot.data[phase.heat[p]];
       const frame = {xref: xaxis, yref: yaxis, x0: c - 0.5, x1: c + 0.5, y0: r - 0.5, y1: r + 0.5};
-      const layout = {[`annotations[${phase.note}].text`]: `<b>${name}</b>${empty}`};
+      const layout = {[`annotations[${phase.note}].text`]: `<b>${phase.panels[p]}</b>${empty}<br>${cell}`};
       for (const [part, value] of Object.entries(frame)) layout[`shapes[${phase.frame}].${part}`] = value;
       window.Plotly.update(plot, traces(phase, key), layout, indices);
       describe(key, place);
