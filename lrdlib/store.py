@@ -43,10 +43,25 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
 
     Raises FileNotFoundError if there is no file, ValueError if it is damaged, foreign or of another kind.
     """
+    header, digest, arrays = _read(path, kind)
+    if digest != _digest(arrays):
+        raise ValueError(
+            f"path must be a whole {kind} file, got {str(path)!r}, whose contents do not match its checksum"
+        )
+    return header, arrays
+
+
+def read_header(path: str | Path, kind: str) -> dict[str, Any]:
+    """The header alone, as `read_arrays` gives it; the arrays are neither read nor checked. Raises as it does."""
+    return _read(path, kind, arrays=False)[0]
+
+
+def _read(path: str | Path, kind: str, *, arrays: bool = True) -> tuple[dict[str, Any], str, dict[str, np.ndarray]]:
+    """The header, what it says is the digest, and the arrays (none if they are not wanted)."""
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop(HEADER).tobytes())
+            header = json.loads(file[HEADER].tobytes())
+            contents = {name: file[name] for name in file.files if arrays and name != HEADER}
         found, digest = header.pop("kind"), header.pop("sha256")
     except FileNotFoundError:
         raise
@@ -56,11 +71,7 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         ) from error
     if found != kind:
         raise ValueError(f"path must be a {kind} file, got {str(path)!r}, which is {found!r}")
-    if digest != _digest(arrays):
-        raise ValueError(
-            f"path must be a whole {kind} file, got {str(path)!r}, whose contents do not match its checksum"
-        )
-    return header, arrays
+    return header, digest, contents
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

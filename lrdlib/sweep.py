@@ -27,7 +27,8 @@ from lrdlib._check import check_bool, check_integer
 from lrdlib.backend import onednn_in_use, use_onednn
 from lrdlib.config import LOW_RANK, PER_RUN, TrainConfig, plain
 from lrdlib.runs import Run, compact, load_run, runs_of, save_run
-from lrdlib.train import Training, train
+from lrdlib.store import read_header
+from lrdlib.train import CHECKPOINT, Training, train
 
 CHECKPOINT_SECONDS = 30  # between checkpoints of a stack in training
 DEFAULTS = plain(TrainConfig())
@@ -131,7 +132,8 @@ def sweep(
     joblib.parallel_config(backend="dask") they are those of a cluster, which must see the folder `store`. Each uses one
     thread on a CPU, so that a run is the same whatever the number of workers.
     stack_size: runs that train together as one batched model; by default 1 on a CPU, and on a GPU as many as its
-    memory takes. Only runs that differ in nothing but fraction, seed, rule, weight_decay and l2 share a stack.
+    memory takes. Only runs that differ in nothing but fraction, seed, rule, weight_decay and l2 share a stack. One that
+    was interrupted goes on as it was, whatever the size now.
     compile: as in lrdlib.train.train. full: store what lrdlib.runs.compact leaves out, at 16 times the size.
     commands: what would make each run again, for its provenance.
 
@@ -158,13 +160,21 @@ def _sweep(
     missing: list[TrainConfig], job: _Job, workers: int, stack_size: int | None, commands: Mapping[TrainConfig, str]
 ) -> Iterator[Run]:
     for wait in (False, True):  # first what nobody else has in training
-        stacks = stacks_of(missing, stack_size or default_stack_size(missing, job.device))
+        begun = _begun(missing, job.store)
+        fresh = [config for config in missing if not any(config in stack for stack in begun)]
+        stacks = [*begun, *stacks_of(fresh, stack_size or default_stack_size(fresh, job.device))]
         calls = [(stack, [commands.get(config, "") for config in stack], job, wait) for stack in stacks]
         for done in _parallel(calls, workers):
             missing = [config for config in missing if config not in done]
             yield from (load_run(job.store / file_name(config)) for config in done)
         if not missing:
             return
+
+
+def _begun(missing: Sequence[TrainConfig], store: Path) -> list[list[TrainConfig]]:
+    """Those of the missing runs that share a checkpoint: they go on together, whatever the size of stacks now."""
+    stacks = [_configs_in(path) for path in sorted(store.glob(".partial/*.npz"))]
+    return [[c for c in stack if c in missing] for stack in stacks if stack and stack[0] in missing]
 
 
 def stacks_of(configs: Sequence[TrainConfig], size: int) -> list[list[TrainConfig]]:
@@ -273,7 +283,8 @@ def _train_stack(stack: list[TrainConfig], commands: list[str], job: _Job, wait:
                 continue
             (done if (job.store / file_name(config)).exists() else mine).append(config)
         if mine:
-            for run, config in zip(_trained(mine, job), mine, strict=True):
+            runs = _trained(mine, job)
+            for run, config in reversed(list(zip(runs, mine, strict=True))):  # that of the checkpoint's name at last
                 run = replace(run, provenance=run.provenance | {"command": command[config]})
                 save_run(run if job.full else compact(run), job.store / file_name(config))
         _tidy(done + mine, job.store)
@@ -294,22 +305,36 @@ def _trained(stack: list[TrainConfig], job: _Job) -> list[Run]:
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 training.save(path)
                 saved = time.monotonic()
-        return runs_of(training)
+        runs = dict(zip(training.configs, runs_of(training), strict=True))
+        return [runs[config] for config in stack]
     finally:
         torch.set_num_threads(threads)
 
 
 def _resumed(stack: list[TrainConfig], job: _Job, path: Path) -> Training:
-    """The stack's training, from its checkpoint, or from the start where there is none of use."""
-    training = train(stack, device=job.device, compile=job.compile)
-    if path.exists():
+    """The stack's training, from its checkpoint, or from the start where there is none of use.
+
+    Of a checkpoint's runs some may be stored: those of a stack that was killed while it stored them.
+    """
+    begun = _configs_in(path)
+    if set(stack) <= set(begun):
+        training = train(begun, device=job.device, compile=job.compile)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # another version of torch wrote it
                 training.load(path)
+            return training
         except (ValueError, Warning):
-            return train(stack, device=job.device, compile=job.compile)
-    return training
+            pass
+    return train(stack, device=job.device, compile=job.compile)
+
+
+def _configs_in(path: Path) -> list[TrainConfig]:
+    """The configs of a checkpoint; none if it is not there, or of no use."""
+    try:
+        return [TrainConfig(**config) for config in read_header(path, CHECKPOINT)["configs"]]
+    except (OSError, KeyError, TypeError, ValueError):
+        return []
 
 
 def _checkpoint(stack: list[TrainConfig], job: _Job) -> Path:

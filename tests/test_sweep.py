@@ -307,20 +307,24 @@ def test_a_bad_argument_is_refused_before_anything_is_written(tmp_path, options,
 # --- interrupted ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_an_interrupted_stack_goes_on_from_its_checkpoint(tmp_path, monkeypatch, steps, size):
+@pytest.mark.parametrize(("size", "later", "others"), [(1, 1, 24), (3, 3, 0), (3, 1, 0), (3, 2, 0), (1, 3, 12)])
+def test_an_interrupted_stack_goes_on_from_its_checkpoint(tmp_path, monkeypatch, steps, size, later, others):
+    """others: the steps of the runs that had not begun; a stack counts as one."""
     configs = expand({**TINY, "seed": [0, 1, 2], "steps": 12})
     list(sweep(configs, tmp_path / "unbroken", stack_size=size))
     assert not leftovers(tmp_path / "unbroken")
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)  # one after each record
-    total, steps.done, steps.stop = steps.done, 0, 7
+    steps.done, steps.stop = 0, 7
     with pytest.raises(KeyboardInterrupt):
         list(sweep(configs, tmp_path / "store", stack_size=size))
     assert steps.done == 7 and leftovers(tmp_path / "store") and not stored(tmp_path / "store")
     steps.stop = None
-    assert len(list(sweep(configs, tmp_path / "store", stack_size=size))) == 3
-    assert steps.done == total + 1  # from the record at step 6 on
-    assert stored(tmp_path / "store") == stored(tmp_path / "unbroken") and not leftovers(tmp_path / "store")
+    assert len(list(sweep(configs, tmp_path / "store", stack_size=later))) == 3
+    assert steps.done == 7 + 6 + others  # from the record at step 6 on
+    found, unbroken = stored(tmp_path / "store"), stored(tmp_path / "unbroken")
+    assert set(found) == set(unbroken) and not leftovers(tmp_path / "store")
+    for name in names(configs[:size]):  # the stacks of the others may round otherwise
+        assert found[name] == unbroken[name]
 
 
 def test_checkpoints_are_written_at_most_every_so_often(tmp_path, monkeypatch):
@@ -369,9 +373,10 @@ def test_a_stack_killed_between_its_stores_leaves_nothing_behind(tmp_path, monke
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
         patch.setattr(module, "save_run", lambda run, path: next(saves)(run, path))
         module._train_stack(configs, [""] * 3, module._Job(tmp_path, "cpu", False, False, False), False)
-    kept = stored(tmp_path)
+    kept, steps.done = stored(tmp_path), 0
     assert len(kept) == 2 and leftovers(tmp_path)
     assert len(list(sweep(configs, tmp_path, stack_size=3))) == 1
+    assert steps.done == 0  # it was trained, and is not trained again
     assert stored(tmp_path).items() >= kept.items() and set(stored(tmp_path)) == names(configs)
     assert not leftovers(tmp_path)
 
