@@ -98,6 +98,9 @@
     return 20 * Math.ceil(names.length / fit) + 8;
   };
 
+  // A figure of many panels has its legend above them on a phone too: meta.narrow says so.
+  const onTop = (layout) => layout.meta?.narrow?.["legend.yanchor"] === "top";
+
   // Room at the sides for this width. The slider and the buttons leave the plot, and so does the room made for them;
   // what is left between the margins keeps its height.
   const room = (layout, data) => {
@@ -106,7 +109,8 @@
     const bare = !title && !layout.annotations?.length && !legendHeight(layout, data);
     if (!slim(layout)) return {...own, t: bare ? Math.min(own.t, 24) : own.t, b: Math.min(own.b, 60)};
     const top = title ? 36 + 22 * wrap(title, 36).split("<br>").length : layout.annotations?.length ? 40 : 20;
-    return {l: Math.min(own.l, 44), r: 12, t: top, b: 50 + legendHeight(layout, data)};
+    const legend = legendHeight(layout, data);
+    return {l: Math.min(own.l, 44), r: 12, t: onTop(layout) ? 16 + legend : top, b: onTop(layout) ? 50 : 50 + legend};
   };
 
   const height = (layout, margin) => {
@@ -126,15 +130,16 @@
       "legend.orientation": "h",
       "legend.x": 0,
       "legend.xanchor": "left",
-      "legend.y": 0,
-      "legend.yanchor": "bottom",
+      "legend.y": onTop(layout) ? 1 : 0,
+      "legend.yanchor": onTop(layout) ? "top" : "bottom",
       "legend.yref": "container",
     };
     for (const [path, value] of Object.entries(phone)) update[path] = narrow ? value : (read(layout, path) ?? null);
     const size = update["font.size"] ?? 13;
     // plotly sets powers of ten a quarter larger than all else
     for (const axis of axes(layout))
-      if (layout[axis]?.type === "log" && layout[axis].exponentformat === "power") update[`${axis}.tickfont.size`] = size / 1.25;
+      if (layout[axis]?.type === "log" && layout[axis].exponentformat === "power")
+        update[`${axis}.tickfont.size`] = size / 1.25;
     update.dragmode = NARROW.matches ? false : (layout.dragmode ?? null); // a finger on the figure scrolls the page
     return update;
   };
