@@ -53,7 +53,8 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     places = [(1 + i // columns, 1 + i % columns) for i in range(n)]
     below = {"y": 0, "yanchor": "bottom", "len": 1}
     phone = {f"{axis}.domain": slim.layout[axis].domain for axis in slim.layout if re.fullmatch(r"[xy]axis\d*", axis)}
-    phone |= {"height": slim.layout.height, "legend.yanchor": "top"} | {f"coloraxis.colorbar.{key}": value for key, value in below.items()}
+    phone |= {"height": slim.layout.height, "legend.yanchor": "top"}
+    phone |= {f"coloraxis.colorbar.{key}": value for key, value in below.items()}
     _accuracy_panel(fig, runs, ("test_accuracy", "orbit_clean_accuracy"), places[0])
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
