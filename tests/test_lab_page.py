@@ -86,23 +86,26 @@ def opened(seen):
     return seen.page
 
 
-@pytest.fixture(scope="module")
-def desktop(chromium, site):
-    with visit(chromium, f"{site}/light.html") as seen:
+WAYS = {"light": ("light", None), "dark": ("dark", None), "phone": ("light", PHONE)}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def visited(request, chromium, site):
+    theme, viewport = WAYS[request.param]
+    with visit(chromium, f"{site}/{theme}.html", theme=theme, viewport=viewport) as seen:
         opened(seen)
         yield seen
 
 
 @pytest.fixture
-def lab(desktop):
+def lab(visited):
     """One page for many tests, sent back to what it opens with; at the end nothing may have gone wrong."""
-    page, before = desktop.page, len(desktop.errors)
-    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    page, before = visited.page, len(visited.errors)
     page.evaluate("location.hash = `#lab:step=3000&again=${performance.now()}`")
     page.wait_for_function("document.querySelector('.lab-source').textContent.includes('LRD λ = 0.01 (')")
     settled(page)
     yield page
-    assert desktop.errors[before:] == []
+    assert visited.errors[before:] == []
 
 
 def shown(page) -> dict[str, str]:
@@ -171,9 +174,10 @@ CONTRAST = """() => {
 def test_colours_change_with_the_page(lab):
     settled(lab)
     ink = "getComputedStyle(document.querySelector('.lab-plot text')).fill"
-    before = lab.evaluate(ink)
-    lab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    before, theme = lab.evaluate(ink), lab.evaluate("document.documentElement.dataset.theme")
+    lab.evaluate(f"document.documentElement.dataset.theme = '{'light' if theme == 'dark' else 'dark'}'")
     lab.wait_for_function(f"{ink} !== '{before}'", timeout=5000)
+    lab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
 
 
 def test_what_is_not_recorded_is_said(lab):
@@ -264,7 +268,9 @@ def test_another_matrix_changes_the_spectrum_alone(lab):
 
 
 def test_a_pointer_on_a_curve_moves_to_its_step(lab):
-    box = lab.locator("[data-panel=rank] .lab-plot").bounding_box()
+    plot = lab.locator("[data-panel=rank] .lab-plot")
+    plot.evaluate("(plot) => plot.scrollIntoView({block: 'center'})")
+    box = plot.bounding_box()
     middle = box["x"] + 46 + (box["width"] - 64) / 2  # between the margins of draw.js
     lab.mouse.click(middle, box["y"] + 50)
     assert lab.get_by_role("slider", name="training").get_attribute("aria-valuetext") == "step 1500"
