@@ -28,7 +28,6 @@
       script.onerror = () => reject(new Error(`cannot load ${script.src}`));
       document.head.append(script);
     }));
-  window.lrdPlotly = plotly; // for the lab (lrdlib/lab)
 
   const drawers = new WeakMap(); // plot -> what draws it: Plotly, or solid.js
 
