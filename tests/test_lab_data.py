@@ -132,22 +132,24 @@ def test_a_piece_holds_its_run(recorded):
     assert digits.decode(pattern).reshape(128, 128) == pytest.approx(Q.T @ K, abs=float(np.abs(Q.T @ K).max()) / 2000)
 
 
-def test_seeds_at_the_same_steps_make_bands():
+def test_seeds_of_a_cell_make_bands():
     runs = [made_run(TrainConfig(seed=seed, eval_every=100)) for seed in (0, 1, 2)]
-    made = data.piece(runs[0], runs[1:])["bands"]["test_accuracy"]
-    low, high = (digits.decode(made[end]) for end in ("low", "high"))
-    for run in runs:
-        values = run.history["test_accuracy"]
-        assert (low <= values + 1e-3).all() and (values <= high + 1e-3).all()
-    assert made["seeds"] == 3
+    made = data.piece(runs[0], runs)["bands"]
+    low, high = (digits.decode(made[end]["test_accuracy"]) for end in ("low", "high"))
+    values = np.stack([run.history["test_accuracy"] for run in runs])
+    assert low == pytest.approx(values.min(0), abs=1e-3) and high == pytest.approx(values.max(0), abs=1e-3)
+    assert made["seeds"] == 3 and made["steps"] == runs[0].history["step"].tolist()
     finer = made_run(TrainConfig(seed=3, eval_every=50))
-    assert data.bands([runs[0], finer]) is None
+    assert data.bands([finer, *runs]) | {"seeds": 3} == data.bands([*runs, finer]) | {"seeds": 3}
+    assert data.bands([finer, *runs])["steps"] == made["steps"]  # those that all have recorded
 
 
 def test_only_seeds_of_the_same_cell_make_a_band():
     made = data.pieces(made_runs())
-    assert made["lrd-0.01-f0.4-seed0"]["bands"]["test_accuracy"]["seeds"] == 2
-    assert made["full-seed0"]["bands"] is None  # recorded at other steps
+    assert made["lrd-0.01-f0.4-seed0"]["bands"]["seeds"] == 2
+    finer = made["full-seed0"]["bands"]  # of a cell is a run however finely it was recorded, and of each seed one
+    assert finer["seeds"] == 2 and finer["steps"] == made["lrd-0.01-f0.4-seed0"]["steps"]
+    assert made["l2-3-f0.4-seed0"]["bands"] is not None and data.piece(made_runs()["full-seed0"])["bands"] is None
     assert "full-seed0.pattern" in made and "lrd-0.01-f0.4-seed0.pattern" not in made
 
 

@@ -192,7 +192,10 @@ def test_what_is_not_recorded_is_said(lab):
 
 def test_seeds_of_a_cell_make_bands(lab):
     lab.get_by_role("combobox", name="seed").select_option("1/100")
-    lab.wait_for_function("document.querySelector('[data-panel=accuracy] .lab-key').textContent.includes('2 seeds')")
+    lab.wait_for_function("document.querySelector('.lab-source').textContent.includes('seed 1')")
+    settled(lab)
+    key = lab.locator("[data-panel=accuracy] .lab-key").inner_text()
+    assert "range over 2 seeds" in key and re.search(r"test [\d.]+% \([\d.]+% to [\d.]+%\)", key)
     assert lab.locator("[data-panel=accuracy] .lab-band").count() == 3
 
 
@@ -309,6 +312,7 @@ def test_an_empty_cell_says_so_and_leads_nowhere(lab):
     empty.click(force=True)
     settled(lab)
     assert source(lab) == said
+    assert lab.locator(".lab-say").inner_text() == "λ = 3, 30% of the pairs: not recorded."
 
 
 def test_colour_can_mean_the_first_step(lab):
@@ -383,6 +387,8 @@ def test_words_in_the_prose_play_to_their_step(lab):
         settled(lab)
         assert 0 <= lab.locator(".lab-transport").bounding_box()["y"] < 200  # the panels are in view
     assert lab.evaluate("location.hash") == "#lab:rule=lrd&lambda=0.01&f=0.4&step=700"
+    lab.keyboard.press("ArrowRight")  # and the keyboard goes on from there
+    assert lab.locator(".lab-transport input").get_attribute("aria-valuetext") == "step 750"
 
 
 def test_words_can_show_two_runs_and_bring_the_panels_into_view(lab):

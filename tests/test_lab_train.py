@@ -5,6 +5,7 @@ Build the book first (`make book`; `make test` does): the files under test are t
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ from test_lab_step import inputs_of, state_of
 
 from lrdlib.config import TrainConfig, plain
 from lrdlib.lab.export import sources
+from lrdlib.lab.script import STATIC
 from lrdlib.model import init_params
 from lrdlib.runs import Run, load_run, runs_of
 from lrdlib.train import Training
@@ -319,9 +321,13 @@ def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path)
     page.wait_for_selector(f"{LAB}[data-state=running]", timeout=60_000)
     button(root, "Pause").click()
     page.wait_for_selector(f"{LAB}[data-state=paused]", timeout=10_000)
+    page.wait_for_timeout(300)
     before = page.locator(f"{LAB} .lab-live-progress").inner_text()
     page.wait_for_timeout(300)
     assert page.locator(f"{LAB} .lab-live-progress").inner_text() == before
+    assert (
+        page.locator(f"{LAB} .lab-live-scrub .lab-value").inner_text() == before.split()[1]
+    )  # it shows where it stands
     button(root, "Step").click()
     page.wait_for_function(f"(old) => document.querySelector('{LAB} .lab-live-progress').innerText !== old", arg=before)
     slide(page, root.get_by_label("strength λ"), "0.05")
@@ -333,6 +339,8 @@ def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path)
     page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
     changes = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
     assert [change["weight_decay"] for change in changes] == [0.05] and changes[0]["step"] > 0
+    said = page.locator(f"{LAB} .lab-live-changed").inner_text()
+    assert said == f"Changed after step {changes[0]['step']}: λ = 0.05."
     button(root, "Reset").click()
     page.wait_for_selector(f"{LAB}[data-state=idle]", timeout=10_000)
     assert lab.errors == []
@@ -393,6 +401,22 @@ def test_an_earlier_record_stays_until_the_latest_is_asked_for(lab):
     assert int(page.evaluate(value)) >= 75
     button(root, "Reset").click()
     assert lab.errors == []
+
+
+def test_a_seed_that_cannot_be_is_made_one_that_can(lab):
+    for typed, taken in (("-1", "0"), ("1.5", "1"), ("99999999999", "4294967295"), ("", "0")):
+        lab.root.get_by_label("seed").fill(typed)
+        lab.root.get_by_label("seed").press("Tab")
+        assert lab.root.get_by_label("seed").input_value() == taken
+
+
+def test_the_lab_says_how_much_it_loads():
+    """ENGINES in worker.js: the engine with the larger of the presets."""
+    graphs = max(sum(path.stat().st_size for path in FOLDER.glob(f"{name}-*")) for name in ("small", "paper"))
+    for engine, file in (("wasm", "ort-wasm-simd-threaded.wasm"), ("webgpu", "ort-wasm-simd-threaded.asyncify.wasm")):
+        said = re.search(rf"{engine}: {{.*megabytes: (\d+)", STATIC.joinpath("worker.js").read_text(encoding="utf-8"))
+        size = (HTML / "vendor/ort" / file).stat().st_size + graphs
+        assert said is not None and int(said[1]) == pytest.approx(size / 1e6, abs=3)
 
 
 def test_it_rests_while_the_tab_is_hidden(lab):

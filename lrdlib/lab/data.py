@@ -84,12 +84,12 @@ def variant(config: Mapping[str, Any]) -> tuple[str, str]:
     """The key and the words of how a low-rank decay counts lambda and where it acts; empty for the other rules.
 
     >>> variant({**DEFAULTS, "rule": "l2"}), variant({**DEFAULTS, "select": "qk"})
-    (('', ''), ('independent,qk', 'as it is (independent), on query and key only'))
+    (('', ''), ('independent,qk', 'as λ (independent), on query and key only'))
     """
     if config["rule"] not in LOW_RANK:
         return "", ""
     mode = config["mode"]
-    words = {"independent": "as it is (independent)", "decoupled": "times the learning rate (decoupled)"}[mode]
+    words = {"independent": "as λ (independent)", "decoupled": "as λ × lr (decoupled)"}[mode]
     apart = {name: config[name] for name in VARIANT[1:] if config[name] != DEFAULTS[name]}
     special: dict[str, dict[Any, str]] = {
         "select": {"qk": "on query and key only"},
@@ -100,10 +100,10 @@ def variant(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def place(config: Mapping[str, Any], *, seed: bool = True) -> tuple:
-    """Where the reader finds a run; without its seed, the cell that it shares with other seeds."""
+    """Where the reader finds a run; without its seed, the cell that it shares with others, however finely recorded."""
     at = [setting(config)[0], config["rule"], variant(config)[0]]
-    own = [config[name] for name in ("lr", "weight_decay", "l2", "fraction", *LENGTH)]
-    return (*at, *own, *([config["seed"]] if seed else []))
+    own = [config[name] for name in ("lr", "weight_decay", "l2", "fraction", "steps")]
+    return (*at, *own, *([config["eval_every"], config["seed"]] if seed else []))
 
 
 # ---- the index
@@ -159,10 +159,10 @@ def _short(value: float) -> float | None:
 
 
 def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
-    """One run as the page draws it; `cell` holds the runs of other seeds at the same place, for the bands.
+    """One run as the page draws it; `cell` holds a run of each seed at the same place, for the bands.
 
     steps (T,); curves: a code (T,) of each; spectra: a code (T k) of each query and key matrix; fourier: a code
-    (T p // 2) or null; bands: the least and the largest of all seeds at each step, null for a single one; command: what
+    (T p // 2) or null; bands: as `bands`, null for a single seed; command: what
     makes the run again. pattern: whether there is a piece NAME.pattern besides.
     """
     names = [name for name in run.spectra if name.endswith((".query", ".key"))]
@@ -170,7 +170,7 @@ def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
     return {
         "steps": run.history["step"].tolist(),
         "curves": {name: encode(run.history[name]) for name in CURVES if name in run.history},
-        "bands": bands([run, *cell]) if cell else None,
+        "bands": bands(cell) if len(cell) > 1 else None,
         "spectra": {name: {"size": run.spectra[name].shape[1]} | encode(run.spectra[name], log=True) for name in names},
         "fourier": None if fourier is None else {"size": fourier.shape[1]} | encode(fourier, log=True),
         "pattern": {"0.query", "0.key"} <= set(run.weights),
@@ -178,15 +178,16 @@ def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
     }
 
 
-def bands(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """The range over seeds (T,) of each accuracy; None if the runs were not recorded at the same steps."""
-    if len({tuple(run.history["step"]) for run in runs}) > 1:
-        return None
-    stacks = {name: np.stack([run.history[name] for run in runs]) for name in ACCURACIES}
-    return {
-        name: {"seeds": len(runs), "low": encode(values.min(0)), "high": encode(values.max(0))}
-        for name, values in stacks.items()
+def bands(runs: Sequence[Run]) -> dict[str, Any]:
+    """The range over runs of other seeds: low and high (S,) of each accuracy, at the steps (S,) that all recorded."""
+    steps = sorted(set.intersection(*(set(run.history["step"].tolist()) for run in runs)))
+    rows = [np.isin(run.history["step"], steps) for run in runs]
+    ranges = {
+        name: np.stack([run.history[name][row] for run, row in zip(runs, rows, strict=True)]) for name in ACCURACIES
     }
+    low = {name: encode(values.min(0)) for name, values in ranges.items()}
+    high = {name: encode(values.max(0)) for name, values in ranges.items()}
+    return {"seeds": len(runs), "steps": steps, "low": low, "high": high}
 
 
 def pattern(run: Run) -> dict[str, Any]:
@@ -212,7 +213,9 @@ def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
     for run in listed.values():
         cells.setdefault(place(run.config, seed=False), []).append(run)
     for name, run in listed.items():
-        made[name] = piece(run, [other for other in cells[place(run.config, seed=False)] if other is not run])
+        every, seed = run.config["eval_every"], run.config["seed"]
+        cell = sorted(cells[place(run.config, seed=False)], key=lambda other: other.config["eval_every"] == every)
+        made[name] = piece(run, [*({other.config["seed"]: other for other in cell} | {seed: run}).values()])
         if made[name]["pattern"]:
             made[f"{name}.pattern"] = pattern(run)
     return made

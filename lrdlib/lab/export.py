@@ -106,6 +106,7 @@ def description(config: TrainConfig) -> dict[str, Any]:
     """What the worker needs beside the graphs: the table, the parameters in order, and where all of it came from."""
     data = config.data()
     model = config.model(data)
+    origin = provenance()  # of what was traced; what it runs on the page says
     parameters = [
         {"name": name, "shape": shape, "size": math.prod(shape), "std": initial_std(name, shape)}
         for name, shape in shapes(model).items()
@@ -116,7 +117,7 @@ def description(config: TrainConfig) -> dict[str, Any]:
         "width": config.d_model,
         "modular": data.modular,
         "sources": sources(),
-        "provenance": provenance() | {"onnx": onnx.__version__},
+        "provenance": {name: origin[name] for name in ("lrdlib", "torch")} | {"onnx": onnx.__version__},
     }
 
 

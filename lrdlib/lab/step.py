@@ -70,16 +70,17 @@ def train_step(
     low-rank decay itself, in config.mode. Without `low_rank` there is none, and no time is spent on it.
     """
 
-    def mean_loss(weights: Tensor) -> Tensor:
-        logits = forward(named(weights, model), tokens, model)
+    def mean_loss(params: Params) -> Tensor:
+        logits = forward(params, tokens, model)
         return F.cross_entropy(logits, labels, reduction="sum") / len(labels)  # as lrdlib.train divides it
 
-    gradient, loss = torch.func.grad_and_value(mean_loss)(weights)
+    # of each parameter: the gradient of a slice would be a vector of all zeros but there
+    gradients, loss = torch.func.grad_and_value(mean_loss)(named(weights, model))
     weights, exp_avg, exp_avg_sq = weights.clone(), exp_avg.clone(), exp_avg_sq.clone()
     # torch's AdamW is its Adam after a decay of its own, which is 0 here; differentiable: it takes `steps` as a tensor
     adam(
         [weights],
-        [gradient],
+        [flat(gradients)],
         [exp_avg],
         [exp_avg_sq],
         [],

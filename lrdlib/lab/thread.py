@@ -167,7 +167,8 @@ class Trainer:
             single = self._wait_for_leave()
             if self._stopping:
                 return "stopped", ""
-            self._obey(training)
+            if self._obey(training):
+                self.tell("status", self.status())
             record = self._advance(training)
             if record is None and single:
                 record = training.measure(torch.full((1,), torch.nan))
@@ -195,10 +196,13 @@ class Trainer:
                 if not self._jobs:
                     self._changed.wait()
 
-    def _obey(self, training: Training) -> None:
+    def _obey(self, training: Training) -> bool:
+        """Take over what was set; whether that is news."""
         wanted = self._wanted
-        if wanted is not None and wanted != training.live[0]:
-            training.set(**{name: getattr(wanted, name) for name in SETTABLE})
+        if wanted is None or wanted == training.live[0]:
+            return False
+        training.set(**{name: getattr(wanted, name) for name in SETTABLE})
+        return True
 
     def _advance(self, training: Training) -> Record | None:
         """One step; where a record is due, the Record."""
@@ -230,6 +234,7 @@ class Trainer:
             "ms_per_step": self.ms_per_step if known else None,
             "step": self.training.step if self.training else 0,
             "steps": self.training.configs[0].steps if self.training else 0,
+            "changes": list(self.training.changes) if self.training else [],
         }
 
     def _enter(self, state: str, message: str = "") -> None:

@@ -28,8 +28,8 @@ const linesOf = (run, kinds) =>
 
 const bandsOf = (run) =>
   recordedOf(run, ACCURACIES)
-    .filter(([metric]) => run.bands?.[metric])
-    .map(([metric, {colour}]) => ({kind: "band", x: run.steps, ...run.bands[metric], colour}));
+    .filter(() => run.bands)
+    .map(([metric, {colour}]) => ({kind: "band", x: run.bands.steps, low: run.bands.low[metric], high: run.bands.high[metric], colour}));
 
 const marksAt = (run, kinds, i) => [
   {kind: "cursor", x: run.steps[i]},
@@ -42,12 +42,20 @@ const changesOf = (run, low, high) =>
 const changeKey = (run) => (run.changes?.length ? [{name: "changed by hand", colour: COLOURS.grey, dash: "dot", value: ""}] : []);
 const changeWords = (run) => (run.changes ?? []).map(({step, words}) => ` Changed after step ${step}: ${words}.`).join("");
 
+// " (96% to 99%)", where the step is one that all seeds have recorded, and they differ.
+const rangeAt = (run, metric, i, said) => {
+  const at = run.bands?.low[metric] ? run.bands.steps.indexOf(run.steps[i]) : -1;
+  if (at < 0) return "";
+  const all = [run.bands.low[metric][at], run.bands.high[metric][at], run.curves[metric][i]]; // rounded each on its own
+  const [low, high] = [Math.min(...all), Math.max(...all)].map(said);
+  return low === high ? "" : ` (${low} to ${high})`;
+};
+
 const valuesAt = (run, kinds, i, said) =>
-  recordedOf(run, kinds).map(([metric, {name, colour, dash}]) => {
-    const band = run.bands?.[metric];
-    const seeds = band ? ` (${said(band.low[i])} to ${said(band.high[i])} over ${band.seeds} seeds)` : "";
-    return {name, colour, dash, value: said(run.curves[metric][i]) + seeds};
-  });
+  recordedOf(run, kinds).map(([metric, {name, colour, dash}]) => ({
+    name, colour, dash, value: said(run.curves[metric][i]) + rangeAt(run, metric, i, said),
+  }));
+const bandKey = (run) => (run.bands ? [{name: "in brackets:", colour: COLOURS.grey, dash: "band", value: `range over ${run.bands.seeds} seeds`}] : []);
 
 const spoken = (entries) => entries.map(({name, value}) => `${name} ${value}`).join(", ");
 
@@ -63,7 +71,7 @@ const accuracyChart = {
   axes: (_run, view) => ({x: stepAxis(view), y: {low: -0.02, high: 1.03, words: percentTick}}),
   still: (run) => [...bandsOf(run), ...changesOf(run, 0, 1), ...linesOf(run, ACCURACIES)],
   moving: (run, i) => marksAt(run, ACCURACIES, i),
-  legend: (run, i) => [...valuesAt(run, ACCURACIES, i, percent), ...changeKey(run)],
+  legend: (run, i) => [...valuesAt(run, ACCURACIES, i, percent), ...bandKey(run), ...changeKey(run)],
   words: (run, i) =>
     `Accuracy by step. At step ${run.steps[i]}: ${spoken(valuesAt(run, ACCURACIES, i, percent))}.${changeWords(run)}`,
 };
@@ -132,7 +140,7 @@ const strongest = (row) =>
   row
     .map((share, k) => ({share, k: k + 1}))
     .sort((a, b) => b.share - a.share)
-    .slice(0, 3)
+    .slice(0, 5)
     .map(({share, k}) => `${k} (${percent(share)})`)
     .join(", ");
 
@@ -170,7 +178,7 @@ const patternChart = {
   missing: (run) => (run.pattern ? null : "This run was recorded without its matrices, so there is no pattern to show."),
   axes: (run) => ({
     x: {low: -0.5, high: run.pattern.size - 0.5, title: "key side"},
-    y: {low: run.pattern.size - 0.5, high: -0.5, title: ""},
+    y: {low: run.pattern.size - 0.5, high: -0.5, title: "query side"},
     square: true,
   }),
   still: () => [],
@@ -180,7 +188,7 @@ const patternChart = {
   ],
   legend: (run, i) => {
     const only = run.pattern.steps.length === 1 && run.steps.length > 1 ? ", the only step at which it is recorded" : "";
-    const value = `at step ${run.pattern.steps[patternAt(run, i)]}${only}; query side down, key side across`;
+    const value = `at step ${run.pattern.steps[patternAt(run, i)]}${only}`;
     return [{name: "size of each entry, the largest in full colour,", colour: COLOURS.violet, dash: "scale", value}];
   },
   words: (run, i) =>

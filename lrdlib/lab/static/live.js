@@ -6,7 +6,7 @@
  * with the events
  *   record {step, metrics, spectra, fourier, pattern}
  *   status {state: "idle" | "loading" | "running" | "paused" | "done" | "stopped" | "failed" | "gone", message, ms_per_step,
- *           step?, steps?}
+ *           step?, steps?, changes?: [{step, key: value, ...}]}   changes: what was set, after which step
  *   config {config, fresh}     what it trains with by now; fresh: a run has begun
  * Strength, the rest's L2, learning rate and rule act on the next step; the others are for the next start.
  */
@@ -76,17 +76,13 @@ const LIVE_SAID = {
   l2: ({l2}) => `L2 beside it ${l2}`,
   lr: ({lr}) => `learning rate ${lr}`,
 };
-const liveNews = (before, after) =>
-  Object.keys(LIVE_SAID)
-    .filter((key) => after[key] !== undefined && after[key] !== before[key])
-    .map((key) => LIVE_SAID[key](after))
-    .join(", ");
+// Changes as the run's file has them, {step, key: value, ...}, in words.
+const liveNews = (changes) =>
+  changes.map(({step, ...news}) => ({step, words: Object.keys(news).map((key) => LIVE_SAID[key](news)).join(", ")}));
 
-// The records of a run, and what was changed in it, kept so that panels may draw them.
-const liveRun = (name, note, config) => {
+// The records of a run, kept so that panels may draw them.
+const liveRun = (name, note) => {
   const steps = [];
-  const changes = []; // {step, from: the values before, words}
-  let now = {...config};
   const curves = {};
   const spectra = {};
   const fourier = [];
@@ -103,26 +99,18 @@ const liveRun = (name, note, config) => {
       patterns.push(Array.from(record.pattern.values));
     }
   };
-  // From after this step on it trains with other values. Changes at one step are one change, and one taken back is none.
-  const change = (step, values) => {
-    const last = changes.at(-1)?.step === step ? changes.pop() : null;
-    const from = last?.from ?? now;
-    now = {...now, ...values};
-    const words = liveNews(from, now);
-    if (words) changes.push({step, from, words});
-  };
   const copy = (lists) => Object.fromEntries(Object.entries(lists).map(([key, list]) => [key, [...list]]));
-  const shown = () => ({
+  const shown = (changes) => ({
     name,
     note,
     steps: [...steps],
-    changes: changes.map(({step, words}) => ({step, words})),
+    changes,
     curves: copy(curves),
     spectra: copy(spectra),
     fourier: fourier.length ? [...fourier] : null,
     pattern: patterns.length ? {size, steps: [...steps], values: [...patterns]} : null,
   });
-  return {steps, changes, add, change, shown};
+  return {steps, add, shown};
 };
 
 // Where the axis of steps ends: a long run begins on a part of it, which doubles whenever it is full.
@@ -139,6 +127,7 @@ const liveControls = (trainer, {moved, chosen}) => {
   const fractions = Array.from({length: 17}, (_, i) => (i + 2) / 20);
   const fraction = liveSlider("fraction", fractions, () => {}, (value) => `${percent(value)} of the pairs`);
   const seed = element("input", {type: "number", min: 0, max: 4294967295, step: 1, value: 0, inputMode: "numeric"});
+  seed.addEventListener("change", () => (seed.value = Math.min(Math.max(Math.trunc(Number(seed.value)) || 0, seed.min), seed.max)));
   const rule = element("select");
   fill(rule, trainer.rules.map((value) => ({value, text: LIVE_RULES[value] ?? value})), trainer.rules[0]);
   const strength = liveSlider("strength λ", [0, ...liveStops(-4, 2)], () => {
@@ -185,7 +174,7 @@ const liveControls = (trainer, {moved, chosen}) => {
     ...trainer.presets[preset.value].config,
     ...live(),
     fraction: fraction.value(),
-    seed: Math.trunc(Number(seed.value)) || 0,
+    seed: Number(seed.value),
   });
 
   const before = element("fieldset", {className: "lab-live-group"}, element("legend", {textContent: "Before it starts"}));
@@ -293,18 +282,19 @@ const makeLive = (root, trainer) => {
     drawing = true;
     do {
       stale = false;
-      if (run?.steps.length) await panels.show({runs: [run.shown()], step: scrub.step(), until: liveEnd(until, run.steps.at(-1))});
+      if (run?.steps.length) await panels.show({runs: [run.shown(changes)], step: scrub.step(), until: liveEnd(until, run.steps.at(-1))});
       await new Promise((resolve) => setTimeout(resolve, LIVE_REDRAW));
     } while (stale);
     drawing = false;
   };
 
   const active = () => LIVE_ACTIVE.includes(status.state);
-  const note = (values) => {
-    if (!run?.steps.length) return;
-    run.change(status.step ?? 0, values);
-    const list = run.changes.map(({step, words}) => `after step ${step}: ${words}`);
-    changed.textContent = list.length ? `Changed ${list.join("; ")}.` : "";
+  let changes = [];
+  let noted = "[]";
+  const note = (list) => {
+    noted = JSON.stringify(list);
+    changes = liveNews(list);
+    changed.textContent = changes.length ? `Changed ${changes.map(({step, words}) => `after step ${step}: ${words}`).join("; ")}.` : "";
     draw();
   };
   let late = false; // moved while it loads, when there is no run yet to take it up
@@ -312,14 +302,13 @@ const makeLive = (root, trainer) => {
     if (!active()) return;
     late = status.state === "loading";
     trainer.set(controls.live());
-    note(controls.live());
   }, 60);
   const controls = liveControls(trainer, {moved: send.ask, chosen: () => controls.restore()});
   const scrub = liveScrub(() => panels.at(scrub.step()));
 
   const begin = (config) => {
-    run = liveRun("this run", `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`, config);
-    changed.textContent = "";
+    run = liveRun("this run", `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`);
+    note([]);
     until = config.steps;
     status = {...status, step: 0, steps: config.steps};
     scrub.follow(run.steps);
@@ -337,7 +326,7 @@ const makeLive = (root, trainer) => {
     ...(trainer.stop ? {Stop: () => trainer.stop()} : {}),
     Reset: () => {
       run = null;
-      changed.textContent = "";
+      note([]);
       controls.restore();
       place.hidden = true;
       scrub.follow([]);
@@ -362,13 +351,13 @@ const makeLive = (root, trainer) => {
   trainer.on("status", (news) => {
     status = {...status, ...news};
     if (status.state === "idle") status.steps = 0;
+    if (news.changes && JSON.stringify(news.changes) !== noted) note(news.changes);
     tell();
     if (late && status.state === "running") send.ask();
   });
   trainer.on("config", ({config, fresh}) => {
     if (fresh || !send.waits()) controls.show(config); // what the hand has moved since is newer
     if (fresh) begin(config);
-    else note(config);
   });
   trainer.on("record", (record) => {
     if (!run) begin(controls.config());

@@ -1,7 +1,7 @@
 /* The phase diagram of one rule: a table of cells, strength up and fraction across, that leads to the runs.
  *
- * makeMap(index, rows, go) -> {node, show(row)}: go(row) is called for a cell that is clicked or chosen by Enter or
- * Space; arrows move from cell to cell. A cell without a run is empty, and says so.
+ * makeMap(index, rows, go, tell) -> {node, show(row)}: go(row) is called for a cell that is clicked or chosen by Enter or
+ * Space, tell(words) for one without a run, which is empty; arrows move from cell to cell.
  */
 
 const MEANINGS = {
@@ -27,7 +27,7 @@ const cellOf = (found, meaning, unseen, above, last) => {
   return {text: String(Math.round(100 * value)), fill: value, said: `${meaning} ${unseen} accuracy ${percent(value)}${seeds}`, good: value > above};
 };
 
-const makeMap = (index, rows, go) => {
+const makeMap = (index, rows, go, tell) => {
   const meaning = element("select", {onchange: () => draw()});
   const offer = (unseen) => {
     const options = Object.entries(MEANINGS).map(([value, words]) => ({value, text: words(unseen, index.above)}));
@@ -64,14 +64,14 @@ const makeMap = (index, rows, go) => {
       role: "gridcell",
       textContent: text,
       title: words,
-      className: ["lab-cell", full === null && "lab-empty", good && "lab-good", here && "lab-here"].filter(Boolean).join(" "),
+      className: ["lab-cell", full === null && "lab-empty", good && "lab-good", text.length > 2 && "lab-long", here && "lab-here"].filter(Boolean).join(" "),
       "aria-label": words + (here ? ", shown below" : ""),
       "aria-selected": String(here),
       tabIndex: -1,
     });
     if (full === null) made.setAttribute("aria-disabled", "true");
     else made.style.setProperty("--lab-fill", `${Math.round(65 * full)}%`);
-    const cell = {node: made, go: () => found.length && go(nearest(found, now))};
+    const cell = {node: made, go: () => (found.length ? go(nearest(found, now)) : tell(`${words}.`))};
     made.addEventListener("click", () => {
       move(...place);
       cell.go();

@@ -1,16 +1,17 @@
 /* The linked panels of the lab, for runs from any source.
  *
- * makePanels(root) -> {show(view), at(step), remove()}. show draws everything anew; at(step) moves what depends on the
+ * makePanels(root, level of their headings) -> {show(view), at(step), remove()}. show draws everything anew; at(step) moves what depends on the
  * step. A pointer on a chart of steps sends "lrd:step" from root, another choice of matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs; until: where the axis of steps ends
- *   run = {name, note, steps, curves: {metric: [..]}, bands?: {metric: {low, high, seeds}},
+ *   run = {name, note, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
  *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null}
  * A record is an index into run.steps. What a run does not have, its panel says in words.
  */
 
 const keyEntry = ({name, colour, dash, value}) => {
-  const mark = element("i", {"aria-hidden": "true", className: dash === "scale" ? "lab-scale" : ""});
-  if (dash === "scale") mark.style.backgroundImage = `linear-gradient(90deg, transparent, ${colour})`; // of an image
+  const mark = element("i", {"aria-hidden": "true", className: {scale: "lab-scale", band: "lab-range"}[dash] ?? ""});
+  if (dash === "band") mark.style.background = colour;
+  else if (dash === "scale") mark.style.backgroundImage = `linear-gradient(90deg, transparent, ${colour})`; // of an image
   else mark.style.borderTop = `3px ${{solid: "solid", dash: "dashed", dot: "dotted"}[dash]} ${colour}`;
   return element("span", {}, mark, `${name} ${value}`);
 };
@@ -67,7 +68,7 @@ const makeChart = (root, chart, slot) => {
   return {chart, figure, show, at, remove: plot.remove};
 };
 
-const makePanels = (root) => {
+const makePanels = (root, level = 3) => {
   let charts = [];
   let view = null;
   let listed = null;
@@ -86,7 +87,7 @@ const makePanels = (root) => {
     const panels = CHARTS.map((chart) => {
       const own = Array.from({length: count}, (_, slot) => makeChart(root, chart, slot));
       charts.push(...own);
-      const title = element("h4", {className: "lab-title", textContent: chart.title});
+      const title = element("h4", {className: "lab-title", textContent: chart.title, "aria-level": level});
       const head = element("div", {className: "lab-head"}, title, chart === spectrumChart ? labelled("of", select) : null);
       const pair = element("div", {className: "lab-pair"}, ...own.map((one) => one.figure));
       return element("section", {className: "lab-panel", "data-panel": chart.name, "aria-label": chart.title}, head, pair);

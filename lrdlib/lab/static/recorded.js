@@ -11,16 +11,13 @@ const toRun = async (index, row, load) => {
   const data = await load(row.piece);
   const pattern = data.pattern ? await load(`${row.piece}.pattern`) : null;
   await new Promise((resolve) => setTimeout(resolve)); // reading a piece and drawing it are two tasks
-  const bands = data.bands && Object.fromEntries(
-    Object.entries(data.bands).map(([name, {seeds, low, high}]) => [name, {seeds, low: decode(low), high: decode(high)}]),
-  );
   return {
     name: nameOf(index, row),
     note: noteOf(index, row),
     command: data.command,
     steps: data.steps,
     curves: decodeEach(data.curves),
-    bands: bands ?? undefined,
+    bands: data.bands && {...data.bands, low: decodeEach(data.bands.low), high: decodeEach(data.bands.high)},
     spectra: Object.fromEntries(Object.entries(data.spectra).map(([name, code]) => [name, decodeRows(code)])),
     fourier: data.fourier && decodeRows(data.fourier),
     pattern: pattern && {...pattern, values: pattern.values.map(decode)},
@@ -99,7 +96,7 @@ const makeTransport = (move) => {
     play(target, Math.min(FRAME, TOUR / count));
   };
   const node = element("div", {className: "lab-transport"}, button, element("label", {className: "lab-stops"}, element("span", {textContent: "training"}), input, output));
-  return {node, set, stop, playTo, jump: (step) => (stop(), to(recordAt(steps, step))), step: () => steps[input.value]};
+  return {node, set, stop, playTo, focus: () => input.focus({preventScroll: true}), jump: (step) => (stop(), to(recordAt(steps, step))), step: () => steps[input.value]};
 };
 
 const makeRecorded = async (root, load) => {
@@ -109,7 +106,7 @@ const makeRecorded = async (root, load) => {
   const say = element("p", {className: "lab-say", role: "status"});
   const source = element("p", {className: "lab-source"});
   const plots = element("div", {className: "lab-plots"});
-  const panels = makePanels(plots);
+  const panels = makePanels(plots, 2);
   const chosenRows = [null, null]; // the second is null where nothing is compared
   let turn = 0;
   let matrix = MATRIX;
@@ -160,11 +157,12 @@ const makeRecorded = async (root, load) => {
     await show(moved);
     settle();
   };
-  const sides = [makeSide(index, rows, "the run", go(0)), makeSide(index, rows, "second run", go(1))];
+  const tell = (words) => (say.textContent = words);
+  const sides = [makeSide(index, rows, "the run", go(0), tell), makeSide(index, rows, "second run", go(1), tell)];
 
-  // A rival for the run that is shown: another rule at the same fraction, its best strength.
+  // A rival for the run that is shown: L2 (for L2, LRD) at the same fraction, at its best strength.
   const rival = (row) => {
-    const others = rows.filter((one) => one.setting === row.setting && one.rule !== row.rule);
+    const others = rows.filter((one) => one.setting === row.setting && one.rule === (row.rule === "l2" ? "lrd" : "l2"));
     const near = others.filter((one) => one.fraction === row.fraction && one.lr === row.lr);
     const pool = near.length ? near : others.length ? others : rows;
     return pool.reduce((best, one) => ((one.best ?? 0) > (best.best ?? 0) ? one : best));
@@ -221,6 +219,7 @@ const makeRecorded = async (root, load) => {
     event.preventDefault(); // the same link twice changes no address, and has to play again
     history.pushState(null, "", link.getAttribute("href"));
     enter(link.getAttribute("href"), true); // lays out the controls at once
+    transport.focus(); // so that arrow keys go on from there
     here.scrollIntoView({block: "start", behavior: window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
   });
   await enter(location.hash, false);

@@ -1,6 +1,7 @@
 /* The controls that choose one run: task, rule, what lambda means, learning rate, lambda, fraction, seed; and its map.
  *
- * makeSide(index, rows, name, go) -> {node, show(row)}: go(row) is called for a choice. A control offers what is
+ * makeSide(index, rows, name, go, tell) -> {node, show(row)}: go(row) is called for a choice, tell(words) where there is
+ * none. A control offers what is
  * recorded; what is not is disabled, and says so.
  */
 
@@ -58,7 +59,7 @@ const makeChoice = (index, text, key, choose) => {
   const show = (rows, row) => {
     const words = (value) => TEXTS[key](index, value);
     if (key === "variant" && row.variant === "") {
-      fill(select, [{value: "", text: row.rule === "none" ? "there is no λ" : "times the learning rate"}], "");
+      fill(select, [{value: "", text: row.rule === "none" ? "there is no λ" : "as λ × lr"}], "");
       select.disabled = true;
       return;
     }
@@ -77,7 +78,7 @@ const makeTask = (index, choose) => {
   return {node: labelled("task", select), show: (_rows, row) => (select.value = row.setting)};
 };
 
-const makeSide = (index, rows, name, go) => {
+const makeSide = (index, rows, name, go, tell) => {
   let now = null;
   const choose = (key, value) => go(chosen(rows, now, key, value));
   const controls = [
@@ -89,7 +90,7 @@ const makeSide = (index, rows, name, go) => {
     makeChoice(index, "learning rate", "lr", choose),
     makeChoice(index, "seed", "seed", choose),
   ];
-  const map = makeMap(index, rows, go);
+  const map = makeMap(index, rows, go, tell);
   const legend = element("legend", {textContent: name});
   const fields = element("div", {className: "lab-fields"}, ...controls.map(({node}) => node));
   const node = element("fieldset", {className: "lab-side"}, legend, fields, map.node);

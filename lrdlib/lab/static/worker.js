@@ -7,8 +7,8 @@
 
 const VENDOR = "../vendor/";
 const ENGINES = {
-  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread"},
-  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU"},
+  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread", megabytes: 16}, // with a train step
+  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU", megabytes: 29},
 };
 const ENGINE = self.location.hash.slice(1) || "wasm";
 const TOLD_EVERY = 1000; // milliseconds between two words on progress
@@ -133,8 +133,12 @@ const work = () => {
   let calls = 0;
 
   const say = (event, content) => self.postMessage({event, ...content});
-  const status = (state, message = "") =>
-    say("status", {state, message, step: run?.steps ?? 0, steps: run?.config.steps ?? 0, ms_per_step: run?.speed ?? null});
+  let state = "idle";
+  const status = (now, message = "") => {
+    state = now;
+    const {steps: step = 0, speed = null, changes = [], config} = run ?? {};
+    say("status", {state, message, step, steps: config?.steps ?? 0, ms_per_step: speed, changes});
+  };
   const record = async () => {
     const made = await run.measure();
     if (run) say("record", made);
@@ -172,26 +176,37 @@ const work = () => {
       await nextTask(); // what the page has said meanwhile
     }
     if (going === call) status("done");
+    else if (run === mine && mine.records.at(-1).step < mine.steps) await record(); // it shows where it stands
   };
+  let training = Promise.resolve(); // what goes on, or has ended: no two steps at a time
 
   const acts = {
     start: async ({folder, preset, config}) => {
       going = 0;
       run = null;
-      say("status", {state: "loading", message: `The train step and its engine come once, about ${ENGINE === "wasm" ? 4 : 7} MB.`});
+      state = "loading";
+      say("status", {state, message: `The train step and its engine come once: ${ENGINES[ENGINE].megabytes} MB, or a quarter of it if the site compresses them.`});
       const fresh = await makeRun(folder, preset, config);
       run = fresh;
       await record();
-      await go();
+      await (training = go());
     },
-    set: ({values}) => run?.set(values),
+    set: ({values}) => {
+      if (!run) return;
+      run.set(values);
+      status(state);
+    },
     pause: () => {
       going = 0;
       status("paused");
     },
-    resume: () => go(),
+    resume: async () => {
+      await training;
+      await (training = go());
+    },
     step: async () => {
       going = 0;
+      await training;
       if (run.steps >= run.config.steps) return status("done");
       await one(run);
       await record();
