@@ -90,6 +90,7 @@ def test_no_output_is_a_light_sheet_on_a_dark_page(seen):
 
 def test_every_formula_is_typeset(seen):
     assert seen.page.locator(".math:not(:has(mjx-container))").count() == 0
+    assert seen.page.locator("mjx-container[tabindex='0']").count() == 0  # Tab leads from control to control
     assert seen.page.locator("mjx-merror, [data-mjx-error]").count() == 0
 
 
@@ -180,6 +181,11 @@ def test_a_solid_turns_when_it_is_dragged(chromium, site):
         # half a degree per pixel; the sliders follow
         assert [int(turn.input_value()), int(tilt.input_value())] == [(before[1] - 40) % 360, before[2] + 20]
         assert desktop.errors == []
+
+
+def test_the_book_has_an_icon():
+    text = (HTML / "intro.html").read_text(encoding="utf-8")
+    assert (HTML / re.search(r'<link rel="icon" href="([^"?]+)', text).group(1)).exists()
 
 
 def test_the_front_door_leads_in(chromium, site):

@@ -103,6 +103,7 @@ const makePanels = (root, level = 3) => {
     if (listed !== matrices.join()) fill(select, matrices.map((value) => ({value, text: matrixWords(value)})), view.matrix);
     listed = matrices.join();
     select.value = view.matrix ?? "";
+    root.toggleAttribute("data-bands", view.runs.some((run) => run.bands));
     charts.forEach((one) => one.show(view));
   };
 
