@@ -99,7 +99,7 @@ class TrainConfig:
         """The task's whole table, of which `fraction` is trained on.
 
         >>> TrainConfig(p=5).data().tokens.shape
-        torch.Size([25, 2])
+        torch.Size([25, 3])
         """
         return task(self.task, p=self.p, bits=self.bits)
 

@@ -27,8 +27,7 @@ from lrdlib._check import check_bool, check_integer
 from lrdlib.backend import onednn_in_use, use_onednn
 from lrdlib.config import LOW_RANK, PER_RUN, TrainConfig, plain
 from lrdlib.runs import Run, compact, load_run, runs_of, save_run
-from lrdlib.store import read_header
-from lrdlib.train import CHECKPOINT, Training, train
+from lrdlib.train import Training, checkpoint_configs, train
 
 CHECKPOINT_SECONDS = 30  # between checkpoints of a stack in training
 DEFAULTS = plain(TrainConfig())
@@ -173,7 +172,7 @@ def _sweep(
 
 def _begun(missing: Sequence[TrainConfig], store: Path) -> list[list[TrainConfig]]:
     """Those of the missing runs that share a checkpoint: they go on together, whatever the size of stacks now."""
-    stacks = [_configs_in(path) for path in sorted(store.glob(".partial/*.npz"))]
+    stacks = [checkpoint_configs(path) for path in sorted(store.glob(".partial/*.npz"))]
     return [[c for c in stack if c in missing] for stack in stacks if stack and stack[0] in missing]
 
 
@@ -316,7 +315,7 @@ def _resumed(stack: list[TrainConfig], job: _Job, path: Path) -> Training:
 
     Of a checkpoint's runs some may be stored: those of a stack that was killed while it stored them.
     """
-    begun = _configs_in(path)
+    begun = checkpoint_configs(path)
     if set(stack) <= set(begun):
         training = train(begun, device=job.device, compile=job.compile)
         try:
@@ -327,14 +326,6 @@ def _resumed(stack: list[TrainConfig], job: _Job, path: Path) -> Training:
         except (ValueError, Warning):
             pass
     return train(stack, device=job.device, compile=job.compile)
-
-
-def _configs_in(path: Path) -> list[TrainConfig]:
-    """The configs of a checkpoint; none if it is not there, or of no use."""
-    try:
-        return [TrainConfig(**config) for config in read_header(path, CHECKPOINT)["configs"]]
-    except (OSError, KeyError, TypeError, ValueError):
-        return []
 
 
 def _checkpoint(stack: list[TrainConfig], job: _Job) -> Path:

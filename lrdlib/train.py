@@ -26,7 +26,7 @@ from lrdlib.fourier import fourier_power
 from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, Params, forward, init_params, role, stack_params
 from lrdlib.records import Record, rank, record_arrays, records_from, spectrum, unless_diverged
 from lrdlib.spectral import effective_rank, stable_rank
-from lrdlib.store import read_arrays, write_arrays
+from lrdlib.store import read_arrays, read_header, write_arrays
 from lrdlib.tasks import split
 
 CHECKPOINT = "lrdlib-checkpoint/1"
@@ -335,6 +335,14 @@ def _like(W: Tensor, array: np.ndarray) -> Tensor:
     if tuple(W.shape) != array.shape:
         raise ValueError(f"shape {tuple(W.shape)} (it has {array.shape})")
     return torch.from_numpy(array)
+
+
+def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
+    """The configs of the stack in a checkpoint, without reading its arrays; none if it is not there, or of no use."""
+    try:
+        return [TrainConfig(**config) for config in read_header(path, CHECKPOINT)["configs"]]
+    except (OSError, KeyError, TypeError, ValueError):
+        return []
 
 
 def _difference(expected: list[dict], found: object) -> str:
