@@ -140,8 +140,9 @@ const work = () => {
     say("status", {state, message, step, steps: config?.steps ?? 0, ms_per_step: speed, changes});
   };
   const record = async () => {
-    const made = await run.measure();
-    if (run) say("record", made);
+    const mine = run;
+    const made = await mine.measure();
+    if (run === mine) say("record", made); // not one of a run that was left meanwhile
   };
 
   const one = async (mine) => {
@@ -186,6 +187,7 @@ const work = () => {
       run = null;
       state = "loading";
       say("status", {state, message: `The train step and its engine come once: ${ENGINES[ENGINE].megabytes} MB, or a quarter of it if the site compresses them.`});
+      await training.catch(() => {}); // it has said what went wrong
       const fresh = await makeRun(folder, preset, config);
       run = fresh;
       await record();
