@@ -64,8 +64,10 @@ const makeChoice = (index, text, key, choose) => {
       return;
     }
     const options = optionsOf(rows, row, key).filter(({value}) => value !== "");
-    fill(select, options.map(({value, open}) => ({value, text: words(value) + (open ? "" : " (not recorded)"), disabled: !open})), row[key]);
-    select.disabled = options.filter(({open}) => open).length < 2 && options.length < 2;
+    const only = options.length < 2;
+    const said = (open) => (open ? (only ? " (the only one)" : "") : " (not recorded)");
+    fill(select, options.map(({value, open}) => ({value, text: words(value) + said(open), disabled: !open})), row[key]);
+    select.disabled = only;
   };
   return {node, show};
 };
