@@ -311,6 +311,8 @@ def test_a_widget_that_the_site_cannot_show_is_shown_in_colab(book):
     cell = nbformat.v4.new_code_cell("lab = Lab()\n# lab  # take the first hash away: press Start")
     made = colab.code(cell, None, ("x", "x"))
     assert made.source == "lab = Lab()\nlab  # press Start"
+    lab = nbformat.read(ROOT / "book/lab.ipynb", as_version=4)
+    assert sum(len(colab.HASHED.findall(cell.source)) for cell in lab.cells) == 1  # the notebook says it in these words
 
 
 def test_the_copy_installs_from_the_repository_of_the_settings(book):
