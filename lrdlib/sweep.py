@@ -159,8 +159,7 @@ def _sweep(
     missing: list[TrainConfig], job: _Job, workers: int, stack_size: int | None, commands: Mapping[TrainConfig, str]
 ) -> Iterator[Run]:
     for wait in (False, True):  # first what nobody else has in training
-        begun = _begun(missing, job.store)
-        fresh = [config for config in missing if not any(config in stack for stack in begun)]
+        begun, fresh = _begun(missing, job.store)
         stacks = [*begun, *stacks_of(fresh, stack_size or default_stack_size(fresh, job.device))]
         calls = [(stack, [commands.get(config, "") for config in stack], job, wait) for stack in stacks]
         for done in _parallel(calls, workers):
@@ -170,10 +169,16 @@ def _sweep(
             return
 
 
-def _begun(missing: Sequence[TrainConfig], store: Path) -> list[list[TrainConfig]]:
-    """Those of the missing runs that share a checkpoint: they go on together, whatever the size of stacks now."""
-    stacks = [checkpoint_configs(path) for path in sorted(store.glob(".partial/*.npz"))]
-    return [[c for c in stack if c in missing] for stack in stacks if stack and stack[0] in missing]
+def _begun(missing: Sequence[TrainConfig], store: Path) -> tuple[list[list[TrainConfig]], list[TrainConfig]]:
+    """Stacks of the missing runs that share a checkpoint, and so go on together; and the other missing runs."""
+    left, stacks = dict.fromkeys(missing), []
+    for path in sorted(store.glob(".partial/*.npz")):
+        configs = checkpoint_configs(path)
+        if configs and configs[0] in left:
+            stacks.append([config for config in configs if config in left])
+            for config in stacks[-1]:
+                del left[config]
+    return stacks, list(left)
 
 
 def stacks_of(configs: Sequence[TrainConfig], size: int) -> list[list[TrainConfig]]:

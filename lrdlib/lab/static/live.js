@@ -143,7 +143,7 @@ const liveControls = (trainer, {moved, chosen}) => {
     rest.input.disabled = ["none", "l2"].includes(rule.value);
   };
   rule.addEventListener("change", () => {
-    strength.show(strengths[rule.value] ?? 0.01);
+    strength.show(strengths[rule.value]);
     fit();
     moved();
   });

@@ -1,7 +1,8 @@
 /* The linked panels of the lab, for runs from any source.
  *
- * makePanels(root, level of their headings) -> {show(view), at(step), remove()}. show draws everything anew; at(step) moves what depends on the
- * step. A pointer on a chart of steps sends "lrd:step" from root, another choice of matrix "lrd:matrix". A view is
+ * makePanels(root, level) -> {show(view), at(step), remove()}. level: of their headings. show draws everything anew;
+ * at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root, another choice of
+ * matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs; until: where the axis of steps ends
  *   run = {name, note, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
  *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null}
