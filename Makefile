@@ -25,7 +25,7 @@ BUILT := _build/html/.built
 IN_BROWSER := tests/test_book.py tests/test_colab.py::TestBuilt tests/test_lab_train.py tests/test_lab_page.py \
   tests/test_lab_kernel.py::test_the_lab_in_jupyterlab
 # what the pages are made of
-SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml book/colab.py book/typeset.py lrdlib/_sphinx.py $(wildcard lrdlib/static/*)
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml book/colab.py book/typeset.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
 .PHONY: help venv book test lint types unit nbval browser chromium notebooks screenshots colab clean
 
@@ -70,7 +70,7 @@ $(LAB): $(shell find lrdlib/lab book/runs -type f \( -name '*.py' -o -name '*.js
 	@touch $@
 
 # From scratch every time: Sphinx repeats no warning of a page that it has already read.
-$(STEP): $(wildcard lrdlib/*.py lrdlib/lab/*.py) $(ASSETS)
+$(STEP): $(wildcard lrdlib/*.py lrdlib/training/*.py lrdlib/lab/*.py) $(ASSETS)
 	@echo "== lab: the train step as ONNX, for the page that trains"
 	@time $(PY) -m lrdlib.lab.export $(@D)
 	@touch $@

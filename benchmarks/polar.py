@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lrdlib.backend import use_onednn
 from lrdlib.polar import SEGMENT, polar_factor, polar_iteration
+from lrdlib.training.backend import use_onednn
 
 CASES = [
     ("cubic", 5),

@@ -7,10 +7,10 @@ and key matrices, weight decay 0.1 on the rest):
 
 reference   the step as one would first write it: torch's modules, every position computed, a DataLoader of items, and
             the decay one matrix at a time. It is checked to give lrdlib's logits from lrdlib's weights.
-lrdlib      lrdlib.train's step
+lrdlib      lrdlib.training.train's step
 floor       the step's matrix products alone, measured one by one
 
-Each is timed with torch's own float32 matmul and with oneDNN's (lrdlib.backend), which the command line uses.
+Each is timed with torch's own float32 matmul and with oneDNN's (lrdlib.training.backend), which the command line uses.
 Then: what low-rank decay of all 12 block matrices adds to a step, with the error of its polar factors beside it.
 """
 
@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrdlib.backend import use_onednn
 from lrdlib.decay import select
 from lrdlib.model import EPS, ModelConfig, Params, forward
 from lrdlib.polar import polar_factor
-from lrdlib.train import TrainConfig, Training
+from lrdlib.training.backend import use_onednn
+from lrdlib.training.train import TrainConfig, Training
 
 PUBLISHED: dict[str, Any] = dict(select="qk", scale=None, method="cubic", ns_steps=5, weight_decay=5e-3, l2=0.1)
 

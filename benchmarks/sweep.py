@@ -7,7 +7,7 @@ On a CPU, each against one run at a time in this process, uncompiled, on one thr
 
 compiled    one at a time, the forward pass through torch.compile
 stacks      4 runs as one batched model, on one thread
-workers     lrdlib.sweep with so many processes, compiled, as `python -m lrdlib phase-diagram --compile` runs it
+workers     sweep with so many processes, compiled, as `python -m lrdlib phase-diagram --compile` runs it
 
 On a GPU: stacks of each size, with the share of the card's float32 matmul rate that their matrix products reach.
 What compiling and starting workers takes is left out: every way is warmed up first, and a sweep of hours does it once.
@@ -21,10 +21,10 @@ from pathlib import Path
 
 import torch
 
-from lrdlib.backend import use_onednn
-from lrdlib.config import TrainConfig
-from lrdlib.sweep import expand, sweep
-from lrdlib.train import Training, train
+from lrdlib.training.backend import use_onednn
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.sweep import expand, sweep
+from lrdlib.training.train import Training, train
 
 
 def grid(runs: int, steps: int) -> list[TrainConfig]:

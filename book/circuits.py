@@ -3,7 +3,7 @@
 python book/circuits.py small    50 runs modulo 29, ten settings and five seeds: 5 minutes on one core
 python book/circuits.py paper    22 runs of the paper's setting, at their last step alone: 30 minutes
 
-Each writes book/runs/circuits/NAME.npz, with the header of lrdlib.store (configs, provenance) and the arrays
+Each writes book/runs/circuits/NAME.npz, with the header of lrdlib.training.store (configs, provenance) and the arrays
 
     step (T,)                                    the recorded steps
     embedding, logits (T, R, p // 2)             fourier_power of the embedding, sum_power of the logits
@@ -11,7 +11,7 @@ Each writes book/runs/circuits/NAME.npz, with the header of lrdlib.store (config
                                                  pairs unseen in either order (small runs are not steady to the end)
     restricted, excluded (T, R)                  the losses with and without these keys; excluded: of the training pairs
     symmetricity, irrelevance (T, R)             gradient symmetricity (100 triples of numbers), distance irrelevance
-    train_loss, test_accuracy, ... (T, R)        the metrics of lrdlib.records
+    train_loss, test_accuracy, ... (T, R)        the metrics of lrdlib.training.records
 """
 
 import sys
@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrdlib.backend import use_onednn
-from lrdlib.config import TrainConfig, plain
+from lrdlib.evidence.grids import FRACTIONS
 from lrdlib.fourier import (
     distance_irrelevance,
     excluded_loss,
@@ -31,11 +30,12 @@ from lrdlib.fourier import (
     restricted_loss,
     sum_power,
 )
-from lrdlib.grids import FRACTIONS
 from lrdlib.model import forward
-from lrdlib.runs import provenance, rounded
-from lrdlib.store import write_arrays
-from lrdlib.train import Training, train
+from lrdlib.training.backend import use_onednn
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import provenance, rounded
+from lrdlib.training.store import write_arrays
+from lrdlib.training.train import Training, train
 
 KIND = "lrdlib-circuits/1"
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "orbit_clean_accuracy", "qk_stable_rank")

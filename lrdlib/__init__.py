@@ -1,9 +1,5 @@
-"""Low-Rank Decay for scale-invariant transformers: the public names, nothing else.
+"""Low-Rank Decay for scale-invariant transformers: the public names, nothing else."""
 
-`lrdlib.train` is the module; its function is `lrdlib.train.train`.
-"""
-
-from lrdlib.config import TrainConfig
 from lrdlib.decay import LowRankDecay, frobenius_decay_, low_rank_decay_, proximal_decay_, select
 from lrdlib.geometry import (
     euler_defect,
@@ -15,8 +11,6 @@ from lrdlib.geometry import (
 )
 from lrdlib.model import ModelConfig, forward, init_params, stack_params
 from lrdlib.polar import polar_express_coefficients, polar_factor, response
-from lrdlib.records import Record
-from lrdlib.runs import Run, load_run, runs_of, save_run
 from lrdlib.spectral import (
     effective_rank,
     nuclear_norm,
@@ -28,7 +22,11 @@ from lrdlib.spectral import (
     stable_rank,
 )
 from lrdlib.tasks import Split, Task, split, task
-from lrdlib.train import Training
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.records import Record
+from lrdlib.training.runs import Run, load_run, runs_of, save_run
+from lrdlib.training.sweep import expand, recorded, sweep
+from lrdlib.training.train import Training, train
 
 __all__ = [
     "LowRankDecay",
@@ -41,6 +39,7 @@ __all__ = [
     "Training",
     "effective_rank",
     "euler_defect",
+    "expand",
     "fan_dimension",
     "forward",
     "frobenius_decay_",
@@ -57,6 +56,7 @@ __all__ = [
     "project_subdifferential",
     "proximal_decay_",
     "radial_tangential",
+    "recorded",
     "response",
     "runs_of",
     "save_run",
@@ -67,5 +67,7 @@ __all__ = [
     "split",
     "stable_rank",
     "stack_params",
+    "sweep",
     "task",
+    "train",
 ]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from joblib.externals.loky.backend.context import set_start_method
 
-from lrdlib import sweep
+from lrdlib.training import sweep
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lrdlib.sweep", "joblib"])
+SERVER.set_forkserver_preload(["lrdlib.training.sweep", "joblib"])
 
 
 def tell(trace, who):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from lrdlib.claims import CLAIMS, VERDICTS, Evidence, cards, findings, table
-from lrdlib.config import plain
-from lrdlib.grids import GRIDS, STRENGTHS
-from lrdlib.runs import Run
-from lrdlib.sweep import expand
+from lrdlib.evidence.claims import CLAIMS, VERDICTS, Evidence, cards, findings, table
+from lrdlib.evidence.grids import GRIDS, STRENGTHS
+from lrdlib.training.config import plain
+from lrdlib.training.runs import Run
+from lrdlib.training.sweep import expand
 
 WANTED = {name: expand(*GRIDS[name]()) for name in ("paper", "published", "fair")}
 STEPS = np.arange(0, 3001, 100)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_lab_page import made_run, made_runs
 
-from lrdlib.config import TrainConfig, plain
+from lrdlib.evidence.phase import outcome
+from lrdlib.figures.phase import DIGITS
 from lrdlib.lab import data, digits, script
-from lrdlib.phase import outcome
-from lrdlib.phase_plots import DIGITS
-from lrdlib.runs import Run, save_run
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import Run, save_run
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "book" / "runs"

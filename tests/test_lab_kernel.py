@@ -14,13 +14,13 @@ import torch
 
 pytest.importorskip("ipywidgets")
 
-from lrdlib.config import TrainConfig
 from lrdlib.lab.plain import PlainLab, drawing, figures
 from lrdlib.lab.presets import all_presets
 from lrdlib.lab.seen import sentence
 from lrdlib.lab.thread import Trainer
-from lrdlib.runs import load_run, runs_of
-from lrdlib.train import Training
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import load_run, runs_of
+from lrdlib.training.train import Training
 
 TINY = TrainConfig(
     p=7, d_model=16, heads=2, layers=1, batch_size=16, steps=12, eval_every=4, lr=3e-3, weight_decay=0.02

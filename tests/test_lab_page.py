@@ -12,9 +12,9 @@ pytest.importorskip("playwright.sync_api")
 
 from browser import PHONE, ROOT, serve, visit
 
-from lrdlib.config import TrainConfig, plain
 from lrdlib.lab import data, script
-from lrdlib.runs import Run
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import Run
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>The lab</title>
@@ -66,7 +66,7 @@ def made_runs() -> dict[str, Run]:
 def folder(tmp_path_factory) -> Path:
     """A folder with the page, what it loads from the book, and the lab."""
     folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "lrdlib/static", folder / "_static")
+    shutil.copytree(ROOT / "lrdlib/figures/static", folder / "_static")
     shutil.copy(ROOT / "book/_static/custom.css", folder / "_static")
     script.write(folder / "lab")
     data.write(folder / "lab/data", made_runs())

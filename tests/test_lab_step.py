@@ -1,4 +1,4 @@
-"""The train step that the browser runs is lrdlib's own: `train_step` against lrdlib.train, step by step."""
+"""The train step that the browser runs is lrdlib's own: `train_step` against lrdlib.training.train, step by step."""
 
 from functools import partial
 
@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrdlib.config import TrainConfig
 from lrdlib.lab.export import Comparing, description, sources, step_inputs, trace
 from lrdlib.lab.step import evaluate, flat, named, train_step
 from lrdlib.model import init_params, shapes
-from lrdlib.train import Training, batch
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.train import Training, batch
 
 TINY = dict(p=7, d_model=16, heads=2, batch_size=16, fraction=0.6, lr=3e-3, steps=20, eval_every=20)
 RULES = {

@@ -22,12 +22,12 @@ from browser import FLAGS, HTML, PHONE, serve, visit
 from chromium import find
 from test_lab_step import inputs_of, state_of
 
-from lrdlib.config import TrainConfig, plain
 from lrdlib.lab.export import sources
 from lrdlib.lab.script import STATIC
 from lrdlib.model import init_params
-from lrdlib.runs import Run, load_run, runs_of
-from lrdlib.train import Training
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import Run, load_run, runs_of
+from lrdlib.training.train import Training
 
 FOLDER = HTML / "lab" / "train"
 if not FOLDER.exists():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lrdlib import backend
 from lrdlib.__main__ import main, parser
 from lrdlib.commands.mechanism import PRESETS, mechanism_configs
-from lrdlib.runs import load_run
+from lrdlib.training import backend
+from lrdlib.training.runs import load_run
 
 SMALL = ["mechanism", "--p", "7", "--d-model", "16", "--steps", "6", "--eval-every", "3", "--batch-size", "8"]
 
@@ -45,7 +45,7 @@ def test_the_same_command_again_replays_and_another_is_refused(tmp_path, capsys,
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     before = load_run(tmp_path / "lrd-0.01-p7-f0.4-seed0.npz")
     with monkeypatch.context() as patch:
-        patch.setattr("lrdlib.train.Training.update", lambda self: pytest.fail("trained again"))
+        patch.setattr("lrdlib.training.train.Training.update", lambda self: pytest.fail("trained again"))
         assert main([*SMALL, "--out", str(tmp_path)]) == 0
     after = load_run(tmp_path / "lrd-0.01-p7-f0.4-seed0.npz")
     assert np.array_equal(before.history["test_loss"], after.history["test_loss"])
@@ -127,8 +127,8 @@ def test_the_presets_are_the_two_sources_settings():
 
 def test_without_an_extra_it_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
-    monkeypatch.delitem(sys.modules, "lrdlib.plots", raising=False)
-    monkeypatch.delitem(sys.modules, "lrdlib.canvas", raising=False)
+    monkeypatch.delitem(sys.modules, "lrdlib.figures.runs", raising=False)
+    monkeypatch.delitem(sys.modules, "lrdlib.figures.canvas", raising=False)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     assert main([*SMALL, "--out", str(tmp_path / "out")]) == 2
     assert "pip install 'lrdlib[cli]'" in capsys.readouterr().err

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrdlib.config import TrainConfig, plain
-from lrdlib.phase import bootstrap, effective_strength, frontier, frontiers, outcome, panels, success
-from lrdlib.runs import Run
+from lrdlib.evidence.phase import bootstrap, effective_strength, frontier, frontiers, outcome, panels, success
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import Run
 
 FRACTIONS, STRENGTHS, SEEDS = (0.3, 0.4, 0.5), (0.001, 0.01), (0, 1, 2)
 

@@ -14,9 +14,9 @@ from sweeping import kill_group, leftovers, stored, wait_for
 from lrdlib.__main__ import main, parser
 from lrdlib.commands import phase_diagram as module
 from lrdlib.commands.phase_diagram import only, praise, read_grid, remakes
-from lrdlib.grids import GRIDS
-from lrdlib.sweep import expand, file_name, recorded, sweep
-from lrdlib.train import TrainConfig, Training
+from lrdlib.evidence.grids import GRIDS
+from lrdlib.training.sweep import expand, file_name, recorded, sweep
+from lrdlib.training.train import TrainConfig, Training
 
 BLOCKS = [
     {"rule": "lrd", "weight_decay": [0.02, 0.1], "seed": [0, 1]},

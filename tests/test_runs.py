@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from lrdlib import store
 from lrdlib.model import role
-from lrdlib.runs import KIND, Run, load_run, provenance, runs_of, save_run
-from lrdlib.train import TrainConfig, Training, train
+from lrdlib.training import store
+from lrdlib.training.runs import KIND, Run, load_run, provenance, runs_of, save_run
+from lrdlib.training.train import TrainConfig, Training, train
 
 TINY = TrainConfig(p=7, d_model=16, heads=2, layers=2, batch_size=16, steps=4, eval_every=2, weight_decay=0.02)
 

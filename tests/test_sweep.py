@@ -27,14 +27,14 @@ from hypothesis.extra import numpy as arrays_of
 from joblib.externals.loky import get_reusable_executor
 from sweeping import kill_group, leftovers, lines, stored, sweeping, wait_for
 
-from lrdlib import sweep as module
 from lrdlib.__main__ import main
-from lrdlib.config import check_stack, plain
-from lrdlib.grids import FRACTIONS, GRIDS, STRENGTHS
-from lrdlib.runs import KIND, Run, compact, load_run, rounded, runs_of, save_run
-from lrdlib.store import read_arrays, write_arrays
-from lrdlib.sweep import default_stack_size, expand, file_name, recorded, run_bytes, seconds, stacks_of, sweep
-from lrdlib.train import CHECKPOINT, TrainConfig, Training, train
+from lrdlib.evidence.grids import FRACTIONS, GRIDS, STRENGTHS
+from lrdlib.training import sweep as module
+from lrdlib.training.config import check_stack, plain
+from lrdlib.training.runs import KIND, Run, compact, load_run, rounded, runs_of, save_run
+from lrdlib.training.store import read_arrays, write_arrays
+from lrdlib.training.sweep import default_stack_size, expand, file_name, recorded, run_bytes, seconds, stacks_of, sweep
+from lrdlib.training.train import CHECKPOINT, TrainConfig, Training, train
 
 TINY = {"p": 7, "d_model": 16, "heads": 2, "layers": 1, "batch_size": 16, "steps": 6, "eval_every": 2}
 FOUR = expand({**TINY, "rule": "lrd", "seed": [0, 1]}, {**TINY, "rule": "l2", "weight_decay": [0.5, 1.0]})

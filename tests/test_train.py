@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from lrdlib import spectral, store
-from lrdlib.config import RULES
+from lrdlib import spectral
 from lrdlib.model import forward, init_params, role
 from lrdlib.tasks import split, task
-from lrdlib.train import CHECKPOINT, Record, TrainConfig, Training, batch, train
+from lrdlib.training import store
+from lrdlib.training.config import RULES
+from lrdlib.training.train import CHECKPOINT, Record, TrainConfig, Training, batch, train
 
 TINY = TrainConfig(
     p=7, d_model=16, heads=2, layers=2, batch_size=16, steps=6, eval_every=2, lr=3e-3, weight_decay=0.02, method="svd"
@@ -537,7 +538,7 @@ def test_interrupted_between_records_it_goes_on_from_the_last_one(tmp_path, unbr
 KILLED = """
 import sys, torch
 torch.set_num_threads(int(sys.argv[2]))
-from lrdlib.train import TrainConfig, train
+from lrdlib.training.train import TrainConfig, train
 for record in train([TrainConfig(**options) for options in eval(sys.argv[3])], checkpoint=sys.argv[1]):
     print(record.step, flush=True)
 """

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lrdlib.claims import load_evidence, table
 from lrdlib.commands.common import Subparsers, add_command
+from lrdlib.evidence.claims import load_evidence, table
 
 DESCRIPTION = """\
 Print a Markdown table of what the paper and the first public code claim about their experiments: verdict, effect,

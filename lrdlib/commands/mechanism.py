@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lrdlib.backend import use_onednn
 from lrdlib.commands.common import Subparsers, add_command, command_line
-from lrdlib.runs import Run, runs_of, save_run
-from lrdlib.train import Record, TrainConfig, Training, train
+from lrdlib.training.backend import use_onednn
+from lrdlib.training.runs import Run, runs_of, save_run
+from lrdlib.training.train import Record, TrainConfig, Training, train
 
 # What both sources leave unsaid (batch 512, lr 1e-3; in the paper the betas too) is TrainConfig's default.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def mechanism_configs(options: argparse.Namespace) -> list[TrainConfig]:
 
 def mechanism(options: argparse.Namespace) -> None:
     """Train, show progress, write the runs and the figure."""
-    from lrdlib.plots import mechanism_figure  # plotly and tqdm are extras: the library itself does without
+    from lrdlib.figures.runs import mechanism_figure  # plotly and tqdm are extras: the library itself does without
 
     configs = mechanism_configs(options)
     use_onednn()

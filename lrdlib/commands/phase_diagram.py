@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lrdlib.backend import use_onednn
 from lrdlib.commands.common import Subparsers, add_command, command_line
-from lrdlib.config import TrainConfig, plain
-from lrdlib.grids import GRIDS
-from lrdlib.runs import Run
-from lrdlib.sweep import expand, recorded, seconds, sweep
+from lrdlib.evidence.grids import GRIDS
+from lrdlib.training.backend import use_onednn
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import Run
+from lrdlib.training.sweep import expand, recorded, seconds, sweep
 
 DESCRIPTION = """\
 Train one transformer per cell of a grid (data fraction x strength of decay, for each rule and seed) and draw where it
@@ -70,8 +70,8 @@ def phase_diagram(options: argparse.Namespace) -> None:
     """Train what is missing, show progress, write the figures."""
     import joblib  # it, plotly and tqdm are extras: the library itself does without
 
-    import lrdlib.page
-    import lrdlib.phase_plots  # noqa: F401
+    import lrdlib.figures.page
+    import lrdlib.figures.phase  # noqa: F401
 
     grid = read_grid(options.grid) if options.grid else expand(*GRIDS[options.preset]())
     configs, store = only(grid, options.only), options.runs or options.out / "runs"
@@ -226,8 +226,8 @@ def write_figures(
 
     The fair grid is drawn over effective strength and judged on orbit-clean pairs.
     """
-    from lrdlib.page import write_page
-    from lrdlib.phase_plots import agreement_figure, frontier_figure, phase_figure
+    from lrdlib.figures.page import write_page
+    from lrdlib.figures.phase import agreement_figure, frontier_figure, phase_figure
 
     view: dict[str, Any] = {"metric": "orbit_clean_accuracy", "axis": "effective"} if fair else {}
     figures = {

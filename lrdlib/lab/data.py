@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from lrdlib.config import LOW_RANK, RULES, TrainConfig, plain
+from lrdlib.evidence.phase import outcome
 from lrdlib.lab.digits import encode
-from lrdlib.phase import outcome
-from lrdlib.runs import GROKKED, NAMES, Run, load_run
 from lrdlib.tasks import TASKS
+from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
+from lrdlib.training.runs import GROKKED, NAMES, Run, load_run
 
 DEFAULTS = plain(TrainConfig())
 VARIANT = ("mode", "scale", "select", "method", "ns_steps")  # of a low-rank decay; mean nothing to the other rules

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"  # those of lrdlib.phase_plots
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"  # those of lrdlib.figures.phase
 TOP = 64 * 64 - 1
 DECADES = 9.0  # below the largest number of a log code, everything is 0
 _LETTERS = np.frombuffer(DIGITS.encode(), np.uint8)

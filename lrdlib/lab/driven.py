@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lrdlib.config import TrainConfig
 from lrdlib.lab.thread import Trainer
-from lrdlib.runs import Run
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import Run
 
 
 class Driven:

@@ -25,11 +25,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from lrdlib.config import TrainConfig
 from lrdlib.lab.presets import all_presets
 from lrdlib.lab.step import evaluate, flat, train_step
 from lrdlib.model import init_params, initial_std, shapes
-from lrdlib.runs import provenance
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import provenance
 
 OPSET = 20
 
@@ -125,7 +125,7 @@ def sources() -> str:
     """SHA-256 over the library's source files and torch's version: what the exported graphs were made from."""
     digest = hashlib.sha256(torch.__version__.encode())
     folder = Path(__file__).parent.parent
-    for path in sorted([*folder.glob("*.py"), *folder.glob("lab/*.py")]):
+    for path in sorted(path for part in (".", "training", "lab") for path in (folder / part).glob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

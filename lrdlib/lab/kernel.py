@@ -7,7 +7,6 @@ from typing import Any
 import anywidget
 import traitlets
 
-from lrdlib.config import RULES, TrainConfig, plain
 from lrdlib.lab import script
 from lrdlib.lab.driven import Driven
 from lrdlib.lab.loop import caller_of_loop
@@ -15,7 +14,8 @@ from lrdlib.lab.plain import PlainLab
 from lrdlib.lab.presets import all_presets
 from lrdlib.lab.seen import Seen, sentence
 from lrdlib.lab.thread import Trainer
-from lrdlib.runs import save_run
+from lrdlib.training.config import RULES, TrainConfig, plain
+from lrdlib.training.runs import save_run
 
 
 class Lab(Driven, anywidget.AnyWidget):

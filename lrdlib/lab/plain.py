@@ -7,13 +7,13 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from lrdlib.config import RULES, TrainConfig
 from lrdlib.lab.driven import Driven
 from lrdlib.lab.loop import caller_of_loop
 from lrdlib.lab.presets import FIRST, all_presets
 from lrdlib.lab.seen import Seen, sentence
 from lrdlib.lab.thread import ACTIVE, Trainer
-from lrdlib.train import SETTABLE
+from lrdlib.training.config import RULES, TrainConfig
+from lrdlib.training.train import SETTABLE
 
 STRENGTHS = [0.0, *(float(f"{m}e{e}") for e in range(-4, 2) for m in (1, 1.5, 2, 3, 5, 7)), 100.0]
 RATES = [float(f"{m}e{e}") for e in range(-4, -1) for m in (1, 1.5, 2, 3, 5, 7)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lrdlib.config import TrainConfig, plain
+from lrdlib.training.config import TrainConfig, plain
 
 # Fields of TrainConfig that differ from its defaults. "small" generalises within a minute, in a browser too.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lrdlib.records import Record
-from lrdlib.train import Training
+from lrdlib.training.records import Record
+from lrdlib.training.train import Training
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 There is no second training here. The forward pass is lrdlib.model's, AdamW is torch's own, the decays are those of
 lrdlib.decay; this module only strings them together without an optimizer object, so that a trace can see all of it.
-What lrdlib.train does to a stack of one run, `train_step` does to one vector of weights:
+What lrdlib.training.train does to a stack of one run, `train_step` does to one vector of weights:
 
     weights = flat(params)                      # one vector (n,), in the order of lrdlib.model.shapes
     step = partial(train_step, model=model, config=config, low_rank=True)
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.adam import adam
 
-from lrdlib.config import TrainConfig
 from lrdlib.decay import frobenius_update_, low_rank_update_, select, strength
 from lrdlib.model import GAIN_ROLES, ModelConfig, Params, forward, role, shapes
+from lrdlib.training.config import TrainConfig
 
 EPS = 1e-8  # torch.optim.AdamW's default
 
@@ -72,7 +72,7 @@ def train_step(
 
     def mean_loss(params: Params) -> Tensor:
         logits = forward(params, tokens, model)
-        return F.cross_entropy(logits, labels, reduction="sum") / len(labels)  # as lrdlib.train divides it
+        return F.cross_entropy(logits, labels, reduction="sum") / len(labels)  # as lrdlib.training.train divides it
 
     # of each parameter: the gradient of a slice would be a vector of all zeros but there
     gradients, loss = torch.func.grad_and_value(mean_loss)(named(weights, model))

@@ -15,11 +15,11 @@ from weakref import WeakSet
 
 import torch
 
-from lrdlib.config import TrainConfig
 from lrdlib.lab.seen import Seen, first_run, sentence
-from lrdlib.records import Record
-from lrdlib.runs import Run, runs_of
-from lrdlib.train import SETTABLE, Training
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.records import Record
+from lrdlib.training.runs import Run, runs_of
+from lrdlib.training.train import SETTABLE, Training
 
 T = TypeVar("T")
 TOLD_EVERY = 0.5  # seconds between two words on progress

@@ -1,4 +1,4 @@
-/* A run as lrdlib.runs.save_run writes it: an .npz (a zip of .npy files, by fflate) with a JSON header and a checksum. */
+/* A run as lrdlib.training.runs.save_run writes it: an .npz (a zip of .npy files, by fflate) with a JSON header and a checksum. */
 
 const tupleOf = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`; // as Python prints it
 
@@ -17,7 +17,7 @@ const bytesOf = (typed) => new Uint8Array(typed.buffer, typed.byteOffset, typed.
 const float32 = (values, shape) => ({dtype: "<f4", shape, bytes: bytesOf(Float32Array.from(values))});
 const int64 = (values) => ({dtype: "<i8", shape: [values.length], bytes: bytesOf(BigInt64Array.from(values, BigInt))});
 
-// lrdlib.store's checksum: SHA-256 over names, types, shapes and bytes.
+// lrdlib.training.store's checksum: SHA-256 over names, types, shapes and bytes.
 const digest = async (arrays) => {
   const parts = Object.keys(arrays).sort().flatMap((name) => {
     const {dtype, shape, bytes} = arrays[name];

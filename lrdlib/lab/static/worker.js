@@ -12,9 +12,9 @@ const ENGINES = {
 };
 const ENGINE = self.location.hash.slice(1) || "wasm";
 const TOLD_EVERY = 1000; // milliseconds between two words on progress
-const LOW_RANK = ["lrd", "elastic"]; // rules with a low-rank decay (lrdlib.config.LOW_RANK)
+const LOW_RANK = ["lrd", "elastic"]; // rules with a low-rank decay (lrdlib.training.config.LOW_RANK)
 
-// The inputs of the exported step that say which decay acts how strongly; as lrdlib.train reads a TrainConfig.
+// The inputs of the exported step that say which decay acts how strongly; as lrdlib.training.train reads a TrainConfig.
 const strengths = ({rule, weight_decay, l2}) => ({
   l2: rule === "l2" ? weight_decay : l2,
   l2_blocks: rule === "l2" ? weight_decay : rule === "elastic" ? l2 : 0,

@@ -1,11 +1,11 @@
-"""What may be shown on the book's pages: lrdlib._sphinx.problems, for figures of 3-D traces."""
+"""What may be shown on the book's pages: lrdlib.figures.sphinx.problems, for figures of 3-D traces."""
 
 import json
 
 import plotly.graph_objects as go
 import pytest
 
-from lrdlib._sphinx import problems, to_html
+from lrdlib.figures.sphinx import problems, to_html
 
 
 def solid(**changes) -> dict:

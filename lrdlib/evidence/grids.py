@@ -1,4 +1,5 @@
-"""The grids of the phase diagrams, as data: blocks for lrdlib.sweep.expand, in the order in which one wants them.
+"""The grids of the phase diagrams, as data: blocks for lrdlib.training.sweep.expand, in the order in which one wants
+them.
 
 What both sources leave unsaid (batch 512, betas 0.9 and 0.98, lr 1e-3) is TrainConfig's default. A Frobenius strength
 is times the learning rate, as in AdamW; a low-rank strength is so in mode "decoupled" only.

@@ -1,6 +1,7 @@
 """A figure as a web page of its own, in one file: it needs no server, no network and no kernel.
 
-It is drawn by the same scripts as the book's figures (lrdlib/static), so what answers to clicks there does so here.
+It is drawn by the same scripts as the book's figures (lrdlib/figures/static), so what answers to clicks there does so
+here.
 """
 
 import html
@@ -10,7 +11,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from lrdlib._sphinx import problems, to_html
+from lrdlib.figures.sphinx import problems, to_html
 
 STATIC = Path(__file__).parent / "static"
 PAGE = """<!doctype html>
@@ -53,7 +54,8 @@ select, button {{ font: inherit; }}
 def write_page(fig: go.Figure, path: str | Path, *, title: str) -> Path:
     """Write a figure to `path` as a page of about 5 MB that holds all it needs; returns the path.
 
-    Raises ValueError if the figure has no text alternative or the page could not draw it (lrdlib._sphinx.problems).
+    Raises ValueError if the figure has no text alternative or the page could not draw it
+    (lrdlib.figures.sphinx.problems).
     """
     data = json.loads(fig.to_json())
     if found := problems(data):

@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrdlib._check import check_bool
-from lrdlib.config import LOW_RANK, TrainConfig, check_stack, plain
 from lrdlib.decay import LowRankDecay, frobenius_update_, select
 from lrdlib.fourier import fourier_power
 from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, Params, forward, init_params, role, stack_params
-from lrdlib.records import Record, rank, record_arrays, records_from, spectrum, unless_diverged
 from lrdlib.spectral import effective_rank, stable_rank
-from lrdlib.store import read_arrays, read_header, write_arrays
 from lrdlib.tasks import split
+from lrdlib.training.config import LOW_RANK, TrainConfig, check_stack, plain
+from lrdlib.training.records import Record, rank, record_arrays, records_from, spectrum, unless_diverged
+from lrdlib.training.store import read_arrays, read_header, write_arrays
 
 CHECKPOINT = "lrdlib-checkpoint/1"
 SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains

@@ -1,6 +1,6 @@
 /* A phase diagram's cells answer: click one, or choose it by keyboard, and its curves are drawn below.
  *
- * Works on any figure whose layout.meta.phase is what lrdlib/phase_plots.py writes there:
+ * Works on any figure whose layout.meta.phase is what lrdlib/figures/phase.py writes there:
  *   panels, rows, columns: labels; prefix: what rows are ("λ = "); selected: [panel, row, column]
  *   heat: the trace of each panel; first: the first of the curves' traces, four to a seed; seeds: one per slot of four
  *   note, frame: which annotation is the curves' headline, which shape goes around the selected cell

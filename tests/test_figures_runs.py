@@ -6,9 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from lrdlib.canvas import INK, PALETTE, axes, canvas, controls, finish, movable
-from lrdlib.plots import mechanism_figure, spectrum_figure, spectrum_player, timeline_figure
-from lrdlib.runs import Run
+from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, controls, finish, movable
+from lrdlib.figures.runs import mechanism_figure, spectrum_figure, spectrum_player, timeline_figure
+from lrdlib.training.runs import Run
 
 STEPS = np.arange(0, 350, 50)
 D = 8  # width of the query and key matrices

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lrdlib.runs import GROKKED, Run
+from lrdlib.training.runs import GROKKED, Run
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrdlib.backend import onednn_in_use
-from lrdlib.config import plain
 from lrdlib.model import role
-from lrdlib.records import record_arrays
-from lrdlib.store import read_arrays, write_arrays
-from lrdlib.train import Training
+from lrdlib.training.backend import onednn_in_use
+from lrdlib.training.config import plain
+from lrdlib.training.records import record_arrays
+from lrdlib.training.store import read_arrays, write_arrays
+from lrdlib.training.train import Training
 
 KIND = "lrdlib-run/1"
 NAMES = {"none": "no decay", "l2": "L2", "lrd": "LRD", "elastic": "elastic", "proximal": "proximal"}
@@ -27,7 +27,7 @@ class Run:
     """One run, as plain data.
 
     config: the fields of its TrainConfig, as JSON has them; TrainConfig(**config) is that TrainConfig.
-    history: "step" (T,) and every metric of lrdlib.records.Record (T,).
+    history: "step" (T,) and every metric of lrdlib.training.records.Record (T,).
     spectra: singular values (T, k) of each block matrix, float32, such as spectra["0.query"], at the same steps.
     weights: the final query and key matrices (d, d), float32. provenance: versions, machine, and the command.
     fourier: in modular arithmetic, the Fourier power (T, p // 2) of the embedding (lrdlib.fourier), at the same steps.

@@ -1,6 +1,6 @@
-/* Draws plotly figures, on the book's pages and on pages of their own (lrdlib/page.py).
+/* Draws plotly figures, on the book's pages and on pages of their own (lrdlib/figures/page.py).
  *
- * lrdlib/_sphinx.py leaves <figure class="lrd-figure"><div class="lrd-plot"></div><script type="application/json">.
+ * lrdlib/figures/sphinx.py leaves <figure class="lrd-figure"><div class="lrd-plot"></div><script type="application/json">.
  * A figure is drawn when it comes near the viewport, in the page's colours, with the layout that its width allows:
  * layout.meta.narrow, if it is there, holds what a phone changes of it. Sliders and buttons become the browser's own
  * controls: they work by keyboard, by touch and at any width. A figure that is drawn says so by the event "lrd:drawn".

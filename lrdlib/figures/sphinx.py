@@ -1,7 +1,8 @@
 """How the book shows a plotly figure: stored figure JSON in, an accessible <figure> out.
 
 myst-nb finds `PlotlyFigure` through the entry point group "myst_nb.mime_renderers" (pyproject.toml). The page carries
-the figure as data; lrdlib/static/figures.js draws it. Sphinx and docutils are imported only while a book is built.
+the figure as data; lrdlib/figures/static/figures.js draws it. Sphinx and docutils are imported only while a book is
+built.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TRACES = {
     *("bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour"),
     *("image", "pie", "scatter", "scatterternary", "violin"),
 }
-SOLIDS = {"mesh3d", "scatter3d"}  # the ones that lrdlib/static/solid.js draws, without WebGL
+SOLIDS = {"mesh3d", "scatter3d"}  # the ones that lrdlib/figures/static/solid.js draws, without WebGL
 
 
 def problems(figure: dict[str, Any]) -> list[str]:

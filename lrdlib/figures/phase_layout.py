@@ -7,10 +7,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lrdlib._check import check_choice
-from lrdlib.canvas import GRID, INK, axes, canvas
-from lrdlib.config import TrainConfig
-from lrdlib.phase import Cell, Panel, effective_strength, panels
-from lrdlib.runs import Run
+from lrdlib.evidence.phase import Cell, Panel, effective_strength, panels
+from lrdlib.figures.canvas import GRID, INK, axes, canvas
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import Run
 
 # Viridis without its darkest third, which is lost on a dark page.
 SCALE = ("#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")

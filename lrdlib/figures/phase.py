@@ -1,9 +1,9 @@
 """Phase diagrams: runs and the grid that they are of in, plotly figure out. Never trains, never reads a file.
 
 A cell without a run is an empty outline; one with only some of its seeds says so. What the figures show is counted by
-lrdlib.phase. Their layout for a phone travels in layout.meta["narrow"], which the book's scripts use; without the
-scripts there is `narrow=True`. A click on a cell is answered by lrdlib/static/phase.js, in the book and on a page of
-lrdlib.page.
+lrdlib.evidence.phase. Their layout for a phone travels in layout.meta["narrow"], which the book's scripts use; without
+the scripts there is `narrow=True`. A click on a cell is answered by lrdlib/figures/static/phase.js, in the book and on
+a page of lrdlib.figures.page.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +14,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lrdlib._check import check_choice
-from lrdlib.canvas import GRID, INK, PALETTE, axes, canvas
-from lrdlib.config import RULES, TrainConfig, plain
-from lrdlib.phase import Cell, Frontier, Outcome, Panel, frontiers
-from lrdlib.phase_grid import (
+from lrdlib.evidence.phase import Cell, Frontier, Outcome, Panel, frontiers
+from lrdlib.figures.canvas import GRID, INK, PALETTE, axes, canvas
+from lrdlib.figures.phase_layout import (
     COLUMNS,
     ROWS,
     Grid,
@@ -36,7 +35,7 @@ from lrdlib.phase_grid import (
     side_by_side,
     stacked,
 )
-from lrdlib.phase_words import (
+from lrdlib.figures.phase_words import (
     METRICS,
     axes_text,
     counts_text,
@@ -46,7 +45,8 @@ from lrdlib.phase_words import (
     outcomes_text,
     wrapped,
 )
-from lrdlib.runs import GROKKED, NAMES, Run
+from lrdlib.training.config import RULES, TrainConfig, plain
+from lrdlib.training.runs import GROKKED, NAMES, Run
 
 RECORDED = "rgba(128, 128, 128, 0.3)"  # a cell with a run but without a number to colour it
 SELECTED = PALETTE[3]
@@ -166,9 +166,9 @@ def frontier_figure(
 
     A cell succeeds if more than half of its recorded seeds do. A full mark is a frontier that no empty cell can change,
     a hollow one the upper of two bounds, with a dotted line to the lower. Bars are 95% bootstrap intervals over seeds
-    (of 2 or 3 seeds their range; one seed has none; see lrdlib.phase.bootstrap), pale where missing runs widen them;
-    small dots are single seeds. More than five panels are split by their setting. seed: of the resampling. Raises as
-    `phase_figure`.
+    (of 2 or 3 seeds their range; one seed has none; see lrdlib.evidence.phase.bootstrap), pale where missing runs widen
+    them; small dots are single seeds. More than five panels are split by their setting. seed: of the resampling. Raises
+    as `phase_figure`.
     """
     check_choice("metric", metric, tuple(METRICS))
     grid = grid_of(runs, wanted, axis)

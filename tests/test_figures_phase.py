@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from lrdlib._sphinx import problems
-from lrdlib.config import TrainConfig, plain
-from lrdlib.page import write_page
-from lrdlib.phase_grid import ink_on
-from lrdlib.phase_plots import CURVES, agreement_figure, frontier_figure, phase_figure
-from lrdlib.runs import Run
+from lrdlib.figures.page import write_page
+from lrdlib.figures.phase import CURVES, agreement_figure, frontier_figure, phase_figure
+from lrdlib.figures.phase_layout import ink_on
+from lrdlib.figures.sphinx import problems
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import Run
 
 STEPS = np.arange(0, 500, 100)
 FRACTIONS, STRENGTHS = (0.3, 0.4, 0.5), (0.001, 0.05)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lrdlib.config import TrainConfig
-from lrdlib.grids import GRIDS
-from lrdlib.phase import Frontier, Panel, effective_strength, frontiers, outcome, panels
-from lrdlib.runs import NAMES, Run
-from lrdlib.sweep import expand, recorded
+from lrdlib.evidence.grids import GRIDS
+from lrdlib.evidence.phase import Frontier, Panel, effective_strength, frontiers, outcome, panels
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import NAMES, Run
+from lrdlib.training.sweep import expand, recorded
 
 Rules = dict[str, tuple[list[TrainConfig], list[Run]]]  # name -> what is wanted of a rule, and what is recorded
 VERDICTS = ("holds", "holds in part", "does not hold", "not settled")
@@ -70,7 +70,7 @@ class Claim:
 
 
 def load_evidence(store: str | Path) -> Evidence:
-    """The presets, and what `store` holds of them. Raises as lrdlib.sweep.recorded."""
+    """The presets, and what `store` holds of them. Raises as lrdlib.training.sweep.recorded."""
     wanted = {name: expand(*GRIDS[name]()) for name in ("paper", "published", "fair")}
     every = dict.fromkeys(config for configs in wanted.values() for config in configs)
     return Evidence(wanted, recorded(every, store))

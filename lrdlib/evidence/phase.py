@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from lrdlib.config import RULES, TrainConfig
-from lrdlib.runs import GROKKED, NAMES, Run
+from lrdlib.training.config import RULES, TrainConfig
+from lrdlib.training.runs import GROKKED, NAMES, Run
 
 LOW_RANK = ("mode", "scale", "select", "method", "ns_steps")  # mean nothing to the rules "none" and "l2"
 AXES = ("fraction", "weight_decay", "seed")

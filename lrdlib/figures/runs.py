@@ -13,9 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lrdlib._check import check_choice
-from lrdlib.canvas import INK, PALETTE, axes, canvas, controls, finish
-from lrdlib.captions import accuracy_text, each, labels, number, rank_text
-from lrdlib.runs import GROKKED, Run
+from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, controls, finish
+from lrdlib.figures.captions import accuracy_text, each, labels, number, rank_text
+from lrdlib.training.runs import GROKKED, Run
 
 SCALE = "Viridis"
 RESOLUTION = 1e-8  # sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from lrdlib.phase import Cell, Frontier, Outcome, effective_strength
-from lrdlib.phase_grid import ROWS, Grid, Place
-from lrdlib.runs import GROKKED
+from lrdlib.evidence.phase import Cell, Frontier, Outcome, effective_strength
+from lrdlib.figures.phase_layout import ROWS, Grid, Place
+from lrdlib.training.runs import GROKKED
 
 METRICS = {"test_accuracy": "test accuracy", "orbit_clean_accuracy": "orbit-clean accuracy"}
 SHORT = {"test_accuracy": "test", "orbit_clean_accuracy": "orbit-clean"}

@@ -24,10 +24,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from lrdlib._check import check_bool, check_integer
-from lrdlib.backend import onednn_in_use, use_onednn
-from lrdlib.config import LOW_RANK, PER_RUN, TrainConfig, plain
-from lrdlib.runs import Run, compact, load_run, runs_of, save_run
-from lrdlib.train import Training, checkpoint_configs, train
+from lrdlib.training.backend import onednn_in_use, use_onednn
+from lrdlib.training.config import LOW_RANK, PER_RUN, TrainConfig, plain
+from lrdlib.training.runs import Run, compact, load_run, runs_of, save_run
+from lrdlib.training.train import Training, checkpoint_configs, train
 
 CHECKPOINT_SECONDS = 30  # between checkpoints of a stack in training
 DEFAULTS = plain(TrainConfig())
@@ -130,10 +130,11 @@ def sweep(
     workers: processes side by side, -1 for as many as there are cores. They are joblib's, so that inside
     joblib.parallel_config(backend="dask") they are those of a cluster, which must see the folder `store`. Each uses one
     thread on a CPU, so that a run is the same whatever the number of workers.
-    stack_size: runs that train together as one batched model; by default 1 on a CPU, and on a GPU as many as its
-    memory takes. Only runs that differ in nothing but fraction, seed, rule, weight_decay and l2 share a stack. One that
-    was interrupted goes on as it was, whatever the size now.
-    compile: as in lrdlib.train.train. full: store what lrdlib.runs.compact leaves out, at 16 times the size.
+    stack_size: runs that train together as one batched model; by default 1 on a CPU, and on a GPU as many as its memory
+    takes. Only runs that differ in nothing but fraction, seed, rule, weight_decay and l2 share a stack. One that was
+    interrupted goes on as it was, whatever the size now.
+    compile: as in lrdlib.training.train.train. full: store what lrdlib.training.runs.compact leaves out, at 16 times
+    the size.
     commands: what would make each run again, for its provenance.
 
     A run that another process has in training is waited for at the end and yielded like the others, or trained here if

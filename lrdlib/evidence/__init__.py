@@ -1,0 +1,1 @@
+"""What the runs say: the grids that were asked for, phase diagrams counted, claims judged."""

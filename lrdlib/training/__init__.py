@@ -1,0 +1,1 @@
+"""How runs are made, measured and kept: config, train, records, runs, store, sweep."""
