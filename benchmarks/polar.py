@@ -1,11 +1,12 @@
-"""Error and time of the polar factor on one CPU thread, per method, steps, shape, dtype and condition number.
+"""Error and time of the polar factor on one CPU thread, per method, steps, shape, dtype and
+condition number.
 
     python benchmarks/polar.py [--quick] [--onednn]
 
-Each line: the largest |sigma_i(P) - 1| and |P - UV^T|_F / |UV^T|_F for condition numbers 1e1 to 1e4 (geometric
-singular values), against the polar factor in float64; the median time of a stack; that time over `torch.linalg.svd`'s
-("/svd", below 1 is faster) and over the time its matrix products alone would take at the rate torch.bmm reaches here
-("/floor").
+Each line: the largest |sigma_i(P) - 1| and |P - UV^T|_F / |UV^T|_F for condition numbers
+1e1 to 1e4 (geometric singular values), against the polar factor in float64; the median time
+of a stack; that time over `torch.linalg.svd`'s ("/svd", below 1 is faster) and over the
+time its matrix products alone would take at the rate torch.bmm reaches here ("/floor").
 """
 
 import argparse
@@ -35,7 +36,8 @@ CONDITIONS = [1e1, 1e2, 1e3, 1e4]
 
 
 def conditioned(shape: tuple[int, int, int], condition: float) -> tuple[Tensor, Tensor]:
-    """float64 W of that shape with singular values from 1 to 1/condition, geometrically, and its polar factor."""
+    """float64 W of that shape with singular values from 1 to 1/condition, geometrically,
+    and its polar factor."""
     N, m, n = shape
     k = min(m, n)
     generator = torch.Generator().manual_seed(0)
@@ -45,7 +47,13 @@ def conditioned(shape: tuple[int, int, int], condition: float) -> tuple[Tensor, 
     return U * S @ V.mT, U @ V.mT
 
 
-def errors(shape: tuple[int, int, int], condition: float, dtype: torch.dtype, method: str, steps: int | None) -> str:
+def errors(
+    shape: tuple[int, int, int],
+    condition: float,
+    dtype: torch.dtype,
+    method: str,
+    steps: int | None,
+) -> str:
     W, exact = conditioned(shape, condition)
     P = polar_factor(W.to(dtype), method=method, steps=steps).double()
     sigma = (torch.linalg.svdvals(P) - 1).abs().max().item()
@@ -73,32 +81,65 @@ def flops(shape: tuple[int, int, int], method: str, steps: int) -> float:
     return N * (2 * segments * on_matrix + (squares + 3 * (steps - segments)) * on_gram)
 
 
-def report(shape: tuple[int, int, int], dtype: torch.dtype, *, repeats: int, quick: bool) -> None:
+def report(
+    shape: tuple[int, int, int], dtype: torch.dtype, *, repeats: int, quick: bool
+) -> None:
     W = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     work = W.float() if dtype == torch.bfloat16 else W  # bfloat16 is computed in float32
     square = work[:, : shape[2]].contiguous()
-    rate = 2.0 * shape[0] * shape[2] ** 3 / seconds(lambda: torch.bmm(square, square), 10 * repeats)
+    rate = (
+        2.0
+        * shape[0]
+        * shape[2] ** 3
+        / seconds(lambda: torch.bmm(square, square), 10 * repeats)
+    )
     svd = seconds(lambda: torch.linalg.svd(work, full_matrices=False), repeats)
     conditions = CONDITIONS[1:3] if quick else CONDITIONS
-    print(f"\n{shape} {str(dtype)[6:]}: torch.linalg.svd {svd * 1e3:.2f} ms, torch.bmm {rate / 1e9:.0f} GFLOP/s")
+    print(
+        f"\n{shape} {str(dtype)[6:]}: torch.linalg.svd {svd * 1e3:.2f} ms, torch.bmm "
+        f"{rate / 1e9:.0f} GFLOP/s"
+    )
     header = "".join(f"{f'condition {c:.0e}':>18}" for c in conditions)
     print(f"{'method':13} steps{header}{'ms':>9}{'/svd':>7}{'/floor':>7}")
     for method, steps in [("svd", None), *(CASES[4:] if quick else CASES)]:
         cells = "".join(f"   {errors(shape, c, dtype, method, steps)}" for c in conditions)
-        spent = seconds(lambda method=method, steps=steps: polar_iteration(W, method=method, steps=steps), repeats)  # type: ignore[misc]
-        floor = f"{spent * rate / flops(shape, method, steps):7.2f}" if steps else f"{'-':>7}"
-        print(f"{method:13} {steps or '-':>5}{cells}{spent * 1e3:9.2f}{spent / svd:7.2f}{floor}", flush=True)
+        spent = seconds(
+            lambda method=method, steps=steps: polar_iteration(
+                W, method=method, steps=steps
+            ),
+            repeats,
+        )  # type: ignore[misc]
+        floor = (
+            f"{spent * rate / flops(shape, method, steps):7.2f}" if steps else f"{'-':>7}"
+        )
+        print(
+            f"{method:13} "
+            f"{steps or '-':>5}{cells}{spent * 1e3:9.2f}{spent / svd:7.2f}{floor}",
+            flush=True,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="float32 and Polar Express only, two condition numbers")
-    parser.add_argument("--onednn", action="store_true", help="float32 products by oneDNN where it is as exact as MKL")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="float32 and Polar Express only, two condition numbers",
+    )
+    parser.add_argument(
+        "--onednn",
+        action="store_true",
+        help="float32 products by oneDNN where it is as exact as MKL",
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.onednn:
         print("oneDNN for float32:", use_onednn())
-    dtypes = [torch.float32] if options.quick else [torch.float32, torch.float64, torch.bfloat16]
+    dtypes = (
+        [torch.float32] if options.quick else [torch.float32, torch.float64, torch.bfloat16]
+    )
     for dtype in dtypes:
         for shape in SHAPES:
             report(shape, dtype, repeats=10 if options.quick else 30, quick=options.quick)

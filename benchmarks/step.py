@@ -1,17 +1,20 @@
-"""How long a training step takes, as a ratio to a plain reference in the same process, and how far from the floor.
+"""How long a training step takes, as a ratio to a plain reference in the same process, and
+how far from the floor.
 
     python benchmarks/step.py [--rounds 7] [--p 113] [--fraction 0.5]
 
-On one thread, at the published mechanism setting (p = 113, half of the pairs, batch 512, five cubic steps on the query
-and key matrices, weight decay 0.1 on the rest):
+On one thread, at the published mechanism setting (p = 113, half of the pairs, batch 512,
+five cubic steps on the query and key matrices, weight decay 0.1 on the rest):
 
 reference   the step as one would first write it: torch's modules, every position computed, a DataLoader of items, and
-            the decay one matrix at a time. It is checked to give lrdlib's logits from lrdlib's weights.
+            the decay one matrix at a time. It is checked to give lrdlib's logits from
+            lrdlib's weights.
 lrdlib      lrdlib.training.train's step
 floor       the step's matrix products alone, measured one by one
 
-Each is timed with torch's own float32 matmul and with oneDNN's (lrdlib.training.backend), which the command line uses.
-Then: what low-rank decay of all 12 block matrices adds to a step, with the error of its polar factors beside it.
+Each is timed with torch's own float32 matmul and with oneDNN's (lrdlib.training.backend),
+which the command line uses. Then: what low-rank decay of all 12 block matrices adds to a
+step, with the error of its polar factors beside it.
 """
 
 import argparse
@@ -31,7 +34,9 @@ from lrdlib.polar import polar_factor
 from lrdlib.training.backend import use_onednn
 from lrdlib.training.train import TrainConfig, Training
 
-PUBLISHED: dict[str, Any] = dict(select="qk", scale=None, method="cubic", ns_steps=5, weight_decay=5e-3, l2=0.1)
+PUBLISHED: dict[str, Any] = dict(
+    select="qk", scale=None, method="cubic", ns_steps=5, weight_decay=5e-3, l2=0.1
+)
 
 
 class PlainBlock(nn.Module):
@@ -42,21 +47,31 @@ class PlainBlock(nn.Module):
         d, m = config.d_model, config.mlp_ratio * config.d_model
         self.heads = config.heads
         self.attention_norm, self.mlp_norm = nn.RMSNorm(d, eps=EPS), nn.RMSNorm(d, eps=EPS)
-        self.query_norm, self.key_norm = (nn.RMSNorm(d // config.heads, eps=EPS) for _ in range(2))
-        self.query, self.key, self.value, self.output = (nn.Linear(d, d, bias=False) for _ in range(4))
+        self.query_norm, self.key_norm = (
+            nn.RMSNorm(d // config.heads, eps=EPS) for _ in range(2)
+        )
+        self.query, self.key, self.value, self.output = (
+            nn.Linear(d, d, bias=False) for _ in range(4)
+        )
         self.up, self.down = nn.Linear(d, m, bias=False), nn.Linear(m, d, bias=False)
 
     def forward(self, X: Tensor) -> Tensor:
         H = self.attention_norm(X)
-        Q, K, V = (linear(H).unflatten(-1, (self.heads, -1)) for linear in (self.query, self.key, self.value))
+        Q, K, V = (
+            linear(H).unflatten(-1, (self.heads, -1))
+            for linear in (self.query, self.key, self.value)
+        )
         Q, K = self.query_norm(Q), self.key_norm(K)
-        A = F.scaled_dot_product_attention(Q.transpose(1, 2), K.transpose(1, 2), V.transpose(1, 2))
+        A = F.scaled_dot_product_attention(
+            Q.transpose(1, 2), K.transpose(1, 2), V.transpose(1, 2)
+        )
         X = X + self.output(A.transpose(1, 2).flatten(2))
         return X + self.down(F.silu(self.up(self.mlp_norm(X))))
 
 
 class PlainTransformer(nn.Module):
-    """The model of lrdlib.model as torch modules; every position goes through every layer and the head."""
+    """The model of lrdlib.model as torch modules; every position goes through every layer
+    and the head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -90,21 +105,34 @@ def plain_decay(matrices: list[Tensor], weight_decay: float, steps: int = 5) -> 
 
 
 def plain_step(training: Training) -> Callable[[], None]:
-    """A function that makes one plain training step, at the setting of `training`'s first run."""
+    """A function that makes one plain training step, at the setting of `training`'s first
+    run."""
     config, rows = training.configs[0], training.splits[0].train
     model = PlainTransformer(training.model)
     model.take(training.params)
-    reached, expected = model(training.tokens[rows]), forward(training.params, training.tokens[rows], training.model)[0]
+    reached, expected = (
+        model(training.tokens[rows]),
+        forward(training.params, training.tokens[rows], training.model)[0],
+    )
     torch.testing.assert_close(reached, expected, rtol=1e-4, atol=1e-4)
-    qk = [W.weight for block in model.blocks for W in (cast(PlainBlock, block).query, cast(PlainBlock, block).key)]
+    qk = [
+        W.weight
+        for block in model.blocks
+        for W in (cast(PlainBlock, block).query, cast(PlainBlock, block).key)
+    ]
     rest = [W for W in model.parameters() if all(W is not V for V in qk)]
-    groups = [{"params": qk, "weight_decay": 0.0}, {"params": rest, "weight_decay": config.l2}]
+    groups = [
+        {"params": qk, "weight_decay": 0.0},
+        {"params": rest, "weight_decay": config.l2},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
     data = TensorDataset(training.tokens[rows], training.labels[rows])
 
     def batches() -> Iterator[list[Tensor]]:
         while True:
-            yield from DataLoader(data, batch_size=config.batch_size, shuffle=True, drop_last=True)
+            yield from DataLoader(
+                data, batch_size=config.batch_size, shuffle=True, drop_last=True
+            )
 
     stream = batches()
 
@@ -126,11 +154,16 @@ def floor_step(training: Training) -> Callable[[], None]:
     """
     config, batch = training.model, training.configs[0].batch_size
     d, m, every = config.d_model, config.mlp_ratio * config.d_model, batch * config.seq_len
-    products = [(every, config.vocab, d), (batch, d, config.classes)]  # embedding, head: (rows, in, out)
+    products = [
+        (every, config.vocab, d),
+        (batch, d, config.classes),
+    ]  # embedding, head: (rows, in, out)
     for layer in range(config.layers):
         read = batch if layer == config.layers - 1 else every
         products += [(every, d, d)] * 2 + [(read, d, d)] * 2 + [(read, d, m), (read, m, d)]
-    operands = [(torch.randn(r, i), torch.randn(o, i), torch.randn(r, o)) for r, i, o in products]
+    operands = [
+        (torch.randn(r, i), torch.randn(o, i), torch.randn(r, o)) for r, i, o in products
+    ]
 
     def step() -> None:
         for X, W, dY in operands:
@@ -141,8 +174,11 @@ def floor_step(training: Training) -> Callable[[], None]:
     return step
 
 
-def medians(steps: dict[str, Callable[[], None]], rounds: int, per_round: int = 8) -> dict[str, float]:
-    """Milliseconds of each step: median over rounds, the steps taking turns so that a busy machine is shared."""
+def medians(
+    steps: dict[str, Callable[[], None]], rounds: int, per_round: int = 8
+) -> dict[str, float]:
+    """Milliseconds of each step: median over rounds, the steps taking turns so that a busy
+    machine is shared."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
@@ -157,7 +193,8 @@ def medians(steps: dict[str, Callable[[], None]], rounds: int, per_round: int = 
 def polar_error(training: Training) -> tuple[float, float, float]:
     """Error of the decay's polar factors at the weights as they are.
 
-    Largest |sigma - 1| over the directions with sigma_i > 0.02 sigma_1, the same with 0.001 sigma_1, and
+    Largest |sigma - 1| over the directions with sigma_i > 0.02 sigma_1, the same with 0.001
+    sigma_1, and
     |P - U V^T|_F / |U V^T|_F over all directions, those among them that hold nothing but rounding.
     """
     config = training.configs[0]
@@ -168,7 +205,9 @@ def polar_error(training: Training) -> tuple[float, float, float]:
         P = polar_factor(W.detach(), method=config.method, steps=config.ns_steps).double()
         reached = (U.mT @ P @ Vh.mT).diagonal(dim1=-2, dim2=-1)
         for above in worst:
-            worst[above] = max(worst[above], float((reached - 1).abs()[S.gt(above * S[..., :1])].max()))
+            worst[above] = max(
+                worst[above], float((reached - 1).abs()[S.gt(above * S[..., :1])].max())
+            )
         relative = max(relative, float((P - U @ Vh).norm() / (U @ Vh).norm()))
     return worst[0.02], worst[0.001], relative
 
@@ -176,7 +215,11 @@ def polar_error(training: Training) -> tuple[float, float, float]:
 def compare(config: TrainConfig, rounds: int) -> dict[str, float]:
     """Print and return the times of reference, lrdlib and floor."""
     training = Training([config])
-    steps = {"reference": plain_step(training), "lrdlib": training.update, "floor": floor_step(training)}
+    steps = {
+        "reference": plain_step(training),
+        "lrdlib": training.update,
+        "floor": floor_step(training),
+    }
     ms = medians(steps, rounds)
     print("  " + "    ".join(f"{name} {value:.1f} ms" for name, value in ms.items()))
     speed, distance = ms["reference"] / ms["lrdlib"], ms["lrdlib"] / ms["floor"]
@@ -185,17 +228,26 @@ def compare(config: TrainConfig, rounds: int) -> dict[str, float]:
 
 
 def decay_share(base: dict[str, Any], rounds: int, warm: int = 100) -> None:
-    """Print what low-rank decay of all block matrices adds to a step, per method, after `warm` steps of training.
+    """Print what low-rank decay of all block matrices adds to a step, per method, after
+    `warm` steps of training.
 
-    Each method takes turns with no decay alone: more models at once would push one another out of the cache.
+    Each method takes turns with no decay alone: more models at once would push one another
+    out of the cache.
     """
     settings: dict[str, dict[str, Any]] = {
-        f"Polar Express, {k} steps": dict(method="polar_express", ns_steps=k) for k in (6, 5, 4)
+        f"Polar Express, {k} steps": dict(method="polar_express", ns_steps=k)
+        for k in (6, 5, 4)
     }
     settings |= {f"cubic, {k} steps": dict(method="cubic", ns_steps=k) for k in (5, 30)}
-    print("  polar error: largest |sigma - 1| above 2% of sigma_1, above 0.1%, and all of |P - UV^T| / |UV^T|")
+    print(
+        "  polar error: largest |sigma - 1| above 2% of sigma_1, above 0.1%, and all of |P "
+        "- UV^T| / |UV^T|"
+    )
     for name, setting in settings.items():
-        none, training = Training([TrainConfig(**base, rule="none")]), Training([TrainConfig(**base, **setting)])
+        none, training = (
+            Training([TrainConfig(**base, rule="none")]),
+            Training([TrainConfig(**base, **setting)]),
+        )
         for _ in range(warm):
             training.update()
         ms = medians({"none": none.update, "decay": training.update}, rounds)
@@ -204,10 +256,16 @@ def decay_share(base: dict[str, Any], rounds: int, warm: int = 100) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds of 8 steps each (7)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="timed rounds of 8 steps each (7)"
+    )
     parser.add_argument("--p", type=int, default=113, help="modulus (113)")
-    parser.add_argument("--fraction", type=float, default=0.5, help="part of the pairs to train on (0.5)")
+    parser.add_argument(
+        "--fraction", type=float, default=0.5, help="part of the pairs to train on (0.5)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     base: dict[str, Any] = dict(p=options.p, fraction=options.fraction)
@@ -216,11 +274,16 @@ def main() -> None:
     print("low-rank decay of all 12 block matrices adds")
     decay_share(base, options.rounds)
     if not use_onednn():
-        print("oneDNN's matmul is not float32-exact on this machine, or not there: left out")
+        print(
+            "oneDNN's matmul is not float32-exact on this machine, or not there: left out"
+        )
         return
     print("oneDNN's matmul, one thread: step at the published setting")
     fast = compare(TrainConfig(**base, **PUBLISHED), options.rounds)
-    print(f"  lrdlib as the command line runs it: {plain['reference'] / fast['lrdlib']:.2f}x as fast as plain torch")
+    print(
+        f"  lrdlib as the command line runs it: {plain['reference'] / fast['lrdlib']:.2f}x "
+        "as fast as plain torch"
+    )
     print("low-rank decay of all 12 block matrices adds")
     decay_share(base, options.rounds)
 

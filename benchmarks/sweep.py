@@ -1,16 +1,20 @@
-"""Runs per minute of a sweep, against training the same runs one at a time, in the same session.
+"""Runs per minute of a sweep, against training the same runs one at a time, in the same
+session.
 
-    python benchmarks/sweep.py [--steps 300] [--workers 2] [--device cuda --stacks 1 8 64 256]
+    python benchmarks/sweep.py [--steps 300] [--workers 2] [--device cuda --stacks 1 8 64
+    256]
 
-The paper's model and task (p = 97, width 128, batch 512), 8 runs, L2 and LRD in equal parts, a record every 100 steps.
-On a CPU, each against one run at a time in this process, uncompiled, on one thread:
+The paper's model and task (p = 97, width 128, batch 512), 8 runs, L2 and LRD in equal
+parts, a record every 100 steps. On a CPU, each against one run at a time in this process,
+uncompiled, on one thread:
 
 compiled    one at a time, the forward pass through torch.compile
 stacks      4 runs as one batched model, on one thread
 workers     sweep with so many processes, compiled, as `python -m lrdlib phase-diagram --compile` runs it
 
-On a GPU: stacks of each size, with the share of the card's float32 matmul rate that their matrix products reach.
-What compiling and starting workers takes is left out: every way is warmed up first, and a sweep of hours does it once.
+On a GPU: stacks of each size, with the share of the card's float32 matmul rate that their
+matrix products reach. What compiling and starting workers takes is left out: every way is
+warmed up first, and a sweep of hours does it once.
 """
 
 import argparse
@@ -31,12 +35,19 @@ def grid(runs: int, steps: int) -> list[TrainConfig]:
     """So many runs of the paper's setting, L2 and LRD in turn."""
     rules = [{"rule": "l2", "weight_decay": 0.1}, {"rule": "lrd", "weight_decay": 1e-2}]
     seeds = list(range(-(-runs // 2)))
-    blocks = [rule | {"seed": seed, "steps": steps, "eval_every": 100} for seed in seeds for rule in rules]
+    blocks = [
+        rule | {"seed": seed, "steps": steps, "eval_every": 100}
+        for seed in seeds
+        for rule in rules
+    ]
     return expand(*blocks)[:runs]
 
 
-def steps_per_second(stack: list[TrainConfig], *, device: str, compile: bool, rounds: int = 3) -> float:
-    """Steps of one run that a stack makes in a second: the median round, after a round that warms up."""
+def steps_per_second(
+    stack: list[TrainConfig], *, device: str, compile: bool, rounds: int = 3
+) -> float:
+    """Steps of one run that a stack makes in a second: the median round, after a round that
+    warms up."""
     training = Training(stack, device=device, compile=compile)
     steps, times = stack[0].steps, []
     for _ in range(rounds + 1):
@@ -67,9 +78,12 @@ def stacked(runs: list[TrainConfig]) -> float:
 
 
 def swept(runs: list[TrainConfig], workers: int) -> float:
-    """Runs per minute of a sweep with so many workers, after a sweep that starts and warms them up."""
+    """Runs per minute of a sweep with so many workers, after a sweep that starts and warms
+    them up."""
     with tempfile.TemporaryDirectory() as folder:
-        list(sweep(runs[: 2 * workers], Path(folder) / "warm", workers=workers, compile=True))
+        list(
+            sweep(runs[: 2 * workers], Path(folder) / "warm", workers=workers, compile=True)
+        )
         begin = time.perf_counter()
         list(sweep(runs, Path(folder) / "timed", workers=workers, compile=True))
         return 60 * len(runs) / (time.perf_counter() - begin)
@@ -90,11 +104,15 @@ def on_cpu(steps: int, workers: int) -> None:
     for name, way in ways.items():
         rate = way()
         base = base or rate
-        print(f"{name:22} {rate:6.1f} runs of {steps} steps a minute   {rate / base:5.2f}x", flush=True)
+        print(
+            f"{name:22} {rate:6.1f} runs of {steps} steps a minute   {rate / base:5.2f}x",
+            flush=True,
+        )
 
 
 def matmul_flops(training: Training) -> float:
-    """Floating-point operations of the matrix products of one step of one run, forward and backward, without decay."""
+    """Floating-point operations of the matrix products of one step of one run, forward and
+    backward, without decay."""
     config, batch = training.model, training.configs[0].batch_size
     d, m, every = config.d_model, config.mlp_ratio * config.d_model, batch * config.seq_len
     total = every * config.vocab * d + batch * d * config.classes
@@ -105,7 +123,8 @@ def matmul_flops(training: Training) -> float:
 
 
 def on_gpu(device: str, sizes: list[int], steps: int) -> None:
-    """Print runs per minute (of 3000 steps) by stack size, and the share of the measured float32 matmul rate."""
+    """Print runs per minute (of 3000 steps) by stack size, and the share of the measured
+    float32 matmul rate."""
     A = torch.randn(8192, 8192, device=device)
     A @ A
     torch.cuda.synchronize()
@@ -120,15 +139,28 @@ def on_gpu(device: str, sizes: list[int], steps: int) -> None:
             stack = [c for c in grid(2 * size, steps) if c.rule == rule]
             rate = steps_per_second(stack, device=device, compile=True)
             share = rate * matmul_flops(Training(stack[:1])) / peak
-            print(f"stack of {size:4} {rule:4} {rate / 50:8.1f} runs of 3000 steps a minute, {share:5.1%} of the rate")
+            print(
+                f"stack of {size:4} {rule:4} {rate / 50:8.1f} runs of 3000 steps a minute, "
+                f"{share:5.1%} of the rate"
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=300, help="steps of each run (300)")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes of the sweep (2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="worker processes of the sweep (2)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--stacks", type=int, nargs="+", default=[1, 8, 64, 256], help="stack sizes on a GPU")
+    parser.add_argument(
+        "--stacks",
+        type=int,
+        nargs="+",
+        default=[1, 8, 64, 256],
+        help="stack sizes on a GPU",
+    )
     options = parser.parse_args()
     if options.device == "cpu":
         on_cpu(options.steps, options.workers)

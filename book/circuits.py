@@ -1,14 +1,17 @@
-"""Record the circuits of chapter "What did it learn?": the measures of lrdlib.fourier while runs train.
+"""Record the circuits of chapter "What did it learn?": the measures of lrdlib.fourier while
+runs train.
 
 python book/circuits.py small    50 runs modulo 29, ten settings and five seeds: 5 minutes on one core
 python book/circuits.py paper    22 runs of the paper's setting, at their last step alone: 30 minutes
 
-Each writes book/runs/circuits/NAME.npz, with the header of lrdlib.training.store (configs, provenance) and the arrays
+Each writes book/runs/circuits/NAME.npz, with the header of lrdlib.training.store (configs,
+provenance) and the arrays
 
     step (T,)                                    the recorded steps
     embedding, logits (T, R, p // 2)             fourier_power of the embedding, sum_power of the logits
     keys (R, p // 2)                             the key frequencies of the logits at the step of the best accuracy on
-                                                 pairs unseen in either order (small runs are not steady to the end)
+                                                 pairs unseen in either order (small runs
+                                                 are not steady to the end)
     restricted, excluded (T, R)                  the losses with and without these keys; excluded: of the training pairs
     symmetricity, irrelevance (T, R)             gradient symmetricity (100 triples of numbers), distance irrelevance
     train_loss, test_accuracy, ... (T, R)        the metrics of lrdlib.training.records
@@ -38,9 +41,24 @@ from lrdlib.training.store import write_arrays
 from lrdlib.training.train import Training, train
 
 KIND = "lrdlib-circuits/1"
-METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "orbit_clean_accuracy", "qk_stable_rank")
+METRICS = (
+    "train_loss",
+    "test_loss",
+    "train_accuracy",
+    "test_accuracy",
+    "orbit_clean_accuracy",
+    "qk_stable_rank",
+)
 RULES = {"none": [0.0], "l2": [1.0, 2.0, 3.0, 5.0], "lrd": [0.005, 0.01, 0.02, 0.03, 0.05]}
-SMALL = {"p": 29, "d_model": 48, "fraction": 0.6, "batch_size": 128, "lr": 5e-3, "steps": 800, "eval_every": 50}
+SMALL = {
+    "p": 29,
+    "d_model": 48,
+    "fraction": 0.6,
+    "batch_size": 128,
+    "lr": 5e-3,
+    "steps": 800,
+    "eval_every": 50,
+}
 
 STACKS = {
     "paper": [
@@ -49,7 +67,10 @@ STACKS = {
         for fraction in FRACTIONS
     ],
     "small": [
-        [TrainConfig(**SMALL, rule=rule, weight_decay=strength, seed=seed) for seed in range(5)]
+        [
+            TrainConfig(**SMALL, rule=rule, weight_decay=strength, seed=seed)
+            for seed in range(5)
+        ]
         for rule, strengths in RULES.items()
         for strength in strengths
     ],
@@ -57,7 +78,8 @@ STACKS = {
 
 
 def measured(stack: list[TrainConfig], *, only_last: bool) -> dict[str, np.ndarray]:
-    """Train one stack and measure it at every record, or at the last: arrays (T, R, ...)."""
+    """Train one stack and measure it at every record, or at the last: arrays (T, R,
+    ...)."""
     training, steps, tables, measures = train(stack), [], [], []
     for record in training:
         if only_last and record.step < stack[0].steps:
@@ -65,16 +87,32 @@ def measured(stack: list[TrainConfig], *, only_last: bool) -> dict[str, np.ndarr
         with torch.no_grad():
             tables.append(forward(training.params, training.tokens, training.model))
         steps.append([record.step])
-        measures.append({name: record.metrics[name] for name in METRICS} | {"embedding": record.fourier["embedding"]})
-        measures[-1] |= {"logits": sum_power(tables[-1]), "irrelevance": distance_irrelevance(tables[-1])}
+        measures.append(
+            {name: record.metrics[name] for name in METRICS}
+            | {"embedding": record.fourier["embedding"]}
+        )
+        measures[-1] |= {
+            "logits": sum_power(tables[-1]),
+            "irrelevance": distance_irrelevance(tables[-1]),
+        }
         measures[-1]["symmetricity"] = symmetricity(training)
-        print(stack[0].rule, stack[0].weight_decay, record.step, record.metrics["test_accuracy"].tolist(), flush=True)
+        print(
+            stack[0].rule,
+            stack[0].weight_decay,
+            record.step,
+            record.metrics["test_accuracy"].tolist(),
+            flush=True,
+        )
     best = torch.stack([now["orbit_clean_accuracy"] for now in measures]).argmax(0)
-    keys = key_frequencies(torch.stack([measures[t]["logits"][r] for r, t in enumerate(best.tolist())]))
+    keys = key_frequencies(
+        torch.stack([measures[t]["logits"][r] for r, t in enumerate(best.tolist())])
+    )
     for table, now in zip(tables, measures, strict=True):
         now["restricted"] = restricted_loss(table, keys)
         now["excluded"] = excluded_loss(table, keys, training.masks["train"])
-    found = {name: torch.stack([now[name] for now in measures]).numpy() for name in measures[0]}
+    found = {
+        name: torch.stack([now[name] for now in measures]).numpy() for name in measures[0]
+    }
     return found | {"keys": keys.numpy()[None], "step": np.array(steps)}
 
 
@@ -82,10 +120,15 @@ def symmetricity(training: Training) -> torch.Tensor:
     """The gradient symmetricity (R,) of every model of a stack."""
     p = training.task.p
     triples = torch.randint(p, (100, 3), generator=torch.Generator().manual_seed(0))
-    models = [{name: W[r] for name, W in training.params.items()} for r in range(len(training.configs))]
+    models = [
+        {name: W[r] for name, W in training.params.items()}
+        for r in range(len(training.configs))
+    ]
     return torch.stack(
         [
-            gradient_symmetricity(logits_of_embeddings(model, training.model), model["embedding"], triples)
+            gradient_symmetricity(
+                logits_of_embeddings(model, training.model), model["embedding"], triples
+            )
             for model in models
         ]
     )
@@ -97,10 +140,14 @@ def main(name: str) -> None:
     parts = [measured(stack, only_last=name == "paper") for stack in STACKS[name]]
     arrays = {key: np.concatenate([part[key] for part in parts], 1) for key in parts[0]}
     arrays["step"], arrays["keys"] = arrays["step"][:, 0], arrays["keys"][0]
-    arrays |= {key: rounded(a, 10) for key, a in arrays.items() if a.dtype.kind == "f"}  # to 0.05 percent
+    arrays |= {
+        key: rounded(a, 10) for key, a in arrays.items() if a.dtype.kind == "f"
+    }  # to 0.05 percent
     header = {"configs": [plain(config) for stack in STACKS[name] for config in stack]}
     header["provenance"] = provenance(f"python book/circuits.py {name}")
-    write_arrays(Path(__file__).parent / "runs" / "circuits" / f"{name}.npz", KIND, header, arrays)
+    write_arrays(
+        Path(__file__).parent / "runs" / "circuits" / f"{name}.npz", KIND, header, arrays
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Copies of the book's notebooks for Colab, which knows neither MyST nor the book's macros, labels and references.
+"""Copies of the book's notebooks for Colab, which knows neither MyST nor the book's macros,
+labels and references.
 
 python book/colab.py OUT_DIR   writes one copy of every notebook in _toc.yml (`make book`: into _build/html/colab)
 
-The notebooks in book/ stay the only source. A copy has the same code; its text says in plain markdown, HTML and TeX
-what the page says, with the page's own numbers. Whatever this module does not know is an error: nothing passes through.
+The notebooks in book/ stay the only source. A copy has the same code; its text says in
+plain markdown, HTML and TeX what the page says, with the page's own numbers. Whatever this
+module does not know is an error: nothing passes through.
 
-As a Sphinx extension (_config.yml) it makes a page's launch button open the copy. Colab opens files of a repository, so
-the copies are published on a branch of their own, BRANCH. Every address follows from `repository.url` in _config.yml.
+As a Sphinx extension (_config.yml) it makes a page's launch button open the copy. Colab
+opens files of a repository, so the copies are published on a branch of their own, BRANCH.
+Every address follows from `repository.url` in _config.yml.
 """
 
 from __future__ import annotations
@@ -34,11 +37,39 @@ BRANCH = "colab"  # where pages.yml publishes the copies
 PLOTLY = "application/vnd.plotly.v1+json"
 
 THEOREMS = {
-    *("theorem", "proposition", "lemma", "corollary", "definition", "remark", "example", "algorithm", "axiom"),
+    *(
+        "theorem",
+        "proposition",
+        "lemma",
+        "corollary",
+        "definition",
+        "remark",
+        "example",
+        "algorithm",
+        "axiom",
+    ),
     *("assumption", "conjecture", "criterion", "observation", "property", "notation"),
 }
-ADMONITIONS = {"note", "tip", "warning", "important", "caution", "hint", "attention", "danger", "error", "seealso"}
-SHOWN = {"remove-cell", "hide-output", "remove-output", "raises-exception", "nbval-ignore-output", "nbval-skip"}
+ADMONITIONS = {
+    "note",
+    "tip",
+    "warning",
+    "important",
+    "caution",
+    "hint",
+    "attention",
+    "danger",
+    "error",
+    "seealso",
+}
+SHOWN = {
+    "remove-cell",
+    "hide-output",
+    "remove-output",
+    "raises-exception",
+    "nbval-ignore-output",
+    "nbval-skip",
+}
 FOLDED = {"hide-input", "hide-cell", "remove-input"}
 LAB = re.compile(r'<div class="lrd-lab" data-lab="(\w+)">.*</div>\s*', re.DOTALL)
 LABS = {  # what stands for a lab that only the site has
@@ -82,7 +113,11 @@ def role_target(content: str) -> tuple[str | None, str]:
     (('the spectra', 'spectrum'), (None, 'spectrum'))
     """
     match = re.fullmatch(r"(.*?)\s*<([^<>]+)>", content, re.DOTALL)
-    return (" ".join(match[1].split()), match[2].strip()) if match else (None, " ".join(content.split()))
+    return (
+        (" ".join(match[1].split()), match[2].strip())
+        if match
+        else (None, " ".join(content.split()))
+    )
 
 
 # ---- TeX
@@ -107,7 +142,8 @@ def group(tex: str, at: int) -> tuple[str, int]:
 
 
 def expand(tex: str, macros: dict[str, tuple[str, int]]) -> str:
-    r"""TeX with the macros written out: Colab knows none, and would forget them from cell to cell.
+    r"""TeX with the macros written out: Colab knows none, and would forget them from cell
+    to cell.
 
     >>> expand(r"\norm{\R x}_F < \Rho", {"R": (r"\mathbb{R}", 0), "norm": (r"\lVert #1 \rVert", 1)})
     '\\lVert \\mathbb{R} x \\rVert_F < \\Rho'
@@ -121,8 +157,14 @@ def expand(tex: str, macros: dict[str, tuple[str, int]]) -> str:
         for _ in range(count):
             argument, end = group(tex, end)
             arguments.append(expand(argument, macros))
-        text = re.sub(r"#(\d)", lambda digit, given=arguments: given[int(digit[1]) - 1], expand(body, macros))
-        apart = " " if re.search(r"\\[a-zA-Z]+$", text) and tex[end : end + 1].isalpha() else ""
+        text = re.sub(
+            r"#(\d)",
+            lambda digit, given=arguments: given[int(digit[1]) - 1],
+            expand(body, macros),
+        )
+        apart = (
+            " " if re.search(r"\\[a-zA-Z]+$", text) and tex[end : end + 1].isalpha() else ""
+        )
         out += [tex[at : match.start()], text, apart]
         at = end
     return "".join(out) + tex[at:]
@@ -143,7 +185,8 @@ class Place:
 
 @dataclass
 class Book:
-    """The settings, the pages, and every label of the book, numbered as Sphinx numbers them: through all pages."""
+    """The settings, the pages, and every label of the book, numbered as Sphinx numbers
+    them: through all pages."""
 
     repository: str  # https://github.com/OWNER/NAME
     branch: str = "main"
@@ -151,7 +194,13 @@ class Book:
     title: str = ""
     colab: str = "https://colab.research.google.com"
     macros: dict[str, tuple[str, int]] = field(default_factory=dict)
-    extensions: tuple[str, ...] = ("amsmath", "colon_fence", "deflist", "dollarmath", "substitution")
+    extensions: tuple[str, ...] = (
+        "amsmath",
+        "colon_fence",
+        "deflist",
+        "dollarmath",
+        "substitution",
+    )
     pages: dict[str, list[str]] = field(default_factory=dict)  # name -> its markdown cells
     works_from: tuple[Path, ...] = ()  # BibTeX files
 
@@ -167,16 +216,25 @@ class Book:
             folder=repository["path_to_book"],
             title=config["title"],
             colab=config["launch_buttons"]["colab_url"].rstrip("/"),
-            macros={name: (m, 0) if isinstance(m, str) else (m[0], m[1]) for name, m in macros.items()},
+            macros={
+                name: (m, 0) if isinstance(m, str) else (m[0], m[1])
+                for name, m in macros.items()
+            },
             extensions=tuple(config["parse"]["myst_enable_extensions"]),
-            works_from=tuple(root / repository["path_to_book"] / name for name in config["bibtex_bibfiles"]),
+            works_from=tuple(
+                root / repository["path_to_book"] / name
+                for name in config["bibtex_bibfiles"]
+            ),
         )
 
     @classmethod
     def read(cls, root: Path = ROOT, toc: Path | None = None) -> Book:
-        """The book in `root`, with the pages that its table of contents names, in that order."""
+        """The book in `root`, with the pages that its table of contents names, in that
+        order."""
         book = cls.settings(root)
-        names = files(yaml.safe_load((toc or root / "_toc.yml").read_text(encoding="utf-8")))
+        names = files(
+            yaml.safe_load((toc or root / "_toc.yml").read_text(encoding="utf-8"))
+        )
         book.pages = {name: markdown(root / book.folder, name) for name in names}
         return book
 
@@ -185,14 +243,19 @@ class Book:
         parts = urlsplit(self.repository)
         names = parts.path.strip("/").split("/")
         if parts.netloc != "github.com" or len(names) != 2:
-            raise Unknown(f"repository.url must be https://github.com/OWNER/NAME, got {self.repository}")
+            raise Unknown(
+                "repository.url must be https://github.com/OWNER/NAME, got "
+                f"{self.repository}"
+            )
         return names[0], names[1]
 
     def site(self, page: str = "", anchor: str = "") -> str:
         """An address on the published site (GitHub Pages)."""
         owner, name = self.owner
         return (
-            f"https://{owner}.github.io/{name}/" + (f"{page}.html" if page else "") + (f"#{anchor}" if anchor else "")
+            f"https://{owner}.github.io/{name}/"
+            + (f"{page}.html" if page else "")
+            + (f"#{anchor}" if anchor else "")
         )
 
     def launch(self, page: str) -> str:
@@ -205,7 +268,11 @@ class Book:
         """The bibliography, as pybtex reads it."""
         from pybtex.database import parse_file
 
-        return {key: entry for path in self.works_from for key, entry in parse_file(str(path)).entries.items()}
+        return {
+            key: entry
+            for path in self.works_from
+            for key, entry in parse_file(str(path)).entries.items()
+        }
 
     @cached_property
     def parse(self) -> Any:
@@ -214,7 +281,8 @@ class Book:
 
     @cached_property
     def places(self) -> dict[tuple[str, str], Place]:
-        """Every label, by kind (page, target, prf, exercise, equation, figure, term) and name."""
+        """Every label, by kind (page, target, prf, exercise, equation, figure, term) and
+        name."""
         found: dict[tuple[str, str], Place] = {}
         counts: Counter[str] = Counter()
         for page, cells in self.pages.items():
@@ -223,7 +291,9 @@ class Book:
                 self._collect(self.parse(cell), page, found, counts)
         return found
 
-    def _collect(self, nodes: list[SyntaxTreeNode], page: str, found: dict, counts: Counter[str]) -> None:
+    def _collect(
+        self, nodes: list[SyntaxTreeNode], page: str, found: dict, counts: Counter[str]
+    ) -> None:
         targets: list[str] = []
         for node in nodes:
             if node.type == "myst_target":
@@ -236,10 +306,18 @@ class Book:
             for target in targets:
                 found["target", target].text = title
             if node.type == "math_block" and targets:
-                counts["equation"] += 1  # Sphinx counts every equation that has a name, and shows labels only
+                counts["equation"] += (
+                    1  # Sphinx counts every equation that has a name, and shows labels only
+                )
             targets = []
             if node.type == "math_block_label":
-                number(found, counts, "equation", node.info, Place(page, f"equation-{anchor_of(node.info)}"))
+                number(
+                    found,
+                    counts,
+                    "equation",
+                    node.info,
+                    Place(page, f"equation-{anchor_of(node.info)}"),
+                )
             elif parts := directive(node):
                 self._collect_directive(parts, page, found, counts)
             elif node.type == "dl":
@@ -247,23 +325,40 @@ class Book:
             elif node.children and node.type != "inline":
                 self._collect(node.children, page, found, counts)
 
-    def _collect_directive(self, parts: tuple, page: str, found: dict, counts: Counter[str]) -> None:
+    def _collect_directive(
+        self, parts: tuple, page: str, found: dict, counts: Counter[str]
+    ) -> None:
         name, argument, options, body = parts
         kind, label = name.removeprefix("prf:"), options.get("label", "")
         place = Place(page, anchor_of(label or argument))
         if name.startswith("prf:") and kind in THEOREMS:
-            number(found, counts, kind, label, place, f"{kind.capitalize()} %d", group="prf")
+            number(
+                found, counts, kind, label, place, f"{kind.capitalize()} %d", group="prf"
+            )
         elif name in ("exercise", "exercise-start"):
             number(found, counts, "exercise", label, place, "Exercise %d")
         elif name == "math" and label:
-            number(found, counts, "equation", label, Place(page, f"equation-{anchor_of(label)}"))
+            number(
+                found,
+                counts,
+                "equation",
+                label,
+                Place(page, f"equation-{anchor_of(label)}"),
+            )
         elif name in ("figure", "figure-md") and body.strip():
             label = argument if name == "figure-md" else options.get("name", "")
             number(found, counts, "figure", label, Place(page, anchor_of(label)), "Fig. %d")
         elif name == "glossary":
-            for node in (term for dl in self.parse(as_list(body)) for term in dl.children if term.type == "dt"):
+            for node in (
+                term
+                for dl in self.parse(as_list(body))
+                for term in dl.children
+                if term.type == "dt"
+            ):
                 word = node.children[0].content
-                found["term", word.lower()] = Place(page, anchor_of("term-" + word, lower=False), word)
+                found["term", word.lower()] = Place(
+                    page, anchor_of("term-" + word, lower=False), word
+                )
             return
         if name not in ("bibliography", "math"):
             self._collect(self.parse(body), page, found, counts)
@@ -276,7 +371,13 @@ class Book:
 
 
 def number(
-    found: dict, counts: Counter[str], kind: str, label: str, place: Place, words: str = "(%d)", group: str = ""
+    found: dict,
+    counts: Counter[str],
+    kind: str,
+    label: str,
+    place: Place,
+    words: str = "(%d)",
+    group: str = "",
 ) -> None:
     counts[kind] += 1
     place.number, place.text = counts[kind], words % counts[kind]
@@ -311,28 +412,41 @@ def files(toc: Any) -> Iterator[str]:
         for entry in toc:
             yield from files(entry)
     elif isinstance(toc, dict):
-        yield from (re.sub(r"\.(ipynb|md)$", "", toc[key]) for key in ("root", "file") if key in toc)
+        yield from (
+            re.sub(r"\.(ipynb|md)$", "", toc[key]) for key in ("root", "file") if key in toc
+        )
         for key in ("parts", "chapters", "sections", "subtrees", "entries"):
             yield from files(toc.get(key))
 
 
 def markdown(folder: Path, name: str) -> list[str]:
     if (path := folder / f"{name}.ipynb").exists():
-        return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+        return [
+            cell.source
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "markdown"
+        ]
     return [(folder / f"{name}.md").read_text(encoding="utf-8")]
 
 
 def cited(entry: Any) -> tuple[str, str, str]:
-    """Names, year and address of a work: ("Power et al.", "2022", "https://arxiv.org/abs/2201.02177")."""
+    """Names, year and address of a work: ("Power et al.", "2022",
+    "https://arxiv.org/abs/2201.02177")."""
     from pybtex.richtext import Text
 
     people = entry.persons.get("author") or entry.persons.get("editor")
     if not people:
         raise Unknown(f"the work {entry.key} has no author")
-    last = [str(Text.from_latex(" ".join([*p.prelast_names, *p.last_names]))) for p in people]
+    last = [
+        str(Text.from_latex(" ".join([*p.prelast_names, *p.last_names]))) for p in people
+    ]
     names = f"{last[0]} et al." if len(last) > 2 else " and ".join(last)
     doi = entry.fields.get("doi")
-    return names, entry.fields["year"], f"https://doi.org/{doi}" if doi else entry.fields.get("url", "")
+    return (
+        names,
+        entry.fields["year"],
+        f"https://doi.org/{doi}" if doi else entry.fields.get("url", ""),
+    )
 
 
 # ---- one notebook
@@ -340,7 +454,8 @@ def cited(entry: Any) -> tuple[str, str, str]:
 
 @dataclass
 class Copy:
-    """What has to be remembered from cell to cell of one notebook: the level of headings, an open solution."""
+    """What has to be remembered from cell to cell of one notebook: the level of headings,
+    an open solution."""
 
     book: Book
     page: str
@@ -360,7 +475,8 @@ class Copy:
         return text
 
     def spans(self, nodes: list[SyntaxTreeNode]) -> list[str]:
-        """The blocks of a cell, folded from `solution-start` to `solution-end`, which may stand in another cell."""
+        """The blocks of a cell, folded from `solution-start` to `solution-end`, which may
+        stand in another cell."""
         out: list[str] = []
         inside: list[str] | None = [] if self.solution else None
         for node in nodes:
@@ -385,7 +501,8 @@ class Copy:
         return [block for node in nodes for block in self.block(node)]
 
     def block(self, node: SyntaxTreeNode) -> list[str]:
-        """A block as blocks of markdown without blank lines around them; none for what only names a place."""
+        """A block as blocks of markdown without blank lines around them; none for what only
+        names a place."""
         if parts := directive(node):
             return self.directive(*parts)
         method = getattr(self, "block_" + node.type, None)
@@ -417,22 +534,43 @@ class Copy:
 
     def block_ordered_list(self, node: SyntaxTreeNode) -> list[str]:
         start = int(node.attrs.get("start", 1))
-        return self.items(node, [f"{start + i}{node.markup} " for i in range(len(node.children))])
+        return self.items(
+            node, [f"{start + i}{node.markup} " for i in range(len(node.children))]
+        )
 
     def items(self, node: SyntaxTreeNode, marks: list[str]) -> list[str]:
-        tight = all(child.hidden for item in node.children for child in item.children if child.type == "paragraph")
+        tight = all(
+            child.hidden
+            for item in node.children
+            for child in item.children
+            if child.type == "paragraph"
+        )
         out = []
         for mark, item in zip(marks, node.children, strict=True):
             text = ("\n" if tight else "\n\n").join(self.blocks(item.children))
-            out.append(mark + text.replace("\n", "\n" + " " * len(mark)).replace("\n" + " " * len(mark) + "\n", "\n\n"))
+            out.append(
+                mark
+                + text.replace("\n", "\n" + " " * len(mark)).replace(
+                    "\n" + " " * len(mark) + "\n", "\n\n"
+                )
+            )
         return [("\n" if tight else "\n\n").join(out)]
 
     def block_table(self, node: SyntaxTreeNode) -> list[str]:
         rows = [row for part in node.children for row in part.children]
         head = rows[0].children
-        ruler = {"text-align:left": ":---", "text-align:right": "---:", "text-align:center": ":---:"}
-        lines = [[self.inline(cell.children[0], table=True) for cell in row.children] for row in rows]
-        lines.insert(1, [ruler.get(str(cell.attrs.get("style", "")), "---") for cell in head])
+        ruler = {
+            "text-align:left": ":---",
+            "text-align:right": "---:",
+            "text-align:center": ":---:",
+        }
+        lines = [
+            [self.inline(cell.children[0], table=True) for cell in row.children]
+            for row in rows
+        ]
+        lines.insert(
+            1, [ruler.get(str(cell.attrs.get("style", "")), "---") for cell in head]
+        )
         return ["\n".join("| " + " | ".join(line) + " |" for line in lines)]
 
     def block_dl(self, node: SyntaxTreeNode) -> list[str]:
@@ -468,18 +606,25 @@ class Copy:
 
     # directives
 
-    def directive(self, name: str, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive(
+        self, name: str, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         if name.startswith("prf:"):
             return self.theorem(name.removeprefix("prf:"), argument, options, body)
         if name in ADMONITIONS:
             self.known(options, {"class", "name"})
-            return self.admonition(name.replace("seealso", "see also").capitalize(), (argument + "\n" + body).strip())
+            return self.admonition(
+                name.replace("seealso", "see also").capitalize(),
+                (argument + "\n" + body).strip(),
+            )
         method = getattr(self, "directive_" + name.replace("-", "_"), None)
         if method is None:
             raise Unknown(f"the directive {{{name}}}")
         return method(argument, options, body)
 
-    def theorem(self, kind: str, title: str, options: dict[str, str], body: str) -> list[str]:
+    def theorem(
+        self, kind: str, title: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"label", "class"})
         if kind == "proof":
             text = [title, *self.inner(body)] if title else self.inner(body)
@@ -487,7 +632,9 @@ class Copy:
             text = [f"*Proof.* {text[0]}", *text[1:]] if plain else ["*Proof.*", *text]
             return [*text[:-1], text[-1] + " ∎"] if is_paragraph(text[-1]) else [*text, "∎"]
         if kind not in THEOREMS or "label" not in options:
-            raise Unknown(f"{{prf:{kind}}} {title}: not a kind that is known, or without a label")
+            raise Unknown(
+                f"{{prf:{kind}}} {title}: not a kind that is known, or without a label"
+            )
         place = self.book.place("prf", options["label"])
         head = f"**{place.text}**" + (f" ({self.words(title)})" if title else "") + "."
         return quote([head, *self.inner(body)])
@@ -495,17 +642,23 @@ class Copy:
     def admonition(self, title: str, body: str) -> list[str]:
         return quote([f"**{title}**", *self.inner(body)])
 
-    def directive_admonition(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_admonition(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"class", "name"})
         if "dropdown" in options.get("class", ""):
             return folded(self.words(argument), self.inner(body))
         return self.admonition(self.words(argument), body)
 
-    def directive_dropdown(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_dropdown(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"name", "open", "icon", "color", "animate"})
         return folded(self.words(argument), self.inner(body))
 
-    def directive_exercise(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_exercise(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"label", "class"})
         if "label" not in options:
             raise Unknown(f"an exercise without a label: {argument}")
@@ -513,41 +666,57 @@ class Copy:
         title = f": {self.words(argument)}" if argument else ""
         return ["#" * min(max(self.level + 1, 3), 6) + f" {text}{title}", *self.inner(body)]
 
-    def directive_exercise_start(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_exercise_start(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         if self.exercise:
             raise Unknown(f"an exercise starts inside of another: {self.exercise}")
         self.exercise = options.get("label", "?")
         return self.directive_exercise(argument, options, body)
 
-    def directive_exercise_end(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_exercise_end(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         if not self.exercise:
             raise Unknown("an exercise ends that did not start")
         self.nothing(argument + body)
         self.exercise = ""
         return []
 
-    def directive_solution(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_solution(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"label", "class"})
         return folded(self.summary(argument), self.inner(body))
 
-    def directive_glossary(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_glossary(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"sorted"})
         return self.inner(as_list(body))
 
-    def directive_math(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_math(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"label"})
         return [self.equation(f"{argument}\n{body}", options.get("label"))]
 
-    def directive_code_block(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_code_block(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"caption", "name"})
         return [f"```{argument}\n{body}\n```"]
 
-    def directive_figure(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_figure(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"name", "alt", "width", "align", "height", "scale"})
         image = f"![{options.get('alt', '')}]({self.file(argument)})"
         return [image, *self.caption(options.get("name", ""), self.inner(body))]
 
-    def directive_figure_md(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_figure_md(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"class", "name", "align", "width"})
         *content, caption = self.inner(body)
         return [*content, *self.caption(argument, [caption])]
@@ -556,7 +725,9 @@ class Copy:
         name = f"**{self.book.place('figure', label).text}** " if label else ""
         return [name + blocks[0], *blocks[1:]] if blocks else []
 
-    def directive_image(self, argument: str, options: dict[str, str], body: str) -> list[str]:
+    def directive_image(
+        self, argument: str, options: dict[str, str], body: str
+    ) -> list[str]:
         self.known(options, {"alt", "width", "align", "height", "scale", "name"})
         return [f"![{options.get('alt', '')}]({self.file(argument)})"]
 
@@ -588,7 +759,10 @@ class Copy:
         match node.type:
             case "text":
                 if "$" in node.content:
-                    raise Unknown(f"a dollar sign that is no maths, and Colab may take it for some: {node.content}")
+                    raise Unknown(
+                        "a dollar sign that is no maths, and Colab may take it for some: "
+                        f"{node.content}"
+                    )
                 return node.content.replace("|", r"\|") if table else node.content
             case "text_special":
                 return node.markup
@@ -597,7 +771,11 @@ class Copy:
             case "hardbreak":
                 return "  \n"
             case "code_inline":
-                space = " " if node.content.startswith("`") or node.content.endswith("`") else ""
+                space = (
+                    " "
+                    if node.content.startswith("`") or node.content.endswith("`")
+                    else ""
+                )
                 text = f"{node.markup}{space}{node.content}{space}{node.markup}"
                 return text.replace("|", r"\|") if table else text
             case "em" | "strong":
@@ -628,7 +806,10 @@ class Copy:
                 place = self.book.place("term", target.lower())
                 return f"[{shown or target}]({self.book.site(place.page, place.anchor)})"
             case "cite" | "cite:p" | "cite:t" | "cite:ts":
-                return self.citation([key.strip() for key in content.split(",")], textual=name.startswith("cite:t"))
+                return self.citation(
+                    [key.strip() for key in content.split(",")],
+                    textual=name.startswith("cite:t"),
+                )
             case "math":
                 return f"${self.tex(content)}$"
             case "sub" | "sup" | "subscript" | "superscript":
@@ -638,10 +819,16 @@ class Copy:
         raise Unknown(f"the role {{{name}}}`{content}`")
 
     def reference(self, name: str, shown: str | None, target: str) -> str:
-        """A label in words: linked to the page that has it, unless that page is this notebook."""
+        """A label in words: linked to the page that has it, unless that page is this
+        notebook."""
         kinds = {"prf:ref": ["prf"], "eq": ["equation"], "numref": ["figure", "exercise"]}
         kind = next(
-            (k for k in kinds.get(name, ["target", "exercise", "figure"]) if (k, target) in self.book.places), None
+            (
+                k
+                for k in kinds.get(name, ["target", "exercise", "figure"])
+                if (k, target) in self.book.places
+            ),
+            None,
         )
         if kind is None:
             raise Unknown(f"no label {target!r} for the role {{{name}}}")
@@ -672,7 +859,11 @@ class Copy:
         if parts.scheme in ("http", "https", "mailto"):
             return f"[{text}]({address})"
         page = re.sub(r"\.(ipynb|md|html)$", "", parts.path)
-        if parts.scheme or parts.netloc or ("page", page or self.page) not in self.book.places:
+        if (
+            parts.scheme
+            or parts.netloc
+            or ("page", page or self.page) not in self.book.places
+        ):
             if ("target", address.lstrip("#")) in self.book.places:
                 return self.reference("ref", text or None, address.lstrip("#"))
             raise Unknown(f"a link to {address}")
@@ -687,7 +878,8 @@ class Copy:
         return f"https://raw.githubusercontent.com/{owner}/{name}/{self.book.branch}/{self.book.folder}/{path}"
 
     def moving(self, tag: str) -> str:
-        """A tag of words that move the lab, as one end of a link to that view on the site; empty for other tags."""
+        """A tag of words that move the lab, as one end of a link to that view on the site;
+        empty for other tags."""
         if start := GO.fullmatch(tag):
             self.view = self.book.site(self.page) + unescape(start[1])
             return "["
@@ -705,13 +897,18 @@ class Copy:
     # maths
 
     def tex(self, text: str, table: bool = False) -> str:
-        """TeX on one line, so that no markdown rule cuts it, with the macros written out and without < and >."""
+        """TeX on one line, so that no markdown rule cuts it, with the macros written out
+        and without < and >."""
         if re.search(r"(?<!\\)%", text):
             raise Unknown(f"a comment in a formula: {text}")
         text = " ".join(expand(text, self.book.macros).split())
-        text = re.sub(r"\s*([<>])\s*", lambda sign: {"<": r" \lt ", ">": r" \gt "}[sign[1]], text)
+        text = re.sub(
+            r"\s*([<>])\s*", lambda sign: {"<": r" \lt ", ">": r" \gt "}[sign[1]], text
+        )
         if table:
-            text = re.sub(r"\s*(\\?)\|\s*", lambda bar: r" \Vert " if bar[1] else r" \vert ", text)
+            text = re.sub(
+                r"\s*(\\?)\|\s*", lambda bar: r" \Vert " if bar[1] else r" \vert ", text
+            )
         return text.strip()
 
     def equation(self, text: str, label: str | None) -> str:
@@ -729,21 +926,31 @@ def quote(blocks: list[str]) -> list[str]:
 
 
 def folded(summary: str, blocks: list[str]) -> list[str]:
-    """A block that opens on a click. The blank lines let Colab read what is between the tags as markdown."""
-    return [f"<details><summary>{summary}</summary>", *blocks, "</details>"] if blocks else []
+    """A block that opens on a click. The blank lines let Colab read what is between the
+    tags as markdown."""
+    return (
+        [f"<details><summary>{summary}</summary>", *blocks, "</details>"] if blocks else []
+    )
 
 
 def leftovers(text: str, macros: dict[str, Any]) -> list[str]:
-    """What would show as raw text: MyST, or a macro that Colab does not know. Code may contain anything.
+    """What would show as raw text: MyST, or a macro that Colab does not know. Code may
+    contain anything.
 
     >>> leftovers("see {eq}`a`\\n(b)=\\n`{eq}`", {})
     ['{eq}`', '(b)=']
     """
-    text = re.sub(r"^( *(?:> *)*)(`{3,}|~{3,}).*?^\1\2", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^( *(?:> *)*)(`{3,}|~{3,}).*?^\1\2", "", text, flags=re.DOTALL | re.MULTILINE
+    )
     role = r"(?<!`)\{[\w:+-]+\}`"
     found = re.findall(role, text)
     text = re.sub(r"(?<!\})(`+)(?!`).+?(?<!`)\1(?!`)", "", text)
-    found += re.findall(r"^.*:::.*$|^[> ]*\([^()\n]*\)=|\{\{|\$\$ *\([\w-]+\)|\{(?:prf|cite)\b", text, re.MULTILINE)
+    found += re.findall(
+        r"^.*:::.*$|^[> ]*\([^()\n]*\)=|\{\{|\$\$ *\([\w-]+\)|\{(?:prf|cite)\b",
+        text,
+        re.MULTILINE,
+    )
     return found + [name for name in re.findall(r"\\([a-zA-Z]+)", text) if name in macros]
 
 
@@ -766,33 +973,45 @@ def code(cell: Any, title: str | None, addresses: tuple[str, str]) -> Any:
     metadata = {}
     if title is not None:
         if source.startswith("%%"):
-            raise Unknown("a folded cell that starts with a cell magic: Colab's title has to be the first line")
+            raise Unknown(
+                "a folded cell that starts with a cell magic: Colab's title has to be the "
+                "first line"
+            )
         source, metadata = f"#@title {title}\n{source}", {"cellView": "form"}
     return nbformat.v4.new_code_cell(source, metadata=metadata, id=cell.id)
 
 
 def convert(notebook: Any, page: str, book: Book) -> Any:
-    """The copy of a page's notebook. Nothing is read but the arguments, and none of them changes.
+    """The copy of a page's notebook. Nothing is read but the arguments, and none of them
+    changes.
 
-    Outputs are dropped. Colab does not draw the figures as they are stored, each of them is large, and a reader who
-    opens a chapter there has come to run it.
+    Outputs are dropped. Colab does not draw the figures as they are stored, each of them is
+    large, and a reader who opens a chapter there has come to run it.
     """
     copy = Copy(book, page)
     title = copy.plain(book.place("page", page).text)
     note = (
-        f"*This is the notebook of [{title}]({book.site(page)}), a page of [{book.title}]({book.site()}). The page has "
-        "all figures drawn. Here nothing is drawn until you run it: **Runtime → Run all**. Where only the title of a "
-        "cell is shown, a double click on the title shows its code.*"
+        f"*This is the notebook of [{title}]({book.site(page)}), a page of "
+        f"[{book.title}]({book.site()}). The page has "
+        "all figures drawn. Here nothing is drawn until you run it: **Runtime → Run all**. "
+        "Where only the title of a cell is shown, a double click on the title shows its "
+        "code.*"
     )
     cells = [nbformat.v4.new_markdown_cell(note, id="about-this-copy")]
     first = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
     installed = re.search(r"%pip install .*git\+(https://\S+)", first)
     if not installed or not first.startswith("try:\n    import lrdlib\n"):
-        raise Unknown(f"{page}: the first code cell has to install lrdlib where it is missing")
+        raise Unknown(
+            f"{page}: the first code cell has to install lrdlib where it is missing"
+        )
     for index, cell in enumerate(notebook.cells):
         try:
             if cell.cell_type == "code":
-                cells.append(code(cell, title_of(cell, copy.solution), (installed[1], book.repository)))
+                cells.append(
+                    code(
+                        cell, title_of(cell, copy.solution), (installed[1], book.repository)
+                    )
+                )
             elif text := copy.cell(cell.source):
                 cells.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
         except Unknown as error:
@@ -817,7 +1036,8 @@ def notebooks(book: Book, root: Path = ROOT) -> Iterator[tuple[str, Path]]:
 
 
 def write(book: Book, folder: Path, root: Path = ROOT) -> list[Path]:
-    """Every copy into `folder`; returns the files. Raises Unknown, and writes none, if one cannot be made."""
+    """Every copy into `folder`; returns the files. Raises Unknown, and writes none, if one
+    cannot be made."""
     made, wrong = {}, []
     for page, path in notebooks(book, root):
         try:
@@ -835,8 +1055,11 @@ def write(book: Book, folder: Path, root: Path = ROOT) -> list[Path]:
 # ---- the button
 
 
-def launch(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """The theme's menu of launch buttons, which names the source, becomes one button that opens the copy."""
+def launch(
+    app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """The theme's menu of launch buttons, which names the source, becomes one button that
+    opens the copy."""
     buttons = context.get("header_buttons", [])
     for at, button in enumerate(buttons):
         if button.get("label") == "launch-buttons":
@@ -851,7 +1074,9 @@ def launch(app: Any, pagename: str, templatename: str, context: dict[str, Any], 
 
 
 def setup(app: Any) -> dict[str, Any]:
-    app.connect("html-page-context", launch, priority=600)  # after the theme's, which is 501
+    app.connect(
+        "html-page-context", launch, priority=600
+    )  # after the theme's, which is 501
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -859,7 +1084,10 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         sys.exit(__doc__)
     try:
-        print(f"   {len(write(Book.read(), Path(arguments[0])))} copies for Colab in {arguments[0]}")
+        print(
+            f"   {len(write(Book.read(), Path(arguments[0])))} copies for Colab in "
+            f"{arguments[0]}"
+        )
     except Unknown as error:
         sys.exit(f"no form for Colab:\n{error}")
 

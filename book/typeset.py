@@ -1,7 +1,8 @@
 """How the book's pages are set, as a Sphinx extension (_config.yml).
 
-Works are labelled by author and year: [Cai et al. 2010]. A formula in a line stays with the punctuation around it: to a
-browser it is a box, and a line may break on either side of a box.
+Works are labelled by author and year: [Cai et al. 2010]. A formula in a line stays with the
+punctuation around it: to a browser it is a box, and a line may break on either side of a
+box.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ from pybtex.style.formatting.alpha import Style
 from pybtex.style.labels import BaseLabelStyle
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-BEFORE, AFTER = r"[(\[“‘—–]+$", r"^[.,;:!?)\]’”'—–-]+"  # what a line must not end with, or begin with
+BEFORE, AFTER = (
+    r"[(\[“‘—–]+$",
+    r"^[.,;:!?)\]’”'—–-]+",
+)  # what a line must not end with, or begin with
 
 
 class AuthorYear(BaseLabelStyle):
-    """Bach 2008; Golub & Van Loan 2013; Cai et al. 2010; with a, b ... where two works would have one label."""
+    """Bach 2008; Golub & Van Loan 2013; Cai et al. 2010; with a, b ... where two works
+    would have one label."""
 
     def format_labels(self, sorted_entries: Sequence[Entry]) -> Iterator[str]:
-        labels = [f"{_names(one.persons['author'])} {one.fields.get('year', '')}".strip() for one in sorted_entries]
+        labels = [
+            f"{_names(one.persons['author'])} {one.fields.get('year', '')}".strip()
+            for one in sorted_entries
+        ]
         count, seen = Counter(labels), Counter[str]()
         for label in labels:
             yield label + (ascii_lowercase[seen[label]] if count[label] > 1 else "")
@@ -34,7 +42,10 @@ class AuthorYear(BaseLabelStyle):
 
 
 def _names(people: Sequence[Person]) -> str:
-    last = [" ".join(str(part) for part in (*one.rich_prelast_names, *one.rich_last_names)) for one in people]
+    last = [
+        " ".join(str(part) for part in (*one.rich_prelast_names, *one.rich_last_names))
+        for one in people
+    ]
     return " & ".join(last) if len(last) < 3 else f"{last[0]} et al."
 
 
@@ -45,7 +56,8 @@ class Book(Style):
 
 
 class Glue(SphinxPostTransform):
-    """Puts each formula in a line, and the punctuation that touches it, into a span that does not break."""
+    """Puts each formula in a line, and the punctuation that touches it, into a span that
+    does not break."""
 
     default_priority = 400
 

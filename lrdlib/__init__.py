@@ -1,6 +1,12 @@
 """Low-Rank Decay for scale-invariant transformers: the public names, nothing else."""
 
-from lrdlib.decay import LowRankDecay, frobenius_decay_, low_rank_decay_, proximal_decay_, select
+from lrdlib.decay import (
+    LowRankDecay,
+    frobenius_decay_,
+    low_rank_decay_,
+    proximal_decay_,
+    select,
+)
 from lrdlib.geometry import (
     euler_defect,
     fan_dimension,

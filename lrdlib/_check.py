@@ -24,7 +24,9 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
     except TypeError:  # an unhashable value is in no set
         known = False
     if not known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        )
 
 
 def check_real(
@@ -35,16 +37,23 @@ def check_real(
     at_least: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raise TypeError unless `value` is a real number, ValueError unless it is finite and within the bounds.
+    """Raise TypeError unless `value` is a real number, ValueError unless it is finite and
+    within the bounds.
 
     >>> check_real("fraction", 1.5, above=0, below=1)
     Traceback (most recent call last):
     ...
     ValueError: fraction must be a finite number > 0 and < 1, got 1.5
     """
-    bounds = [f"{sign} {bound}" for sign, bound in ((">", above), (">=", at_least), ("<", below)) if bound is not None]
+    bounds = [
+        f"{sign} {bound}"
+        for sign, bound in ((">", above), (">=", at_least), ("<", below))
+        if bound is not None
+    ]
     expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, bool) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     inside = (above is None or value > above) and (at_least is None or value >= at_least)
     if not (math.isfinite(value) and inside and (below is None or value < below)):
@@ -52,7 +61,8 @@ def check_real(
 
 
 def check_integer(name: str, value: object, *, at_least: int = 1) -> None:
-    """Raise TypeError unless `value` is an int, ValueError unless it is at least `at_least`.
+    """Raise TypeError unless `value` is an int, ValueError unless it is at least
+    `at_least`.
 
     >>> check_integer("steps", 0)
     Traceback (most recent call last):
@@ -78,7 +88,8 @@ def check_bool(name: str, value: object) -> None:
 
 
 def check_matrix(name: str, W: object) -> None:
-    """Raise unless `W` is a dense floating-point tensor of shape (..., m, n), m, n >= 1, without NaN or inf.
+    """Raise unless `W` is a dense floating-point tensor of shape (..., m, n), m, n >= 1,
+    without NaN or inf.
 
     >>> check_matrix("W", torch.ones(3))
     Traceback (most recent call last):
@@ -92,7 +103,10 @@ def check_matrix(name: str, W: object) -> None:
     if not W.dtype.is_floating_point:
         raise TypeError(f"{name} must be a floating-point tensor, got dtype {W.dtype}")
     if W.ndim < 2 or 0 in W.shape[-2:]:
-        raise ValueError(f"{name} must be a matrix or a stack of matrices (..., m, n), got shape {tuple(W.shape)}")
+        raise ValueError(
+            f"{name} must be a matrix or a stack of matrices (..., m, n), got shape "
+            f"{tuple(W.shape)}"
+        )
     check_finite(name, W)
 
 
@@ -106,4 +120,7 @@ def check_finite(name: str, x: Tensor) -> None:
     """
     if not bool(torch.isfinite(x).all()):
         nan, inf = int(torch.isnan(x).sum()), int(torch.isinf(x).sum())
-        raise ValueError(f"{name} must be finite, got {nan} NaN and {inf} infinite of {x.numel()} entries")
+        raise ValueError(
+            f"{name} must be finite, got {nan} NaN and {inf} infinite of {x.numel()} "
+            "entries"
+        )

@@ -1,15 +1,16 @@
 """Decay rules: what is taken off a weight matrix after the optimiser's step.
 
-With strength t = lr * weight_decay (mode "decoupled", the paper's) or t = weight_decay (mode "independent", the first
-public code's), W = U S V^T and s = |W|_F / |polar(W)|_F (scale "norm", the paper's section 5) or 1 (scale None,
-its Algorithm 1):
+With strength t = lr * weight_decay (mode "decoupled", the paper's) or t = weight_decay
+(mode "independent", the first public code's), W = U S V^T and s = |W|_F / |polar(W)|_F
+(scale "norm", the paper's section 5) or 1 (scale None, its Algorithm 1):
 
     frobenius   W <- (1 - t) W                       sigma_i <- (1 - t) sigma_i
     low rank    W <- W - t s polar(W)                sigma_i <- sigma_i - t s          (overshoots 0 if sigma_i < t s)
     proximal    W <- U max(S - t s, 0) V^T           sigma_i <- max(sigma_i - t s, 0)  (the exact proximal step)
 
-Elastic decay is two of them together. The functions act in place on one matrix or a stack (..., m, n);
-weight_decay may be a tensor that broadcasts against the stack, such as (runs, 1, 1).
+Elastic decay is two of them together. The functions act in place on one matrix or a stack
+(..., m, n); weight_decay may be a tensor that broadcasts against the stack, such as (runs,
+1, 1).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lrdlib._check import check_bool, check_choice, check_finite, check_integer, check_matrix, check_real
+from lrdlib._check import (
+    check_bool,
+    check_choice,
+    check_finite,
+    check_integer,
+    check_matrix,
+    check_real,
+)
 from lrdlib.model import MATRIX_ROLES, role
 from lrdlib.polar import DTYPES, check_polar, polar_of_rescaled, rescale
 from lrdlib.spectral import numerical_rank, soft_threshold
@@ -41,11 +49,15 @@ def strength(weight_decay: float | Tensor, lr: float, mode: str) -> float | Tens
 
 
 @torch.no_grad()
-def frobenius_decay_(W: Tensor, *, weight_decay: float | Tensor, lr: float = 1.0, mode: Mode = "decoupled") -> Tensor:
-    """W <- (1 - t) W, ordinary weight decay: every singular value shrinks by the same factor. Returns W.
+def frobenius_decay_(
+    W: Tensor, *, weight_decay: float | Tensor, lr: float = 1.0, mode: Mode = "decoupled"
+) -> Tensor:
+    """W <- (1 - t) W, ordinary weight decay: every singular value shrinks by the same
+    factor. Returns W.
 
-    Raises TypeError or ValueError if W is not a finite dense floating-point matrix or stack, weight_decay or lr is
-    negative or not finite, or mode is unknown; W is unchanged then. Source: Loshchilov and Hutter 2019 (decoupled).
+    Raises TypeError or ValueError if W is not a finite dense floating-point matrix or
+    stack, weight_decay or lr is negative or not finite, or mode is unknown; W is unchanged
+    then. Source: Loshchilov and Hutter 2019 (decoupled).
 
     >>> frobenius_decay_(torch.ones(1, 2), weight_decay=0.5)
     tensor([[0.5000, 0.5000]])
@@ -72,9 +84,10 @@ def low_rank_decay_(
 ) -> Tensor:
     """W <- W - t s polar(W): every singular value shrinks by the same amount. Returns W.
 
-    method and steps are those of `polar_factor`. A singular value below t s changes sign (its left singular vector
-    flips); `proximal_decay_` stops it at 0. Raises as `frobenius_decay_`, and ValueError for an unknown scale or
-    method; W is unchanged then. Source: the paper's Algorithm 1 (scale None) and section 5 (scale "norm").
+    method and steps are those of `polar_factor`. A singular value below t s changes sign
+    (its left singular vector flips); `proximal_decay_` stops it at 0. Raises as
+    `frobenius_decay_`, and ValueError for an unknown scale or method; W is unchanged then.
+    Source: the paper's Algorithm 1 (scale None) and section 5 (scale "norm").
 
     >>> low_rank_decay_(torch.diag(torch.tensor([3.0, 1.0])), weight_decay=0.5, scale=None, method="svd")
     tensor([[2.5000, 0.0000],
@@ -82,29 +95,45 @@ def low_rank_decay_(
     """
     _check_call(W, weight_decay, lr, mode)
     _check_settings(W, scale, method, steps)
-    return low_rank_update_(W, strength(weight_decay, lr, mode), scale=scale, method=method, steps=steps)
+    return low_rank_update_(
+        W, strength(weight_decay, lr, mode), scale=scale, method=method, steps=steps
+    )
 
 
 def low_rank_update_(
-    W: Tensor, t: float | Tensor, *, scale: Scale = "norm", method: str = "polar_express", steps: int | None = None
+    W: Tensor,
+    t: float | Tensor,
+    *,
+    scale: Scale = "norm",
+    method: str = "polar_express",
+    steps: int | None = None,
 ) -> Tensor:
-    """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be traced or captured."""
+    """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be
+    traced or captured."""
     X, largest = rescale(W)
     P = polar_of_rescaled(X, method=method, steps=steps)
     if scale == "norm":
-        lengths = [torch.linalg.vector_norm(Y, dim=(-2, -1), keepdim=True) for Y in (X, P)]  # of entries about 1
+        lengths = [
+            torch.linalg.vector_norm(Y, dim=(-2, -1), keepdim=True) for Y in (X, P)
+        ]  # of entries about 1
         t = t * largest * lengths[0] / lengths[1].clamp_min(torch.finfo(P.dtype).tiny)
     return W.sub_(P.mul_(t).to(W.dtype))
 
 
 @torch.no_grad()
 def proximal_decay_(
-    W: Tensor, *, weight_decay: float | Tensor, lr: float = 1.0, mode: Mode = "decoupled", scale: Scale = "norm"
+    W: Tensor,
+    *,
+    weight_decay: float | Tensor,
+    lr: float = 1.0,
+    mode: Mode = "decoupled",
+    scale: Scale = "norm",
 ) -> Tensor:
     """W <- U max(S - t s, 0) V^T, the exact proximal step of t s |W|_*, by SVD. Returns W.
 
-    With scale "norm", s = |W|_F / sqrt(rank W), the exact value of |W|_F / |polar(W)|_F. Raises as `low_rank_decay_`.
-    Source: Cai, Candes and Shen 2010 (singular value thresholding).
+    With scale "norm", s = |W|_F / sqrt(rank W), the exact value of |W|_F / |polar(W)|_F.
+    Raises as `low_rank_decay_`. Source: Cai, Candes and Shen 2010 (singular value
+    thresholding).
 
     >>> proximal_decay_(torch.diag(torch.tensor([3.0, 1.0])), weight_decay=2.0, scale=None)
     tensor([[1., 0.],
@@ -116,52 +145,70 @@ def proximal_decay_(
 
 
 def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> Tensor:
-    """W <- U max(S - t s, 0) V^T without checks of W; a matrix that is not finite becomes NaN."""
+    """W <- U max(S - t s, 0) V^T without checks of W; a matrix that is not finite becomes
+    NaN."""
     finite = torch.isfinite(W).all(-1, keepdim=True).all(-2, keepdim=True)
-    exact = torch.where(finite, W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0)
+    exact = torch.where(
+        finite, W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0
+    )
     U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
     if isinstance(t, Tensor) and t.ndim:
-        t = t.to(S.dtype).squeeze(-1)  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
+        t = t.to(S.dtype).squeeze(
+            -1
+        )  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
     if scale == "norm":
-        t = t * frobenius_norm(exact).squeeze(-1) / numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)
+        t = (
+            t
+            * frobenius_norm(exact).squeeze(-1)
+            / numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)
+        )
     with torch.autocast(W.device.type, enabled=False):
         shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
     return W.copy_(torch.where(finite, shrunk, torch.nan))
 
 
 def frobenius_norm(W: Tensor) -> Tensor:
-    """|W|_F of each matrix of a stack (..., m, n), as (..., 1, 1), without overflow or underflow of squares."""
+    """|W|_F of each matrix of a stack (..., m, n), as (..., 1, 1), without overflow or
+    underflow of squares."""
     X, largest = rescale(W)
     return largest * torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
 
 
 class LowRankDecay(torch.optim.Optimizer):
-    """Low-rank (or proximal) decay of a set of weight matrices, to run after any optimiser's step.
+    """Low-rank (or proximal) decay of a set of weight matrices, to run after any
+    optimiser's step.
 
-    params: tensors, a mapping name -> tensor (such as `select` returns), or torch's parameter groups, each with its
-    own settings. The matrices may be stacks (..., m, n). weight_decay, mode, scale, method and steps are those of
-    `low_rank_decay_`; **by default weight_decay is multiplied by the learning rate** (mode "decoupled", as in AdamW).
-    weight_decay may be a tensor with one strength per matrix of a stack. The other settings:
+    params: tensors, a mapping name -> tensor (such as `select` returns), or torch's
+    parameter groups, each with its own settings. The matrices may be stacks (..., m, n).
+    weight_decay, mode, scale, method and steps are those of `low_rank_decay_`; **by default
+    weight_decay is multiplied by the learning rate** (mode "decoupled", as in AdamW).
+    weight_decay may be a tensor with one strength per matrix of a stack. The other
+    settings:
 
     rule: "low_rank" or "proximal" (exact, by SVD).
-    parts: the matrices are decayed in this many equal row blocks, each by itself: 3 for a fused query-key-value
-        matrix such as nn.MultiheadAttention's, whose three parts would otherwise share one spectrum.
-    check_finite: look for NaN before each step, and change nothing if there is one. On a GPU the look waits for the
+    parts: the matrices are decayed in this many equal row blocks, each by itself: 3 for a
+    fused query-key-value
+        matrix such as nn.MultiheadAttention's, whose three parts would otherwise share one
+        spectrum.
+    check_finite: look for NaN before each step, and change nothing if there is one. On a
+    GPU the look waits for the
         device. Without it a NaN stays in its own matrix.
 
-    All matrices of one shape (up to transposition) and one setting are decayed in one batch. bfloat16 weights are
-    decayed in bfloat16, where a step below 2^-9 of an entry is rounded away: keep float32 master weights.
+    All matrices of one shape (up to transposition) and one setting are decayed in one
+    batch. bfloat16 weights are decayed in bfloat16, where a step below 2^-9 of an entry is
+    rounded away: keep float32 master weights.
 
-    It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`, `load_state_dict` and
-    `add_param_group` are torch's. Two ways to run it:
+    It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`,
+    `load_state_dict` and `add_param_group` are torch's. Two ways to run it:
 
         decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
         handle = decay.attach(optimizer)      # after each optimizer.step(), with the live lr of each parameter
 
         decay.step(lr=1e-3)                   # or by hand
 
-    Raises TypeError or ValueError, before anything is changed, for a parameter that is not a finite dense float32,
-    float64 or bfloat16 matrix, no parameter at all, a bad setting, or (in `step`) a NaN or infinite weight.
+    Raises TypeError or ValueError, before anything is changed, for a parameter that is not
+    a finite dense float32, float64 or bfloat16 matrix, no parameter at all, a bad setting,
+    or (in `step`) a NaN or infinite weight.
 
     >>> W = torch.nn.Parameter(torch.diag(torch.tensor([3.0, 1.0])))
     >>> LowRankDecay([W], weight_decay=0.5, mode="independent", scale=None, method="svd").step()
@@ -182,14 +229,23 @@ class LowRankDecay(torch.optim.Optimizer):
         parts: int = 1,
         check_finite: bool = True,
     ) -> None:
-        defaults = dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps)
-        super().__init__(_listed(params), defaults | dict(rule=rule, parts=parts, check_finite=check_finite))
+        defaults = dict(
+            weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps
+        )
+        super().__init__(
+            _listed(params),
+            defaults | dict(rule=rule, parts=parts, check_finite=check_finite),
+        )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group {"params": matrices, setting: value, ...}; checked before it is added."""
+        """Add a group {"params": matrices, setting: value, ...}; checked before it is
+        added."""
         unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
         if unknown:
-            raise ValueError(f"a parameter group must hold only params, {', '.join(self.defaults)}, got {unknown}")
+            raise ValueError(
+                f"a parameter group must hold only params, {', '.join(self.defaults)}, got "
+                f"{unknown}"
+            )
         given = param_group.get("params", ())
         matrices = _listed([given] if isinstance(given, Tensor) else given)
         for i, W in enumerate(matrices):
@@ -201,53 +257,79 @@ class LowRankDecay(torch.optim.Optimizer):
     def step(self, lr: float | None = None) -> None:  # type: ignore[override]
         """Decay every matrix once. `lr` is needed if a group is "decoupled".
 
-        Raises ValueError if it is missing, negative or not finite, or if a weight is not finite; nothing is changed
-        then.
+        Raises ValueError if it is missing, negative or not finite, or if a weight is not
+        finite; nothing is changed then.
         """
         if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
-            raise ValueError('lr must be given to step() for mode "decoupled" (or attach an optimizer), got None')
+            raise ValueError(
+                'lr must be given to step() for mode "decoupled" (or attach an optimizer), got None'
+            )
         if lr is not None:
             check_real("lr", lr, at_least=0)
-        self._decay({id(W): 1.0 if lr is None else lr for group in self.param_groups for W in group["params"]})
+        self._decay(
+            {
+                id(W): 1.0 if lr is None else lr
+                for group in self.param_groups
+                for W in group["params"]
+            }
+        )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
-        """Decay after every `optimizer.step()`, with the lr that the optimizer then has for each matrix.
+        """Decay after every `optimizer.step()`, with the lr that the optimizer then has for
+        each matrix.
 
-        Leaves alone a matrix of the optimizer that is frozen (requires_grad False), and a step that a GradScaler
-        skips; a matrix that merely got no gradient is decayed. Each call attaches once more. Returns torch's handle;
-        `handle.remove()` detaches. Raises ValueError if a "decoupled" group holds a matrix that the optimizer does not
-        train.
+        Leaves alone a matrix of the optimizer that is frozen (requires_grad False), and a
+        step that a GradScaler skips; a matrix that merely got no gradient is decayed. Each
+        call attaches once more. Returns torch's handle; `handle.remove()` detaches. Raises
+        ValueError if a "decoupled" group holds a matrix that the optimizer does not train.
         """
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+            raise TypeError(
+                f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}"
+            )
         self._rates(optimizer)
 
-        def decay_after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            overflow = getattr(optimizer, "found_inf", None)  # set by torch.amp.GradScaler during a fused step
+        def decay_after_step(
+            optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+        ) -> None:
+            overflow = getattr(
+                optimizer, "found_inf", None
+            )  # set by torch.amp.GradScaler during a fused step
             if overflow is None or not bool(overflow):
                 self._decay(self._rates(optimizer), frozen=_frozen(optimizer))
 
         return optimizer.register_step_post_hook(decay_after_step)
 
     def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float]:
-        """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode does not ask for it."""
-        rates = {id(W): float(group["lr"]) for group in optimizer.param_groups for W in group["params"]}
+        """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode
+        does not ask for it."""
+        rates = {
+            id(W): float(group["lr"])
+            for group in optimizer.param_groups
+            for W in group["params"]
+        }
         for group in self.param_groups:
             for W in group["params"]:
                 if group["mode"] == "decoupled" and id(W) not in rates:
-                    raise ValueError(f"optimizer must train every decayed matrix, got none of shape {tuple(W.shape)}")
+                    raise ValueError(
+                        "optimizer must train every decayed matrix, got none of shape "
+                        f"{tuple(W.shape)}"
+                    )
                 rates.setdefault(id(W), 1.0)
         return rates
 
     @torch.no_grad()
     def _decay(self, rates: dict[int, float], frozen: frozenset[int] = frozenset()) -> None:
-        """Decay the matrices in batches of one shape, strength and setting: check all, compute all, then write all."""
+        """Decay the matrices in batches of one shape, strength and setting: check all,
+        compute all, then write all."""
         batches: dict[tuple, list[Tensor]] = {}
         for i, group in enumerate(self.param_groups):
             _check_group(group)  # settings may have been changed since
             for W in (W for W in group["params"] if id(W) not in frozen):
                 for part in W.chunk(group["parts"], dim=-2):
-                    tall = part if part.shape[-2] >= part.shape[-1] else part.mT  # polar(W^T) = polar(W)^T
+                    tall = (
+                        part if part.shape[-2] >= part.shape[-1] else part.mT
+                    )  # polar(W^T) = polar(W)^T
                     key = (i, tall.shape, tall.dtype, tall.device, rates[id(W)])
                     batches.setdefault(key, []).append(tall)
         stacks = {key: torch.stack(tall) for key, tall in batches.items()}
@@ -260,33 +342,44 @@ class LowRankDecay(torch.optim.Optimizer):
             if group["rule"] == "proximal":
                 proximal_update_(W, t, scale=group["scale"])
             else:
-                low_rank_update_(W, t, scale=group["scale"], method=group["method"], steps=group["steps"])
+                low_rank_update_(
+                    W, t, scale=group["scale"], method=group["method"], steps=group["steps"]
+                )
         for key, tall in batches.items():
             torch._foreach_copy_(tall, list(stacks[key]))
 
 
-def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, Tensor], bool]) -> dict[str, Tensor]:
+def select(
+    model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, Tensor], bool]
+) -> dict[str, Tensor]:
     """The matrices to decay, by name, picked by what they do in the model.
 
     model: lrdlib parameters (whose roles `lrdlib.model` defines) or any nn.Module. which:
 
-    "attention+mlp": the matrices inside the transformer blocks, as the paper decays them. In an nn.Module these are
-        the matrices and stacks of matrices (2-D and 3-D parameters, no side of length 1) of the modules inside an
-        nn.ModuleList, where repeated blocks live; not embeddings, nor what is tied to one. Look at what it returns:
-        it cannot know a table of positions inside a block, and finds no blocks that are kept in an nn.Sequential.
-        A fused query-key-value matrix is one matrix here: give it a group with parts=3.
-    "qk": the query and key matrices. torch does not say which of a module's matrices is a query, so for an nn.Module
+    "attention+mlp": the matrices inside the transformer blocks, as the paper decays them.
+    In an nn.Module these are
+        the matrices and stacks of matrices (2-D and 3-D parameters, no side of length 1) of
+        the modules inside an nn.ModuleList, where repeated blocks live; not embeddings, nor
+        what is tied to one. Look at what it returns: it cannot know a table of positions
+        inside a block, and finds no blocks that are kept in an nn.Sequential. A fused
+        query-key-value matrix is one matrix here: give it a group with parts=3.
+    "qk": the query and key matrices. torch does not say which of a module's matrices is a
+    query, so for an nn.Module
         this raises ValueError; give a predicate.
     a predicate (name, tensor) -> bool.
 
-    Raises ValueError for another word and for an empty selection, TypeError for another kind of model.
+    Raises ValueError for another word and for an empty selection, TypeError for another
+    kind of model.
 
     >>> params = {"embedding": torch.ones(5, 4), "0.query": torch.ones(4, 4), "0.up": torch.ones(8, 4)}
     >>> list(select(params, "attention+mlp")), list(select(params, "qk"))
     (['0.query', '0.up'], ['0.query'])
     """
     if isinstance(model, nn.Module):
-        named, roles = dict[str, Tensor](model.named_parameters()), {"attention+mlp": _block_matrices(model)}
+        named, roles = (
+            dict[str, Tensor](model.named_parameters()),
+            {"attention+mlp": _block_matrices(model)},
+        )
     elif isinstance(model, Mapping):
         named, roles = (
             dict(model),
@@ -296,7 +389,10 @@ def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, 
             },
         )
     else:
-        raise TypeError(f"model must be an nn.Module or a mapping of tensors, got {type(model).__name__}")
+        raise TypeError(
+            "model must be an nn.Module or a mapping of tensors, got "
+            f"{type(model).__name__}"
+        )
     if callable(which):
         chosen = {name: W for name, W in named.items() if which(name, W)}
     else:
@@ -304,34 +400,58 @@ def select(model: nn.Module | Mapping[str, Tensor], which: str | Callable[[str, 
         chosen = {name: W for name, W in named.items() if name in roles.get(which, ())}
     if not chosen:
         hint = (
-            "" if callable(which) else " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
+            ""
+            if callable(which)
+            else " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
         )
         raise ValueError(
-            f"which must select at least one of the {len(named)} parameters, got none from {which!r}{hint}"
+            f"which must select at least one of the {len(named)} parameters, got none from "
+            f"{which!r}{hint}"
         )
     return chosen
 
 
 def _block_matrices(model: nn.Module) -> set[str]:
-    """Names of the matrices of modules inside an nn.ModuleList, embeddings and what is tied to them aside."""
-    lists = [f"{name}." if name else "" for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    """Names of the matrices of modules inside an nn.ModuleList, embeddings and what is tied
+    to them aside."""
+    lists = [
+        f"{name}." if name else ""
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+    ]
+    embeddings = {
+        id(m.weight)
+        for m in model.modules()
+        if isinstance(m, (nn.Embedding, nn.EmbeddingBag))
+    }
     return {
         name
         for name, W in model.named_parameters()
-        if name.startswith(tuple(lists)) and W.ndim in (2, 3) and 1 not in W.shape[-2:] and id(W) not in embeddings
+        if name.startswith(tuple(lists))
+        and W.ndim in (2, 3)
+        and 1 not in W.shape[-2:]
+        and id(W) not in embeddings
     }
 
 
 def _frozen(optimizer: torch.optim.Optimizer) -> frozenset[int]:
     """id of each matrix that the optimizer holds but does not train."""
-    return frozenset(id(W) for group in optimizer.param_groups for W in group["params"] if not W.requires_grad)
+    return frozenset(
+        id(W)
+        for group in optimizer.param_groups
+        for W in group["params"]
+        if not W.requires_grad
+    )
 
 
 def _listed(params: Any) -> list[Any]:
-    """Parameters as a list: from a mapping of names, a list of tensors or groups, or any other iterable of these."""
+    """Parameters as a list: from a mapping of names, a list of tensors or groups, or any
+    other iterable of these."""
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
-        raise TypeError(f"params must be tensors, a mapping of them, or parameter groups, got {type(params).__name__}")
+        raise TypeError(
+            "params must be tensors, a mapping of them, or parameter groups, got "
+            f"{type(params).__name__}"
+        )
     listed = list(params.values() if isinstance(params, Mapping) else params)
     if not listed:
         raise ValueError("params must hold at least one matrix, got an empty selection")
@@ -345,19 +465,25 @@ def _check_strength(weight_decay: float | Tensor, mode: str) -> None:
         return check_real("weight_decay", weight_decay, at_least=0)
     check_finite("weight_decay", weight_decay)
     if bool((weight_decay < 0).any()):
-        raise ValueError(f"weight_decay must be >= 0, got a tensor with minimum {weight_decay.min().item()}")
+        raise ValueError(
+            "weight_decay must be >= 0, got a tensor with minimum "
+            f"{weight_decay.min().item()}"
+        )
 
 
 def _check_fit(weight_decay: float | Tensor, W: Tensor) -> None:
-    """A tensor weight_decay has one number per matrix of the stack W: it broadcasts to (..., 1, 1)."""
+    """A tensor weight_decay has one number per matrix of the stack W: it broadcasts to
+    (..., 1, 1)."""
     if not isinstance(weight_decay, Tensor):
         return
     expected = (*W.shape[:-2], 1, 1)
     sizes = zip(reversed(weight_decay.shape), reversed(expected), strict=False)
-    if weight_decay.ndim > len(expected) or any(given not in (1, wanted) for given, wanted in sizes):
+    if weight_decay.ndim > len(expected) or any(
+        given not in (1, wanted) for given, wanted in sizes
+    ):
         raise ValueError(
-            f"weight_decay must be a number or a tensor that broadcasts to {expected}, one number per matrix, "
-            f"got shape {tuple(weight_decay.shape)}"
+            f"weight_decay must be a number or a tensor that broadcasts to {expected}, one "
+            f"number per matrix, got shape {tuple(weight_decay.shape)}"
         )
 
 
@@ -373,7 +499,10 @@ def _check_group(group: dict[str, Any]) -> None:
         _check_fit(group["weight_decay"], W)
         _check_dtype(W)
         if W.shape[-2] % group["parts"]:
-            raise ValueError(f"parts must divide the {W.shape[-2]} rows of every matrix, got {group['parts']}")
+            raise ValueError(
+                f"parts must divide the {W.shape[-2]} rows of every matrix, got "
+                f"{group['parts']}"
+            )
 
 
 def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -> None:

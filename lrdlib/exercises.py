@@ -1,4 +1,5 @@
-"""Checks the reader's answers to the book's exercises: in a notebook, in Colab, with no more than lrdlib."""
+"""Checks the reader's answers to the book's exercises: in a notebook, in Colab, with no
+more than lrdlib."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,13 +8,19 @@ import torch
 
 
 def compare(
-    answer: Callable[..., Any], expected: Callable[..., Any], cases: Sequence[tuple], *, rtol: float = 1e-4
+    answer: Callable[..., Any],
+    expected: Callable[..., Any],
+    cases: Sequence[tuple],
+    *,
+    rtol: float = 1e-4,
 ) -> None:
-    """Print whether `answer` gives what `expected` gives on every case (a tuple of arguments), or where not.
+    """Print whether `answer` gives what `expected` gives on every case (a tuple of
+    arguments), or where not.
 
-    Numbers, tensors, and lists of them are compared as float64 tensors, to rtol of the largest expected entry.
-    A function that returns None or ... is not written yet. An error in `answer` is told, not raised, so that a
-    notebook with unanswered exercises runs to its end. Raises ValueError if there are no cases.
+    Numbers, tensors, and lists of them are compared as float64 tensors, to rtol of the
+    largest expected entry. A function that returns None or ... is not written yet. An error
+    in `answer` is told, not raised, so that a notebook with unanswered exercises runs to
+    its end. Raises ValueError if there are no cases.
 
     >>> compare(lambda x: x + x, lambda x: 2 * x, [(1,), (2.5,)])
     Right, in all 2 cases.
@@ -30,7 +37,9 @@ def compare(
         except Exception as error:  # whatever the reader's code does
             return print(f"Not yet. {where}: {type(error).__name__}: {error}")
         if got is None or got is ...:
-            return print("No answer yet: write the function's body, then run this cell again.")
+            return print(
+                "No answer yet: write the function's body, then run this cell again."
+            )
         if not _close(got, want, rtol):
             return print(f"Not yet. {where}: expected {_show(want)}, got {_show(got)}.")
     return print(f"Right, in all {len(cases)} cases.")
@@ -45,7 +54,11 @@ def _close(got: Any, want: Any, rtol: float) -> bool:
     if A.shape != B.shape:
         return False
     return torch.allclose(
-        A, B, rtol=0, atol=rtol * max(1e-30, float(B.abs().max())) if B.numel() else 0, equal_nan=True
+        A,
+        B,
+        rtol=0,
+        atol=rtol * max(1e-30, float(B.abs().max())) if B.numel() else 0,
+        equal_nan=True,
     )
 
 

@@ -1,13 +1,16 @@
-"""Measures of the circuit that a network builds for modular arithmetic: Fourier modes over the p numbers.
+"""Measures of the circuit that a network builds for modular arithmetic: Fourier modes over
+the p numbers.
 
-A network that adds modulo p by rotating (Nanda et al. 2023) needs a handful of frequencies k, and holds each number a
-as cos(w_k a) and sin(w_k a), w_k = 2 pi k / p. One that memorises needs none in particular.
+A network that adds modulo p by rotating (Nanda et al. 2023) needs a handful of frequencies
+k, and holds each number a as cos(w_k a) and sin(w_k a), w_k = 2 pi k / p. One that
+memorises needs none in particular.
 
     embedding   fourier_power, key_frequencies, gini          which frequencies, and how few
     logits      sum_power, restricted_loss, excluded_loss     how much of the answer they give
     algorithm   gradient_symmetricity, distance_irrelevance   "clock" or "pizza" (Zhong et al. 2023)
 
-`logits` (..., p^2, p) are those of the whole table of task("add", p), in its order: row a p + b is the pair (a, b).
+`logits` (..., p^2, p) are those of the whole table of task("add", p), in its order: row a p
++ b is the pair (a, b).
 """
 
 import math
@@ -25,12 +28,14 @@ from lrdlib.model import ModelConfig, Params, forward
 
 
 def fourier_power(E: Tensor) -> Tensor:
-    """The share of the variance of E's rows over a = 0 .. p - 1 that each frequency k = 1 .. p // 2 holds.
+    """The share of the variance of E's rows over a = 0 .. p - 1 that each frequency k = 1
+    .. p // 2 holds.
 
-    E (..., p, d): one row per number, such as an embedding without its "=" token, or a head; real, p >= 2. Returns
-    (..., p // 2), which sums to 1: |sum_a E_a exp(-2 pi i k a / p)|^2 over the columns, both signs of k together
-    (Parseval), divided by its sum; NaN if all rows are zero. Raises TypeError or ValueError if E is no matrix.
-    Source: Nanda, Chan, Lieberum, Smith and Steinhardt 2023, section 4.2.
+    E (..., p, d): one row per number, such as an embedding without its "=" token, or a
+    head; real, p >= 2. Returns (..., p // 2), which sums to 1: |sum_a E_a exp(-2 pi i k a /
+    p)|^2 over the columns, both signs of k together (Parseval), divided by its sum; NaN if
+    all rows are zero. Raises TypeError or ValueError if E is no matrix. Source: Nanda,
+    Chan, Lieberum, Smith and Steinhardt 2023, section 4.2.
 
     >>> angle = 2 * torch.pi * 3 * torch.arange(11) / 11
     >>> fourier_power(torch.stack([angle.cos(), angle.sin()], -1)).argmax() + 1
@@ -44,11 +49,13 @@ def fourier_power(E: Tensor) -> Tensor:
 
 
 def key_frequencies(power: Tensor, *, share: float | None = None) -> Tensor:
-    """Which frequencies hold more than `share` of the whole: power (..., p // 2), shares -> booleans of its shape.
+    """Which frequencies hold more than `share` of the whole: power (..., p // 2), shares ->
+    booleans of its shape.
 
-    share: by default twice an even share, 2 / (p // 2). Index i is the frequency k = i + 1; NaN is no key frequency.
-    Nanda et al. 2023 pick the frequencies of a trained network by eye; a threshold can be stated and repeated.
-    Raises TypeError or ValueError unless `power` is a floating-point tensor and 0 <= share < 1.
+    share: by default twice an even share, 2 / (p // 2). Index i is the frequency k = i + 1;
+    NaN is no key frequency. Nanda et al. 2023 pick the frequencies of a trained network by
+    eye; a threshold can be stated and repeated. Raises TypeError or ValueError unless
+    `power` is a floating-point tensor and 0 <= share < 1.
 
     >>> key_frequencies(torch.tensor([0.05, 0.05, 0.7, 0.1, 0.1])).nonzero().flatten() + 1
     tensor([3])
@@ -62,13 +69,14 @@ def key_frequencies(power: Tensor, *, share: float | None = None) -> Tensor:
 
 
 def gini(values: Tensor) -> Tensor:
-    """The Gini coefficient of values (..., n) >= 0: 0 if all are equal, 1 - 1 / n if one holds everything.
+    """The Gini coefficient of values (..., n) >= 0: 0 if all are equal, 1 - 1 / n if one
+    holds everything.
 
-    sum_i (2 i - n - 1) x_i / (n sum_i x_i), x ascending, i = 1 .. n: half the mean absolute difference of two of them
-    over their mean. NaN if all are zero. Nanda et al. 2023, section 5.1, take it of the norms of the Fourier
-    components, the roots of `fourier_power`. Raises TypeError or ValueError unless `values` is a floating-point tensor
-    with nothing below 0.
-    Source: Hurley and Rickard 2009, table I.
+    sum_i (2 i - n - 1) x_i / (n sum_i x_i), x ascending, i = 1 .. n: half the mean absolute
+    difference of two of them over their mean. NaN if all are zero. Nanda et al. 2023,
+    section 5.1, take it of the norms of the Fourier components, the roots of
+    `fourier_power`. Raises TypeError or ValueError unless `values` is a floating-point
+    tensor with nothing below 0. Source: Hurley and Rickard 2009, table I.
 
     >>> gini(torch.tensor([0.0, 0.0, 0.0, 3.0]))
     tensor(0.7500)
@@ -85,11 +93,13 @@ def gini(values: Tensor) -> Tensor:
 
 
 def sum_power(logits: Tensor) -> Tensor:
-    """The share of the logits' variance over the table that cos(w_k (a + b)) and sin(w_k (a + b)) hold.
+    """The share of the logits' variance over the table that cos(w_k (a + b)) and sin(w_k (a
+    + b)) hold.
 
-    logits (..., p^2, p) -> (..., p // 2), one share per k = 1 .. p // 2. All of them together are what depends on
-    a + b alone, so they sum to at most 1; the rest tells pairs of one sum apart. The mean over the classes is taken off
-    first, since a softmax cannot see it. NaN if the logits do not vary. Raises as `restricted_loss`.
+    logits (..., p^2, p) -> (..., p // 2), one share per k = 1 .. p // 2. All of them
+    together are what depends on a + b alone, so they sum to at most 1; the rest tells pairs
+    of one sum apart. The mean over the classes is taken off first, since a softmax cannot
+    see it. NaN if the logits do not vary. Raises as `restricted_loss`.
 
     >>> sum_power(F.one_hot(torch.tensor([0, 1, 2, 1, 2, 0, 2, 0, 1]), 3).float())  # the right answers modulo 3
     tensor([1.])
@@ -97,15 +107,19 @@ def sum_power(logits: Tensor) -> Tensor:
     p = _check_table(logits)
     X = logits.double() - logits.double().mean(-1, keepdim=True)
     variance = (X - X.mean(-2, keepdim=True)).square().sum((-2, -1))
-    return (p * _power(_mean_by_sum(X, p)) / variance.unsqueeze(-1)).float()  # a sum stands for p pairs
+    return (
+        p * _power(_mean_by_sum(X, p)) / variance.unsqueeze(-1)
+    ).float()  # a sum stands for p pairs
 
 
 def sum_component(logits: Tensor, keys: Tensor) -> Tensor:
-    """The projection of the logits, as functions of (a, b), onto cos and sin of w_k (a + b) for the k in `keys`.
+    """The projection of the logits, as functions of (a, b), onto cos and sin of w_k (a + b)
+    for the k in `keys`.
 
-    logits (..., p^2, p) and keys (..., p // 2), booleans as from `key_frequencies` -> (..., p^2, p), float64. Averaging
-    over the p pairs of each sum projects onto all functions of a + b; of that, the Fourier modes in `keys` are kept. In
-    the 2-D Fourier transform over (a, b) these are the entries (k, k) and (-k, -k). Raises as `restricted_loss`.
+    logits (..., p^2, p) and keys (..., p // 2), booleans as from `key_frequencies` -> (...,
+    p^2, p), float64. Averaging over the p pairs of each sum projects onto all functions of
+    a + b; of that, the Fourier modes in `keys` are kept. In the 2-D Fourier transform over
+    (a, b) these are the entries (k, k) and (-k, -k). Raises as `restricted_loss`.
     """
     p = _check_table(logits)
     _check_keys(keys, p)
@@ -115,23 +129,26 @@ def sum_component(logits: Tensor, keys: Tensor) -> Tensor:
 
 
 def restricted_loss(logits: Tensor, keys: Tensor, rows: Tensor | None = None) -> Tensor:
-    """The loss (...) of the logits' mean over the table plus their `sum_component`: the circuit alone.
+    """The loss (...) of the logits' mean over the table plus their `sum_component`: the
+    circuit alone.
 
-    logits (..., p^2, p); keys (..., p // 2) booleans; rows (..., p^2), booleans: the pairs to take the mean
-    cross-entropy over, by default all. The projection always uses the whole table.
-    Raises TypeError or ValueError for another shape or type.
-    Source: Nanda et al. 2023, section 5.1: all terms of the logits' 2-D Fourier transform are set to zero but the
-    constant and those of cos(w_k (a + b)) and sin(w_k (a + b)).
+    logits (..., p^2, p); keys (..., p // 2) booleans; rows (..., p^2), booleans: the pairs
+    to take the mean cross-entropy over, by default all. The projection always uses the
+    whole table. Raises TypeError or ValueError for another shape or type. Source: Nanda et
+    al. 2023, section 5.1: all terms of the logits' 2-D Fourier transform are set to zero
+    but the constant and those of cos(w_k (a + b)) and sin(w_k (a + b)).
     """
     mean = logits.double().mean(-2, keepdim=True)
     return _loss(mean + sum_component(logits, keys), rows)
 
 
 def excluded_loss(logits: Tensor, keys: Tensor, rows: Tensor | None = None) -> Tensor:
-    """The loss (...) of the logits without their `sum_component`: everything but the circuit.
+    """The loss (...) of the logits without their `sum_component`: everything but the
+    circuit.
 
-    Arguments as of `restricted_loss`. Nanda et al. 2023, section 5.1, measure it on the training pairs: a network that
-    has memorised them hardly misses the key frequencies, one that rotates is lost without them.
+    Arguments as of `restricted_loss`. Nanda et al. 2023, section 5.1, measure it on the
+    training pairs: a network that has memorised them hardly misses the key frequencies, one
+    that rotates is lost without them.
     """
     return _loss(logits.double() - sum_component(logits, keys), rows)
 
@@ -140,10 +157,12 @@ def excluded_loss(logits: Tensor, keys: Tensor, rows: Tensor | None = None) -> T
 
 
 def logits_of_embeddings(params: Params, config: ModelConfig) -> Callable[[Tensor], Tensor]:
-    """The model as a function of the two embedded numbers: X (n, 2, d) -> logits (n, classes).
+    """The model as a function of the two embedded numbers: X (n, 2, d) -> logits (n,
+    classes).
 
-    params: of one model. It is lrdlib.model.forward on a stack of n models that differ in their embedding alone, which
-    has three rows: X's two and that of "=". Position vectors are added as ever.
+    params: of one model. It is lrdlib.model.forward on a stack of n models that differ in
+    their embedding alone, which has three rows: X's two and that of "=". Position vectors
+    are added as ever.
     """
     shared = {name: W.detach() for name, W in params.items()}
     small = replace(config, vocab=3)
@@ -151,19 +170,25 @@ def logits_of_embeddings(params: Params, config: ModelConfig) -> Callable[[Tenso
     def logits_of(X: Tensor) -> Tensor:
         equals = shared["embedding"][-1:].expand(len(X), 1, -1)
         tokens = torch.arange(3, device=X.device).expand(len(X), 1, 3)
-        return forward(shared | {"embedding": torch.cat([X, equals], 1)}, tokens, small).squeeze(-2)
+        return forward(
+            shared | {"embedding": torch.cat([X, equals], 1)}, tokens, small
+        ).squeeze(-2)
 
     return logits_of
 
 
-def gradient_symmetricity(logits_of: Callable[[Tensor], Tensor], E: Tensor, triples: Tensor) -> Tensor:
-    """The mean cosine between dQ_abc / dE_a and dQ_abc / dE_b over triples (a, b, c): a number in [-1, 1].
+def gradient_symmetricity(
+    logits_of: Callable[[Tensor], Tensor], E: Tensor, triples: Tensor
+) -> Tensor:
+    """The mean cosine between dQ_abc / dE_a and dQ_abc / dE_b over triples (a, b, c): a
+    number in [-1, 1].
 
-    Q_abc is the logit of answer c to the pair (a, b). logits_of: X (n, 2, d) -> (n, classes), such as
-    `logits_of_embeddings`; E (at least p, d): the embedding; triples (n, 3), int64. Both gradients are taken at the two
-    places of the input, so that a = b is no exception. 1 if the network sees E_a + E_b alone, as a pizza does; a clock
-    of one frequency has cos(w (a - b)) at each triple, 0 on average.
-    Source: Zhong, Liu, Tegmark and Andreas 2023, definition 4.1, with 100 random triples.
+    Q_abc is the logit of answer c to the pair (a, b). logits_of: X (n, 2, d) -> (n,
+    classes), such as `logits_of_embeddings`; E (at least p, d): the embedding; triples (n,
+    3), int64. Both gradients are taken at the two places of the input, so that a = b is no
+    exception. 1 if the network sees E_a + E_b alone, as a pizza does; a clock of one
+    frequency has cos(w (a - b)) at each triple, 0 on average. Source: Zhong, Liu, Tegmark
+    and Andreas 2023, definition 4.1, with 100 random triples.
     """
     check_matrix("E", E)
     X = E.detach()[triples[:, :2]].requires_grad_()
@@ -174,14 +199,20 @@ def gradient_symmetricity(logits_of: Callable[[Tensor], Tensor], E: Tensor, trip
 
 
 def distance_irrelevance(logits: Tensor) -> Tensor:
-    """How little the correct logit depends on the distance a - b: logits (..., p^2, p) -> (...), in [0, 1].
+    """How little the correct logit depends on the distance a - b: logits (..., p^2, p) ->
+    (...), in [0, 1].
 
-    mean_d std_i(L_{i, i + d}) / std_{i, j}(L_{i, j}), with L_{i, j} the logit of the right answer i + j. 0 if L depends
-    on a - b alone (a pizza: |cos(w (a - b) / 2)|); 1 if the distance is irrelevant; NaN if L is constant.
-    Raises as `restricted_loss`. Source: Zhong, Liu, Tegmark and Andreas 2023, definition 4.2.
+    mean_d std_i(L_{i, i + d}) / std_{i, j}(L_{i, j}), with L_{i, j} the logit of the right
+    answer i + j. 0 if L depends on a - b alone (a pizza: |cos(w (a - b) / 2)|); 1 if the
+    distance is irrelevant; NaN if L is constant. Raises as `restricted_loss`. Source:
+    Zhong, Liu, Tegmark and Andreas 2023, definition 4.2.
     """
     p = _check_table(logits)
-    L = logits.double().gather(-1, _sums(p, logits.device).expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    L = (
+        logits.double()
+        .gather(-1, _sums(p, logits.device).expand(logits.shape[:-1]).unsqueeze(-1))
+        .squeeze(-1)
+    )
     i = torch.arange(p, device=logits.device)
     by_distance = L[..., i * p + (i + i.unsqueeze(-1)) % p]  # (..., d, i)
     return (by_distance.std(-1, correction=0).mean(-1) / L.std(-1, correction=0)).float()
@@ -191,7 +222,8 @@ def distance_irrelevance(logits: Tensor) -> Tensor:
 
 
 def _power(M: Tensor) -> Tensor:
-    """sum_a |M_a - mean|^2 over the columns, as a sum over k = 1 .. p // 2: M (..., p, d) -> (..., p // 2)."""
+    """sum_a |M_a - mean|^2 over the columns, as a sum over k = 1 .. p // 2: M (..., p, d)
+    -> (..., p // 2)."""
     p = M.shape[-2]
     modes = torch.fft.rfft(M - M.mean(-2, keepdim=True), dim=-2)[..., 1:, :]
     power = 2 * modes.abs().square().sum(-1) / p
@@ -215,11 +247,16 @@ def _mean_by_sum(logits: Tensor, p: int) -> Tensor:
 
 def _loss(logits: Tensor, rows: Tensor | None) -> Tensor:
     labels = _sums(logits.shape[-1], logits.device).expand(logits.shape[:-1])
-    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view_as(labels)
+    losses = F.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), reduction="none"
+    ).view_as(labels)
     if rows is None:
         return losses.mean(-1)
     if rows.dtype != torch.bool or rows.shape[-1:] != losses.shape[-1:]:
-        raise ValueError(f"rows must be booleans (..., {losses.shape[-1]}), got {rows.dtype} {tuple(rows.shape)}")
+        raise ValueError(
+            f"rows must be booleans (..., {losses.shape[-1]}), got {rows.dtype} "
+            f"{tuple(rows.shape)}"
+        )
     return (losses * rows).sum(-1) / rows.sum(-1)
 
 
@@ -228,17 +265,26 @@ def _check_table(logits: object) -> int:
     shape = logits.shape  # type: ignore[attr-defined]
     p = math.isqrt(shape[-2])
     if p < 2 or shape[-2:] != (p * p, p):
-        raise ValueError(f"logits must have shape (..., p * p, p), p >= 2: the whole table; got {tuple(shape)}")
+        raise ValueError(
+            "logits must have shape (..., p * p, p), p >= 2: the whole table; got "
+            f"{tuple(shape)}"
+        )
     return p
 
 
 def _check_keys(keys: Tensor, p: int) -> None:
     if keys.dtype != torch.bool or keys.shape[-1:] != (p // 2,):
-        raise ValueError(f"keys must be booleans (..., {p // 2}), got {keys.dtype} {tuple(keys.shape)}")
+        raise ValueError(
+            f"keys must be booleans (..., {p // 2}), got {keys.dtype} {tuple(keys.shape)}"
+        )
 
 
 def _check_values(name: str, values: object) -> None:
     if not isinstance(values, Tensor) or not values.dtype.is_floating_point:
-        raise TypeError(f"{name} must be a floating-point tensor, got {type(values).__name__}")
+        raise TypeError(
+            f"{name} must be a floating-point tensor, got {type(values).__name__}"
+        )
     if values.ndim < 1 or values.shape[-1] < 1:
-        raise ValueError(f"{name} must have shape (..., n) with n >= 1, got {tuple(values.shape)}")
+        raise ValueError(
+            f"{name} must have shape (..., n) with n >= 1, got {tuple(values.shape)}"
+        )

@@ -1,8 +1,10 @@
-"""The geometry behind the decay rules: radial and tangential directions, scale invariance, and the nuclear norm's fan.
+"""The geometry behind the decay rules: radial and tangential directions, scale invariance,
+and the nuclear norm's fan.
 
-A function of a matrix is scale-invariant if f(a W) = f(W) for all a > 0: it depends on the direction W / |W|_F only.
-A step along W then changes nothing; a step tangential to the sphere |W|_F = const does. These functions measure both,
-and compute with the subdifferential of the nuclear norm, the paper's equation (10). They work in float64 if an
+A function of a matrix is scale-invariant if f(a W) = f(W) for all a > 0: it depends on the
+direction W / |W|_F only. A step along W then changes nothing; a step tangential to the
+sphere |W|_F = const does. These functions measure both, and compute with the
+subdifferential of the nuclear norm, the paper's equation (10). They work in float64 if an
 argument is float64, otherwise in float32.
 """
 
@@ -18,13 +20,15 @@ SCALES = tuple(10 ** (k / 4) for k in range(-8, 9))  # 1e-2 ... 1e2, four to the
 
 
 def radial_tangential(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the direction G at W: G = radial + tangential with radial = <G, Theta> Theta, Theta = W / |W|_F.
+    """Split the direction G at W: G = radial + tangential with radial = <G, Theta> Theta,
+    Theta = W / |W|_F.
 
-    G and W (..., m, n), one split per matrix. <tangential, W> = 0, so |G|_F^2 = |radial|_F^2 + |tangential|_F^2.
-    L2 decay, G = W, is all radial. Of the polar factor of W the tangential part has the share
+    G and W (..., m, n), one split per matrix. <tangential, W> = 0, so |G|_F^2 =
+    |radial|_F^2 + |tangential|_F^2. L2 decay, G = W, is all radial. Of the polar factor of
+    W the tangential part has the share
     |tangential|_F / |G|_F = sqrt(1 - alignment^2), with alignment = spectral.polar_alignment.
-    Raises TypeError or ValueError for tensors that are not matrices, differ in shape, or a W with a zero matrix in it.
-    Source: the paper, section 3.
+    Raises TypeError or ValueError for tensors that are not matrices, differ in shape, or a
+    W with a zero matrix in it. Source: the paper, section 3.
 
     >>> radial, tangential = radial_tangential(torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 0.0]]))
     >>> radial.tolist(), tangential.tolist()
@@ -36,13 +40,16 @@ def radial_tangential(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
     return radial, G - radial
 
 
-def scale_defect(f: Callable[[Tensor], Tensor], W: Tensor, *, scales: Sequence[float] = SCALES) -> float:
-    """max over a in `scales` of |f(a W) - f(W)| / |f(W)|, in the Euclidean norm over all entries of f: 0 if invariant.
+def scale_defect(
+    f: Callable[[Tensor], Tensor], W: Tensor, *, scales: Sequence[float] = SCALES
+) -> float:
+    """max over a in `scales` of |f(a W) - f(W)| / |f(W)|, in the Euclidean norm over all
+    entries of f: 0 if invariant.
 
-    f: any function from W (..., m, n) to a tensor of a fixed shape, say the logits. If f(W) = 0 the defect is 0 when
-    every f(a W) is 0 too, otherwise infinite.
-    Raises TypeError or ValueError for a W that is not a matrix, a scale that is not a number > 0, no scales at all,
-    or a value of f that is not finite.
+    f: any function from W (..., m, n) to a tensor of a fixed shape, say the logits. If f(W)
+    = 0 the defect is 0 when every f(a W) is 0 too, otherwise infinite. Raises TypeError or
+    ValueError for a W that is not a matrix, a scale that is not a number > 0, no scales at
+    all, or a value of f that is not finite.
 
     >>> scale_defect(lambda W: W / W.sum(), torch.ones(2, 2), scales=(0.5, 4.0))
     0.0
@@ -67,16 +74,19 @@ def scale_defect(f: Callable[[Tensor], Tensor], W: Tensor, *, scales: Sequence[f
 
 
 def euler_defect(f: Callable[[Tensor], Tensor], W: Tensor) -> float:
-    """cos(W, grad f(W)) = <W, grad f(W)> / (|W|_F |grad f(W)|_F), in [-1, 1]: 0 if f is scale-invariant.
+    """cos(W, grad f(W)) = <W, grad f(W)> / (|W|_F |grad f(W)|_F), in [-1, 1]: 0 if f is
+    scale-invariant.
 
-    Why: differentiate f(a W) at a = 1. The chain rule gives <W, grad f(W)>, which is the derivative of a constant if
-    f is homogeneous of degree 0 (for degree d it is d f(W): Euler's theorem, the paper's equation (5)). So the
-    gradient of a scale-invariant loss is tangential, and training by it never shrinks W. A zero gradient is
-    tangential too, and gives 0.
+    Why: differentiate f(a W) at a = 1. The chain rule gives <W, grad f(W)>, which is the
+    derivative of a constant if f is homogeneous of degree 0 (for degree d it is d f(W):
+    Euler's theorem, the paper's equation (5)). So the gradient of a scale-invariant loss is
+    tangential, and training by it never shrinks W. A zero gradient is tangential too, and
+    gives 0.
 
-    f: a function from W (..., m, n), here one vector, to a scalar tensor that autograd can follow.
-    Raises TypeError or ValueError for a W that is not a matrix or is zero, a value that is not a scalar, a value that
-    autograd cannot trace to W, or a gradient that is not finite.
+    f: a function from W (..., m, n), here one vector, to a scalar tensor that autograd can
+    follow. Raises TypeError or ValueError for a W that is not a matrix or is zero, a value
+    that is not a scalar, a value that autograd cannot trace to W, or a gradient that is not
+    finite.
 
     >>> W = torch.ones(2, 2)
     >>> euler_defect(lambda W: -W.sum(), W), euler_defect(lambda W: W[0, 0] / W[0, 1], W)
@@ -90,7 +100,10 @@ def euler_defect(f: Callable[[Tensor], Tensor], W: Tensor) -> float:
         raise ValueError(f"f must return a scalar, got shape {tuple(y.shape)}")
     grad = torch.autograd.grad(y, W, allow_unused=True)[0] if y.requires_grad else None
     if grad is None:
-        raise ValueError("f must depend on W in a way that autograd can follow, got a value without a gradient in W")
+        raise ValueError(
+            "f must depend on W in a way that autograd can follow, got a value without a "
+            "gradient in W"
+        )
     check_finite("grad f(W)", grad)
     if not grad.any():
         return 0.0
@@ -99,39 +112,53 @@ def euler_defect(f: Callable[[Tensor], Tensor], W: Tensor) -> float:
 
 
 def project_subdifferential(G: Tensor, W: Tensor, *, rtol: float | None = None) -> Tensor:
-    """The element nearest to G, in the Frobenius norm, of the subdifferential of the nuclear norm at W.
+    """The element nearest to G, in the Frobenius norm, of the subdifferential of the
+    nuclear norm at W.
 
     The set is the paper's equation (10), with W = U_r Sigma_r V_r^T the compact SVD:
 
         {U_r V_r^T + Z : U_r^T Z = 0, Z V_r = 0, |Z|_2 <= 1}.
 
-    Against U_r, V_r and their complements G has four orthogonal blocks and the set prescribes three of them. In the
-    fourth, (I - U_r U_r^T) G (I - V_r V_r^T), the nearest point of the spectral unit ball has the singular values
-    clipped to 1. So the "fan" lets through whatever G asks for in the null spaces of W, up to length 1.
+    Against U_r, V_r and their complements G has four orthogonal blocks and the set
+    prescribes three of them. In the fourth, (I - U_r U_r^T) G (I - V_r V_r^T), the nearest
+    point of the spectral unit ball has the singular values clipped to 1. So the "fan" lets
+    through whatever G asks for in the null spaces of W, up to length 1.
 
-    G, W (..., m, n). rtol: singular values up to rtol s_1 count as zero; default as in spectral.numerical_rank.
-    W = 0 has rank 0: the set is the whole ball |Z|_2 <= 1.
-    Raises TypeError or ValueError for tensors that are not matrices or differ in shape, and for a bad rtol.
-    Source: Watson 1992 for the set.
+    G, W (..., m, n). rtol: singular values up to rtol s_1 count as zero; default as in
+    spectral.numerical_rank. W = 0 has rank 0: the set is the whole ball |Z|_2 <= 1. Raises
+    TypeError or ValueError for tensors that are not matrices or differ in shape, and for a
+    bad rtol. Source: Watson 1992 for the set.
 
     >>> project_subdifferential(torch.tensor([[5.0, 5.0], [5.0, 0.5]]), torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist()
     [[1.0, 0.0], [0.0, 0.5]]
     """
     G, W = _same_shape(G, W)
-    U, S, Vh = torch.linalg.svd(W, full_matrices=False)  # (..., m, k), (..., k), (..., k, n)
-    kept = torch.arange(S.shape[-1], device=S.device) < numerical_rank(S, rtol=rtol).unsqueeze(-1)  # (..., k)
-    U, Vh = U * kept.unsqueeze(-2), Vh * kept.unsqueeze(-1)  # U_r and V_r^T, padded with zeros
+    U, S, Vh = torch.linalg.svd(
+        W, full_matrices=False
+    )  # (..., m, k), (..., k), (..., k, n)
+    kept = torch.arange(S.shape[-1], device=S.device) < numerical_rank(
+        S, rtol=rtol
+    ).unsqueeze(-1)  # (..., k)
+    U, Vh = (
+        U * kept.unsqueeze(-2),
+        Vh * kept.unsqueeze(-1),
+    )  # U_r and V_r^T, padded with zeros
     Z = G - U @ (U.mT @ G)
     Z = Z - (Z @ Vh.mT) @ Vh
     P, T, Qh = torch.linalg.svd(Z, full_matrices=False)
     return U @ Vh + (P * T.clamp(max=1).unsqueeze(-2)) @ Qh
 
 
-def in_subdifferential(G: Tensor, W: Tensor, *, rtol: float | None = None, tol: float | None = None) -> Tensor:
-    """Whether G is in the subdifferential of the nuclear norm at W, the paper's equation (10): bool tensor (...).
+def in_subdifferential(
+    G: Tensor, W: Tensor, *, rtol: float | None = None, tol: float | None = None
+) -> Tensor:
+    """Whether G is in the subdifferential of the nuclear norm at W, the paper's equation
+    (10): bool tensor (...).
 
-    True where the distance from G to the set is at most tol * sqrt(min(m, n)), the length of its longest elements.
-    tol: by default sqrt(eps), half of the digits; U_r V_r^T itself is only known to eps s_1 / s_r.
+    True where the distance from G to the set is at most tol * sqrt(min(m, n)), the length
+    of its longest elements.
+    tol: by default sqrt(eps), half of the digits; U_r V_r^T itself is only known to eps s_1
+    / s_r.
     rtol, shapes and errors: as project_subdifferential; tol must be a number >= 0.
 
     >>> W = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
@@ -146,12 +173,13 @@ def in_subdifferential(G: Tensor, W: Tensor, *, rtol: float | None = None, tol: 
 
 
 def fan_dimension(m: int, n: int, rank: int) -> int:
-    """(m - r)(n - r), the dimension of the subdifferential of the nuclear norm at an m x n matrix of rank r.
+    """(m - r)(n - r), the dimension of the subdifferential of the nuclear norm at an m x n
+    matrix of rank r.
 
-    It is the dimension of the Z in equation (10), which the bound |Z|_2 <= 1 leaves a ball of. At full rank
-    r = min(m, n) it is 0, square or not: the set is the single point U V^T, the paper's needle. It grows to m n at
-    W = 0.
-    Raises TypeError or ValueError unless m, n >= 1 and 0 <= rank <= min(m, n), all ints.
+    It is the dimension of the Z in equation (10), which the bound |Z|_2 <= 1 leaves a ball
+    of. At full rank r = min(m, n) it is 0, square or not: the set is the single point U
+    V^T, the paper's needle. It grows to m n at W = 0. Raises TypeError or ValueError unless
+    m, n >= 1 and 0 <= rank <= min(m, n), all ints.
 
     >>> fan_dimension(128, 128, 128), fan_dimension(128, 128, 5), fan_dimension(512, 128, 128)
     (0, 15129, 0)
@@ -173,19 +201,25 @@ def _value(f: Callable[[Tensor], Tensor], W: Tensor) -> Tensor:
 
 
 def _same_shape(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    """G and W in one dtype, float64 or float32. Raise unless they are matrices of the same shape."""
+    """G and W in one dtype, float64 or float32. Raise unless they are matrices of the same
+    shape."""
     check_matrix("G", G)
     check_matrix("W", W)
     if G.shape != W.shape:
-        raise ValueError(f"G must have the shape of W, {tuple(W.shape)}, got {tuple(G.shape)}")
+        raise ValueError(
+            f"G must have the shape of W, {tuple(W.shape)}, got {tuple(G.shape)}"
+        )
     dtype = torch.float64 if torch.float64 in (G.dtype, W.dtype) else torch.float32
     return G.to(dtype), W.to(dtype)
 
 
 def _direction(W: Tensor, name: str = "W") -> Tensor:
-    """W / |W|_F, first over its largest entry so that no square over- or underflows. Raise if a matrix is zero."""
+    """W / |W|_F, first over its largest entry so that no square over- or underflows. Raise
+    if a matrix is zero."""
     largest = W.abs().amax((-2, -1), keepdim=True)
     if not bool((largest > 0).all()):
-        raise ValueError(f"{name} must not be zero, which has no direction, got a zero matrix")
+        raise ValueError(
+            f"{name} must not be zero, which has no direction, got a zero matrix"
+        )
     W = W / largest
     return W / torch.linalg.matrix_norm(W, keepdim=True)

@@ -5,9 +5,9 @@
     X_{l+1} = X'_l + MLP_l(RMSNorm(X'_l))             MLP(X) = SiLU(X W_up^T) W_down^T
     logits  = RMSNorm(X_L at the last position) W_head^T
 
-No biases, no causal mask. Every parameter may carry one leading `runs` axis, so that a stack of independent models
-is one batched model: shapes below write `...` for that axis (absent for a single model).
-Weights act as torch's do, y = x W^T with W of shape (out, in).
+No biases, no causal mask. Every parameter may carry one leading `runs` axis, so that a
+stack of independent models is one batched model: shapes below write `...` for that axis
+(absent for a single model). Weights act as torch's do, y = x W^T with W of shape (out, in).
 """
 
 import math
@@ -31,10 +31,10 @@ EPS = 1e-6  # inside RMSNorm's root (Zhang and Sennrich 2019); scale invariance 
 class ModelConfig:
     """The shape of the transformer: by default two layers of width 128 with four heads.
 
-    vocab, seq_len, classes: of the task. qk_norm: normalise queries and keys per "head", over the whole "width", or
-    "none". gains: whether each RMSNorm has a learned gain, initially 1.
-    Raises TypeError or ValueError for a size that is not a positive integer, heads that do not divide d_model, or an
-    unknown qk_norm.
+    vocab, seq_len, classes: of the task. qk_norm: normalise queries and keys per "head",
+    over the whole "width", or "none". gains: whether each RMSNorm has a learned gain,
+    initially 1. Raises TypeError or ValueError for a size that is not a positive integer,
+    heads that do not divide d_model, or an unknown qk_norm.
     """
 
     vocab: int
@@ -48,12 +48,22 @@ class ModelConfig:
     gains: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "seq_len", "classes", "d_model", "heads", "layers", "mlp_ratio"):
+        for name in (
+            "vocab",
+            "seq_len",
+            "classes",
+            "d_model",
+            "heads",
+            "layers",
+            "mlp_ratio",
+        ):
             check_integer(name, getattr(self, name))
         check_choice("qk_norm", self.qk_norm, QK_NORMS)
         check_bool("gains", self.gains)
         if self.d_model % self.heads:
-            raise ValueError(f"heads must divide d_model = {self.d_model}, got {self.heads}")
+            raise ValueError(
+                f"heads must divide d_model = {self.d_model}, got {self.heads}"
+            )
 
 
 def role(name: str) -> str:
@@ -73,13 +83,26 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """
     d, m = config.d_model, config.mlp_ratio * config.d_model
     qk = d // config.heads if config.qk_norm == "head" else d
-    block = {"query": (d, d), "key": (d, d), "value": (d, d), "output": (d, d), "up": (m, d), "down": (d, m)}
+    block = {
+        "query": (d, d),
+        "key": (d, d),
+        "value": (d, d),
+        "output": (d, d),
+        "up": (m, d),
+        "down": (d, m),
+    }
     gains: dict[str, tuple[int, ...]] = {"attention_norm": (d,), "mlp_norm": (d,)}
     if config.qk_norm != "none":
         gains |= {"query_norm": (qk,), "key_norm": (qk,)}
-    out: dict[str, tuple[int, ...]] = {"embedding": (config.vocab, d), "position": (config.seq_len, d)}
+    out: dict[str, tuple[int, ...]] = {
+        "embedding": (config.vocab, d),
+        "position": (config.seq_len, d),
+    }
     for layer in range(config.layers):
-        out |= {f"{layer}.{name}": shape for name, shape in (block | (gains if config.gains else {})).items()}
+        out |= {
+            f"{layer}.{name}": shape
+            for name, shape in (block | (gains if config.gains else {})).items()
+        }
     return out | {"head": (config.classes, d)} | ({"norm": (d,)} if config.gains else {})
 
 
@@ -103,7 +126,8 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
 
 
 def initial_std(name: str, shape: tuple[int, ...]) -> float | None:
-    """Standard deviation of a parameter when it is drawn; None for a gain, which starts at 1.
+    """Standard deviation of a parameter when it is drawn; None for a gain, which starts at
+    1.
 
     >>> initial_std("0.down", (64, 256)), initial_std("norm", (64,))
     (0.0625, None)
@@ -123,27 +147,32 @@ def stack_params(models: list[Params]) -> Params:
 
 
 def rms_norm(X: Tensor) -> Tensor:
-    """X / sqrt(mean(X^2) + eps) along the last axis (Zhang and Sennrich 2019); `gained` applies its gain."""
+    """X / sqrt(mean(X^2) + eps) along the last axis (Zhang and Sennrich 2019); `gained`
+    applies its gain."""
     return F.rms_norm(X, X.shape[-1:], eps=EPS)
 
 
 def gained(W: Tensor, gain: Tensor | None) -> Tensor:
-    """The matrix that reads X as W reads X * gain: (X * gain) W^T = X (W * gain)^T, which is far cheaper."""
+    """The matrix that reads X as W reads X * gain: (X * gain) W^T = X (W * gain)^T, which
+    is far cheaper."""
     return W if gain is None else W * gain.unsqueeze(-2)
 
 
 def linear(X: Tensor, W: Tensor) -> Tensor:
-    """X W^T for X (..., B, T, in) and W (..., out, in): the rows of all B sequences in one matmul."""
+    """X W^T for X (..., B, T, in) and W (..., out, in): the rows of all B sequences in one
+    matmul."""
     return rows_times(X.flatten(-3, -2), W.mT).unflatten(-2, X.shape[-3:-1])
 
 
 def rows_times(X: Tensor, W: Tensor) -> Tensor:
-    """X W for X (..., rows, in) and W (..., in, out); a stack of one as a plain product, whose gradient is faster."""
+    """X W for X (..., rows, in) and W (..., in, out); a stack of one as a plain product,
+    whose gradient is faster."""
     return X @ (W.squeeze(0) if W.ndim == 3 and len(W) == 1 else W)
 
 
 def qk_norm(X: Tensor, config: ModelConfig) -> Tensor:
-    """Split (..., B, T, d) queries or keys into heads (..., B, T, heads, d_h), normalised as config.qk_norm says."""
+    """Split (..., B, T, d) queries or keys into heads (..., B, T, heads, d_h), normalised
+    as config.qk_norm says."""
     if config.qk_norm == "width":
         X = rms_norm(X)
     X = X.unflatten(-1, (config.heads, -1))
@@ -151,34 +180,47 @@ def qk_norm(X: Tensor, config: ModelConfig) -> Tensor:
 
 
 def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> Tensor:
-    """Attention from the positions `read` to all positions: X = RMSNorm(...) (..., B, T, d) -> (..., B, read, d).
+    """Attention from the positions `read` to all positions: X = RMSNorm(...) (..., B, T, d)
+    -> (..., B, read, d).
 
-    softmax(Norm(X W_Q^T) Norm(X W_K^T)^T / sqrt(d_h)) X W_V^T W_O^T, the paper's equation (2), without a mask.
-    The products over the few positions are written out: thousands of 3 x 3 matmuls are slower than one sum.
+    softmax(Norm(X W_Q^T) Norm(X W_K^T)^T / sqrt(d_h)) X W_V^T W_O^T, the paper's equation
+    (2), without a mask. The products over the few positions are written out: thousands of 3
+    x 3 matmuls are slower than one sum.
     """
     gain = weights.get("attention_norm")
     Q = qk_norm(linear(X[..., read, :], gained(weights["query"], gain)), config)
     K = qk_norm(linear(X, gained(weights["key"], gain)), config)
     V = linear(X, gained(weights["value"], gain)).unflatten(-1, (config.heads, -1))
     if "query_norm" in weights:  # in the product Q K^T the two gains act as one
-        G = weights["query_norm"] * weights["key_norm"]  # (..., d_h), or (..., d) over the whole width
+        G = (
+            weights["query_norm"] * weights["key_norm"]
+        )  # (..., d_h), or (..., d) over the whole width
         Q = Q * G[..., None, None, :].unflatten(-1, (-1, Q.shape[-1]))
-    scores = (Q.unsqueeze(-3) * K.unsqueeze(-4)).sum(-1) / math.sqrt(Q.shape[-1])  # (..., B, read, T, heads)
+    scores = (Q.unsqueeze(-3) * K.unsqueeze(-4)).sum(-1) / math.sqrt(
+        Q.shape[-1]
+    )  # (..., B, read, T, heads)
     A = scores.softmax(-2)
-    return linear((A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3).flatten(-2), weights["output"])
+    return linear(
+        (A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3).flatten(-2), weights["output"]
+    )
 
 
 def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
     """Logits (..., B, classes) of the sequences `tokens` (..., B, T), int64.
 
-    tokens may be (B, T), shared by every run of a stack, or (runs, B, T). The last layer computes only the position
-    that is read, the last one. The embedding is a product with one-hot rows, which serves a stack as it serves one.
+    tokens may be (B, T), shared by every run of a stack, or (runs, B, T). The last layer
+    computes only the position that is read, the last one. The embedding is a product with
+    one-hot rows, which serves a stack as it serves one.
     """
     onehot = F.one_hot(tokens, config.vocab).to(params["embedding"].dtype)
-    X = rows_times(onehot.flatten(-3, -2), params["embedding"]).unflatten(-2, tokens.shape[-2:])
+    X = rows_times(onehot.flatten(-3, -2), params["embedding"]).unflatten(
+        -2, tokens.shape[-2:]
+    )
     X = X + params["position"].unsqueeze(-3)
     for layer in range(config.layers):
-        weights = {role(name): W for name, W in params.items() if name.startswith(f"{layer}.")}
+        weights = {
+            role(name): W for name, W in params.items() if name.startswith(f"{layer}.")
+        }
         read = slice(-1, None) if layer == config.layers - 1 else slice(None)
         X = X[..., read, :] + attention(rms_norm(X), read, weights, config)
         H = F.silu(linear(rms_norm(X), gained(weights["up"], weights.get("mlp_norm"))))

@@ -1,24 +1,33 @@
-"""The polar factor U Vᵀ of W = U S Vᵀ: by SVD, or by odd polynomials that need nothing but matrix products.
+"""The polar factor U Vᵀ of W = U S Vᵀ: by SVD, or by odd polynomials that need nothing but
+matrix products.
 
-An odd polynomial p(x) = a x + b x³ + c x⁵ acts on the singular values and leaves the singular vectors alone:
+An odd polynomial p(x) = a x + b x³ + c x⁵ acts on the singular values and leaves the
+singular vectors alone:
 
     p(X) = X (a I + b G + c G²) = U p(S) Vᵀ,        G = Xᵀ X.
 
-So the polar factor of W is reached by composing polynomials that send every singular value to 1. The methods differ
-in the polynomials only:
+So the polar factor of W is reached by composing polynomials that send every singular value
+to 1. The methods differ in the polynomials only:
 
-=============  ========================================================================================  ==========
+=============
+========================================================================================
+==========
 method         polynomials                                                                               products
-=============  ========================================================================================  ==========
+=============
+========================================================================================
+==========
 svd            none; `torch.linalg.svd`, the reference                                                   -
 cubic          (3 x - x³) / 2, equation (9) of the Low-Rank Decay paper (arXiv 2606.04405)               2 a step
 quintic        one fixed (a, b, c), Keller Jordan's Muon (kellerjordan.github.io/posts/muon)             3 a step
 polar_express  the best one for the interval that each step starts from (Amsel, Persson, Musco, Gower,   3 a step
                "The Polar Express", arXiv 2505.16932)
-=============  ========================================================================================  ==========
+=============
+========================================================================================
+==========
 
-Largest |σ_i(P) - 1| against the float64 SVD, 128x128 float32 matrices with singular values spread evenly on a log
-scale down to σ₁ / condition number (remake: python benchmarks/polar.py; held as bounds by tests/test_polar.py):
+Largest |σ_i(P) - 1| against the float64 SVD, 128x128 float32 matrices with singular values
+spread evenly on a log scale down to σ₁ / condition number (remake: python
+benchmarks/polar.py; held as bounds by tests/test_polar.py):
 
 =================  ======  ======  ======  ======
 condition number      1e1     1e2     1e3     1e4
@@ -46,10 +55,15 @@ from lrdlib._check import check_choice, check_integer, check_matrix, check_real
 Quintic = tuple[float, float, float]
 
 METHODS = ("svd", "cubic", "quintic", "polar_express")
-# The paper's cubic (9) has no stated number of steps and its first code takes five; Muon takes five.
+# The paper's cubic (9) has no stated number of steps and its first code takes five; Muon
+# takes five.
 DEFAULT_STEPS = {"cubic": 5, "quintic": 5, "polar_express": 6}
 CUBIC: Quintic = (1.5, -0.5, 0.0)  # arXiv 2606.04405, equation (9)
-MUON: Quintic = (3.4445, -4.7750, 2.0315)  # Keller Jordan's Muon: steep at 0, and content with [0.7, 1.2]
+MUON: Quintic = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Keller Jordan's Muon: steep at 0, and content with [0.7, 1.2]
 LOWER = 1e-3  # Polar Express: smallest fraction of the starting norm sent to 1 (arXiv 2505.16932's choice)
 ACCURACY = 1e-3  # with fewer steps than LOWER needs, reach is given up and not this
 MARGIN = 0.01  # each interval's upper end 1% larger (arXiv 2505.16932 also does so): rounding steps over it
@@ -57,34 +71,43 @@ SEGMENT = 4  # most steps on one Gram matrix; its rounding grows with the square
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
-def polar_factor(W: Tensor, *, method: str = "polar_express", steps: int | None = None) -> Tensor:
+def polar_factor(
+    W: Tensor, *, method: str = "polar_express", steps: int | None = None
+) -> Tensor:
     """Polar factor U Vᵀ of W = U S Vᵀ (reduced SVD), the (sub)gradient of the nuclear norm.
 
-    Shapes: (..., m, n) to (..., m, n), any orientation, same dtype. float32 and float64 are computed as they are,
-    bfloat16 in float32: a first step sends some large singular values down to 0.008, which 8 bits cannot hold.
+    Shapes: (..., m, n) to (..., m, n), any orientation, same dtype. float32 and float64 are
+    computed as they are, bfloat16 in float32: a first step sends some large singular values
+    down to 0.008, which 8 bits cannot hold.
 
-    Where W has rank r < min(m, n) the answer is the partial isometry U_r V_rᵀ, zero on the null space, and the
-    polar factor of 0 is 0. "svd" drops singular values up to max(m, n) eps σ₁, as `torch.linalg.matrix_rank` does.
-    A polynomial cannot have a threshold: a singular value that is a fraction x of the starting norm becomes
-    `response(x)`, which is 1 to within 1.4e-3 down to x = 1e-3 for the default, and below that about slope times x,
-    with slope 2e3 for the default, 7.6 for "cubic" and 485 for "quintic". Rounding counts as such an x.
+    Where W has rank r < min(m, n) the answer is the partial isometry U_r V_rᵀ, zero on the
+    null space, and the polar factor of 0 is 0. "svd" drops singular values up to max(m, n)
+    eps σ₁, as `torch.linalg.matrix_rank` does. A polynomial cannot have a threshold: a
+    singular value that is a fraction x of the starting norm becomes `response(x)`, which is
+    1 to within 1.4e-3 down to x = 1e-3 for the default, and below that about slope times x,
+    with slope 2e3 for the default, 7.6 for "cubic" and 485 for "quintic". Rounding counts
+    as such an x.
 
-    Scale: polar_factor(c W) = polar_factor(W) for c > 0, to the last bit where c is a power of 2 and c W is normal.
+    Scale: polar_factor(c W) = polar_factor(W) for c > 0, to the last bit where c is a power
+    of 2 and c W is normal.
 
-    Start: "cubic" and "quintic" divide by the Frobenius norm, as their sources do. "polar_express" divides by the
-    Schatten-8 norm, a smaller bound on the spectral norm that its first step's products give for nothing. For a
-    Gaussian 128x128 matrix σ₁ is then 0.78 of the norm and not 0.18, which is worth one step: 5 steps reach down to
-    the 6e-3 σ₁ that takes 6 steps from the Frobenius norm.
+    Start: "cubic" and "quintic" divide by the Frobenius norm, as their sources do.
+    "polar_express" divides by the Schatten-8 norm, a smaller bound on the spectral norm
+    that its first step's products give for nothing. For a Gaussian 128x128 matrix σ₁ is
+    then 0.78 of the norm and not 0.18, which is worth one step: 5 steps reach down to the
+    6e-3 σ₁ that takes 6 steps from the Frobenius norm.
 
-    Steps buy reach: K steps of "polar_express" are the ones for [polar_express_reach(K), 1].
-    Default steps: "cubic" 5, as the paper's first code; "quintic" 5, as Muon; "polar_express" 6, enough for an error of
-    1.4e-3 on [1e-3, 1].
+    Steps buy reach: K steps of "polar_express" are the ones for [polar_express_reach(K),
+    1]. Default steps: "cubic" 5, as the paper's first code; "quintic" 5, as Muon;
+    "polar_express" 6, enough for an error of 1.4e-3 on [1e-3, 1].
 
-    Precision: autocast is switched off inside. TF32 (torch.backends.cuda.matmul, set_float32_matmul_precision) is
-    yours to choose, and has too few bits for small singular values. Gradients pass through, as through any torch code.
+    Precision: autocast is switched off inside. TF32 (torch.backends.cuda.matmul,
+    set_float32_matmul_precision) is yours to choose, and has too few bits for small
+    singular values. Gradients pass through, as through any torch code.
 
-    Raises TypeError or ValueError, before any work, for a W that is not a finite dense (stack of) float32, float64 or
-    bfloat16 matrices, an unknown method, steps that is not an integer >= 1, and steps given with "svd".
+    Raises TypeError or ValueError, before any work, for a W that is not a finite dense
+    (stack of) float32, float64 or bfloat16 matrices, an unknown method, steps that is not
+    an integer >= 1, and steps given with "svd".
 
     >>> polar_factor(torch.tensor([[3.0, 0.0], [0.0, -0.1]]), method="svd")
     tensor([[ 1.,  0.],
@@ -99,34 +122,45 @@ def polar_factor(W: Tensor, *, method: str = "polar_express", steps: int | None 
 def polar_iteration(W: Tensor, *, method: str, steps: int | None = None) -> Tensor:
     """`polar_factor` without its checks: W (..., m, n) to (..., m, n).
 
-    For method other than "svd" nothing in it depends on the values in W, so make_fx can trace it and a CUDA graph
-    can hold it. Autocast is off inside: bfloat16 products would give small singular values the wrong sign.
+    For method other than "svd" nothing in it depends on the values in W, so make_fx can
+    trace it and a CUDA graph can hold it. Autocast is off inside: bfloat16 products would
+    give small singular values the wrong sign.
     """
     return polar_of_rescaled(rescale(W)[0], method=method, steps=steps).to(W.dtype)
 
 
 def rescale(W: Tensor) -> tuple[Tensor, Tensor]:
-    """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least: then no square over- or underflows."""
+    """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least: then no
+    square over- or underflows."""
     X = W.float() if W.dtype == torch.bfloat16 else W
-    largest = X.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)  # 20x faster than norm(inf)
+    largest = (
+        X.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)
+    )  # 20x faster than norm(inf)
     return X / largest, largest
 
 
 def polar_of_rescaled(X: Tensor, *, method: str, steps: int | None = None) -> Tensor:
-    """`polar_iteration` for an X that `rescale` returned, or one that is not far from 1 in any other way."""
+    """`polar_iteration` for an X that `rescale` returned, or one that is not far from 1 in
+    any other way."""
     with torch.autocast(X.device.type, enabled=False):
         if method == "svd":
             return _polar_svd(X)
         stack = X.reshape(math.prod(X.shape[:-2]), *X.shape[-2:])
         coefficients = _coefficients(method, steps or DEFAULT_STEPS[method])
-        return _compose(stack, coefficients, tight=method == "polar_express").reshape(X.shape)
+        return _compose(stack, coefficients, tight=method == "polar_express").reshape(
+            X.shape
+        )
 
 
-def response(sigma: Tensor | np.ndarray, *, method: str, steps: int | None = None) -> Tensor | np.ndarray:
-    """What the iteration makes of singular values: p_K(... p_1(sigma)), elementwise, in the type of `sigma`.
+def response(
+    sigma: Tensor | np.ndarray, *, method: str, steps: int | None = None
+) -> Tensor | np.ndarray:
+    """What the iteration makes of singular values: p_K(... p_1(sigma)), elementwise, in the
+    type of `sigma`.
 
-    sigma is a fraction of the starting norm, in [0, 1]: of the Frobenius norm |W|_F for "cubic" and "quintic", of the
-    Schatten-8 norm (Σ σ⁸)^(1/8) for "polar_express". For "svd" it is 1 above 0.
+    sigma is a fraction of the starting norm, in [0, 1]: of the Frobenius norm |W|_F for
+    "cubic" and "quintic", of the Schatten-8 norm (Σ σ⁸)^(1/8) for "polar_express". For
+    "svd" it is 1 above 0.
 
     >>> response(np.array([0.0, 0.5, 1.0]), method="cubic", steps=1)
     array([0.    , 0.6875, 1.    ])
@@ -142,27 +176,35 @@ def response(sigma: Tensor | np.ndarray, *, method: str, steps: int | None = Non
 
 @lru_cache(maxsize=256)
 def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
-    """The odd quintic closest to 1 on [lower, upper], 0 < lower < upper, and its largest error E.
+    """The odd quintic closest to 1 on [lower, upper], 0 < lower < upper, and its largest
+    error E.
 
-    Best approximation from a 3-dimensional Haar space: the error is +E, -E, +E, -E at four points, the two ends and
-    the two extrema between them (Chebyshev). Remez: solve the 4x4 system for (a, b, c, E) at four points, move the
-    inner two to the roots of p', repeat; it converges quadratically, in five rounds down to lower/upper = 1e-8.
+    Best approximation from a 3-dimensional Haar space: the error is +E, -E, +E, -E at four
+    points, the two ends and the two extrema between them (Chebyshev). Remez: solve the 4x4
+    system for (a, b, c, E) at four points, move the inner two to the roots of p', repeat;
+    it converges quadratically, in five rounds down to lower/upper = 1e-8.
 
     >>> (a, b, c), error = minimax_quintic(1e-3, 1.0)
     >>> round(a, 4), round(b, 4), round(c, 4), round(error, 4)
     (8.4703, -25.1081, 18.6293, 0.9915)
     """
     x = lower / upper
-    if x > 1 - 1e-4:  # the limit x -> 1, Padé's (Björck and Bowie 1971) about the middle: E ~ 5/2 (1 - x)³/8 < 4e-13
+    if (
+        x > 1 - 1e-4
+    ):  # the limit x -> 1, Padé's (Björck and Bowie 1971) about the middle: E ~ 5/2 (1 - x)³/8 < 4e-13
         a, b, c, error = 15 / 8, -10 / 8, 3 / 8, 5 / 2 * ((1 - x) / 2) ** 3
         upper = (lower + upper) / 2
     else:
         inner = np.array([(3 * x + 1) / 4, (x + 3) / 4])
         for _ in range(10):
             points = np.array([x, *inner, 1.0])
-            system = np.stack([points, points**3, points**5, np.array([1.0, -1.0, 1.0, -1.0])], axis=1)
+            system = np.stack(
+                [points, points**3, points**5, np.array([1.0, -1.0, 1.0, -1.0])], axis=1
+            )
             a, b, c, error = np.linalg.solve(system, np.ones(4)).tolist()
-            largest = (-3 * b + np.sqrt(9 * b * b - 20 * a * c)) / (10 * c)  # roots of p' in x², product a / 5c
+            largest = (-3 * b + np.sqrt(9 * b * b - 20 * a * c)) / (
+                10 * c
+            )  # roots of p' in x², product a / 5c
             inner = np.sqrt([a / (5 * c) / largest, largest])
     return (a / upper, b / upper**3, c / upper**5), error
 
@@ -171,10 +213,11 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
 def polar_express_coefficients(steps: int, *, lower: float = LOWER) -> tuple[Quintic, ...]:
     """The (a, b, c) of each step of Polar Express for singular values in [lower, 1].
 
-    Each step is the minimax quintic on the interval that the steps before it leave, [1 - E, 1 + E]; no other
-    composition of as many odd quintics has a smaller error (arXiv 2505.16932). Upper ends are taken
-    1% larger (`MARGIN`): there the composition is steep (2e4 times, for 6 steps), and rounding would be magnified.
-    That raises the error of 6 steps on [1e-3, 1] from 9e-4 to 1.4e-3.
+    Each step is the minimax quintic on the interval that the steps before it leave, [1 - E,
+    1 + E]; no other composition of as many odd quintics has a smaller error (arXiv
+    2505.16932). Upper ends are taken 1% larger (`MARGIN`): there the composition is steep
+    (2e4 times, for 6 steps), and rounding would be magnified. That raises the error of 6
+    steps on [1e-3, 1] from 9e-4 to 1.4e-3.
 
     >>> len(polar_express_coefficients(6))
     6
@@ -185,7 +228,8 @@ def polar_express_coefficients(steps: int, *, lower: float = LOWER) -> tuple[Qui
 
 
 def _greedy(steps: int, lower: float) -> tuple[tuple[Quintic, ...], float]:
-    """The coefficients of polar_express_coefficients, and the error of their composition on [lower, 1]."""
+    """The coefficients of polar_express_coefficients, and the error of their composition on
+    [lower, 1]."""
     coefficients, upper, error = [], 1.0, 1.0
     for _ in range(steps):
         quintic, error = minimax_quintic(lower, upper * (1 + MARGIN))
@@ -196,7 +240,8 @@ def _greedy(steps: int, lower: float) -> tuple[tuple[Quintic, ...], float]:
 
 @lru_cache(maxsize=256)
 def polar_express_reach(steps: int) -> float:
-    """Smallest fraction of the starting norm that `steps` steps send to 1 within 1e-3; at least LOWER = 1e-3.
+    """Smallest fraction of the starting norm that `steps` steps send to 1 within 1e-3; at
+    least LOWER = 1e-3.
 
     >>> [round(polar_express_reach(steps), 4) for steps in (3, 4, 5, 6)]
     [0.0776, 0.0188, 0.0045, 0.001]
@@ -206,14 +251,18 @@ def polar_express_reach(steps: int) -> float:
         return LOWER
     for _ in range(40):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if _greedy(steps, middle)[1] < ACCURACY else (middle, high)
+        low, high = (
+            (low, middle) if _greedy(steps, middle)[1] < ACCURACY else (middle, high)
+        )
     return high
 
 
 def check_polar(method: str, steps: int | None, *, name: str = "steps") -> int:
-    """The number of steps that `steps`, or its default, means for `method`; 0 for "svd". `name` is for messages.
+    """The number of steps that `steps`, or its default, means for `method`; 0 for "svd".
+    `name` is for messages.
 
-    Raises TypeError or ValueError for an unknown method, steps that is not an integer >= 1, and steps with "svd".
+    Raises TypeError or ValueError for an unknown method, steps that is not an integer >= 1,
+    and steps with "svd".
 
     >>> check_polar("cubic", None)
     5
@@ -221,7 +270,10 @@ def check_polar(method: str, steps: int | None, *, name: str = "steps") -> int:
     check_choice("method", method, METHODS)
     if method == "svd":
         if steps is not None:
-            raise ValueError(f"{name} must be None for method 'svd', which does not iterate, got {steps!r}")
+            raise ValueError(
+                f"{name} must be None for method 'svd', which does not iterate, got "
+                f"{steps!r}"
+            )
         return 0
     if steps is None:
         return DEFAULT_STEPS[method]
@@ -236,16 +288,20 @@ def _coefficients(method: str, steps: int) -> tuple[Quintic, ...]:
 
 
 def _polar_svd(X: Tensor) -> Tensor:
-    finite = torch.isfinite(X).all(-1, keepdim=True).all(-2, keepdim=True)  # NaN stays in its own matrix
+    finite = (
+        torch.isfinite(X).all(-1, keepdim=True).all(-2, keepdim=True)
+    )  # NaN stays in its own matrix
     U, S, Vh = torch.linalg.svd(torch.where(finite, X, 0.0), full_matrices=False)
     noise = max(X.shape[-2:]) * torch.finfo(S.dtype).eps * S[..., :1]
     return torch.where(finite, (U * S.gt(noise).unsqueeze(-2)) @ Vh, torch.nan)
 
 
 def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Tensor:
-    """Apply the polynomials in turn to X (N, m, n), first divided by its Frobenius (tight: Schatten-8) norm.
+    """Apply the polynomials in turn to X (N, m, n), first divided by its Frobenius (tight:
+    Schatten-8) norm.
 
-    A segment of steps runs on one Gram matrix G: with H = a I + b G + c G², X becomes X H and G becomes H G H.
+    A segment of steps runs on one Gram matrix G: with H = a I + b G + c G², X becomes X H
+    and G becomes H G H.
     """
     long, short = max(X.shape[-2:]), min(X.shape[-2:])
     tall = X.shape[-2] == long
@@ -260,15 +316,19 @@ def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Te
         for quintic in coefficients[start + 1 : start + stride]:
             G = H @ G @ H
             H = _polynomial(G, quintic)
-            Q = Q @ H if tall else H @ Q  # in the order in which X meets them: rounding makes it matter
+            Q = (
+                Q @ H if tall else H @ Q
+            )  # in the order in which X meets them: rounding makes it matter
         X = X @ Q if tall else Q @ X
     return X
 
 
 def _normalise(G: Tensor, *, tight: bool) -> tuple[Tensor, Tensor | None, Tensor]:
-    """G / s², its square where it was needed, and s: the Frobenius or Schatten-8 norm of the X with Gram matrix G.
+    """G / s², its square where it was needed, and s: the Frobenius or Schatten-8 norm of
+    the X with Gram matrix G.
 
-    Both bound the spectral norm from above, |X|₂ <= |X|_S8 <= |X|_F, and come with the first step's own products:
+    Both bound the spectral norm from above, |X|₂ <= |X|_S8 <= |X|_F, and come with the
+    first step's own products:
     |X|_F² = tr G and |X|_S8⁴ = |G²|_F. The answer for X = 0 is finite, so that 0 stays 0.
     """
     tiny = torch.finfo(G.dtype).tiny

@@ -1,13 +1,14 @@
 """What the singular values of a matrix say about it: singular values in, numbers out.
 
-S (..., k) holds the k = min(m, n) singular values s_1 >= ... >= s_k >= 0 of each matrix of a stack; each function
-returns one number per matrix, shape (...), in float64 for a float64 S and in float32 otherwise. All but the nuclear
-norm depend on the ratios s_i / s_1 only, and are computed from them, so that no square over- or underflows. They are
-ordered:
+S (..., k) holds the k = min(m, n) singular values s_1 >= ... >= s_k >= 0 of each matrix of
+a stack; each function returns one number per matrix, shape (...), in float64 for a float64
+S and in float32 otherwise. All but the nuclear norm depend on the ratios s_i / s_1 only,
+and are computed from them, so that no square over- or underflows. They are ordered:
 
     1 <= stable_rank <= participation_ratio <= effective_rank <= rank,   stable_rank <= r alignment^2 <= effective_rank
 
-Every function raises TypeError or ValueError for an S that no matrix has: not finite, negative, or not descending.
+Every function raises TypeError or ValueError for an S that no matrix has: not finite,
+negative, or not descending.
 """
 
 import torch
@@ -19,8 +20,9 @@ from lrdlib._check import check_finite, check_matrix, check_real
 def singular_values(W: Tensor) -> Tensor:
     """Singular values of each matrix, descending: (..., m, n) -> (..., min(m, n)).
 
-    Computed and returned in float64 if W is float64, otherwise in float32 (half precision has no SVD).
-    Raises TypeError or ValueError unless W is a finite floating-point matrix or a stack of them.
+    Computed and returned in float64 if W is float64, otherwise in float32 (half precision
+    has no SVD). Raises TypeError or ValueError unless W is a finite floating-point matrix
+    or a stack of them.
 
     >>> singular_values(torch.tensor([[0.0, 3.0], [-4.0, 0.0]]))
     tensor([4., 3.])
@@ -32,11 +34,13 @@ def singular_values(W: Tensor) -> Tensor:
 def soft_threshold(S: Tensor, threshold: float | Tensor) -> Tensor:
     """max(s_i - threshold, 0), of the shape and dtype of S.
 
-    Put back between the singular vectors it is the proximal map of the nuclear norm,
-    U diag(soft_threshold(S, t)) V^T = argmin_X t |X|_* + |X - W|_F^2 / 2 (Cai, Candès and Shen 2010, theorem 2.1).
+    Put back between the singular vectors it is the proximal map of the nuclear norm, U
+    diag(soft_threshold(S, t)) V^T = argmin_X t |X|_* + |X - W|_F^2 / 2 (Cai, Candès and
+    Shen 2010, theorem 2.1).
 
-    threshold: a number >= 0, or a tensor with one number per matrix, of shape () or (..., 1).
-    Raises TypeError or ValueError for a threshold that is negative, not finite, or of another shape.
+    threshold: a number >= 0, or a tensor with one number per matrix, of shape () or (...,
+    1). Raises TypeError or ValueError for a threshold that is negative, not finite, or of
+    another shape.
 
     >>> soft_threshold(torch.tensor([3.0, 1.0, 0.5]), 1.0)
     tensor([2., 0., 0.])
@@ -59,7 +63,8 @@ def nuclear_norm(S: Tensor) -> Tensor:
 
 
 def stable_rank(S: Tensor) -> Tensor:
-    """|W|_F^2 / |W|_2^2 = sum_i s_i^2 / s_1^2, between 1 and the rank; 0 for the zero matrix.
+    """|W|_F^2 / |W|_2^2 = sum_i s_i^2 / s_1^2, between 1 and the rank; 0 for the zero
+    matrix.
 
     Source: Rudelson and Vershynin 2007, and the paper's equation (12).
 
@@ -70,9 +75,11 @@ def stable_rank(S: Tensor) -> Tensor:
 
 
 def effective_rank(S: Tensor) -> Tensor:
-    """exp(-sum_i p_i log p_i) with p_i = s_i / |W|_*, between 1 and the rank; 0 for the zero matrix.
+    """exp(-sum_i p_i log p_i) with p_i = s_i / |W|_*, between 1 and the rank; 0 for the
+    zero matrix.
 
-    The number of equal singular values that would have the same entropy. Source: Roy and Vetterli 2007.
+    The number of equal singular values that would have the same entropy. Source: Roy and
+    Vetterli 2007.
 
     >>> effective_rank(torch.tensor([1.0, 1.0, 0.0]))
     tensor(2.)
@@ -86,22 +93,24 @@ def effective_rank(S: Tensor) -> Tensor:
 def participation_ratio(S: Tensor) -> Tensor:
     """(sum_i s_i^2)^2 / sum_i s_i^4, between 1 and the rank; 0 for the zero matrix.
 
-    The participation ratio (sum_i l_i)^2 / sum_i l_i^2 of the eigenvalues l_i = s_i^2 of W^T W, not of the s_i
-    themselves (Gao et al. 2017, where W^T W is a covariance).
+    The participation ratio (sum_i l_i)^2 / sum_i l_i^2 of the eigenvalues l_i = s_i^2 of
+    W^T W, not of the s_i themselves (Gao et al. 2017, where W^T W is a covariance).
 
     >>> participation_ratio(torch.tensor([1.0, 1.0, 0.0]))
     tensor(2.)
     """
     L = _relative(S).square()
-    return L.sum(-1).square() / L.square().sum(-1).clamp(min=1)  # the sum is >= 1 unless W = 0
+    return L.sum(-1).square() / L.square().sum(-1).clamp(
+        min=1
+    )  # the sum is >= 1 unless W = 0
 
 
 def numerical_rank(S: Tensor, *, rtol: float | None = None) -> Tensor:
     """How many s_i exceed rtol * s_1, int64; 0 for the zero matrix.
 
-    rtol: by default 10 k eps, for the precision eps of the computation. This is the usual max(m, n) eps (Golub and
-    Van Loan 2013, section 5.4) for the sides that S does not tell: it covers every shape up to 10 : 1.
-    Raises TypeError or ValueError unless 0 <= rtol < 1.
+    rtol: by default 10 k eps, for the precision eps of the computation. This is the usual
+    max(m, n) eps (Golub and Van Loan 2013, section 5.4) for the sides that S does not tell:
+    it covers every shape up to 10 : 1. Raises TypeError or ValueError unless 0 <= rtol < 1.
 
     >>> numerical_rank(torch.tensor([3.0, 1.0, 1e-9]))
     tensor(2)
@@ -114,12 +123,14 @@ def numerical_rank(S: Tensor, *, rtol: float | None = None) -> Tensor:
 
 
 def polar_alignment(S: Tensor, *, rtol: float | None = None) -> Tensor:
-    """cos(W, U_r V_r^T) = sum_{i <= r} s_i / (sqrt(r) |W|_F), with r = numerical_rank(S, rtol=rtol).
+    """cos(W, U_r V_r^T) = sum_{i <= r} s_i / (sqrt(r) |W|_F), with r = numerical_rank(S,
+    rtol=rtol).
 
-    1 / sqrt(r) <= alignment <= 1, and 1 exactly if the nonzero singular values are equal: the polar factor is then
-    parallel to W, and decay along it is plain shrinkage. In general a share 1 - alignment^2 of its squared length is
-    tangential, and reshapes the spectrum.
-    0 for the zero matrix: its polar factor of rank 0 is itself zero, so there is no direction for W to have a part of.
+    1 / sqrt(r) <= alignment <= 1, and 1 exactly if the nonzero singular values are equal:
+    the polar factor is then parallel to W, and decay along it is plain shrinkage. In
+    general a share 1 - alignment^2 of its squared length is tangential, and reshapes the
+    spectrum. 0 for the zero matrix: its polar factor of rank 0 is itself zero, so there is
+    no direction for W to have a part of.
 
     >>> polar_alignment(torch.tensor([4.0, 3.0]))
     tensor(0.9899)
@@ -132,7 +143,8 @@ def polar_alignment(S: Tensor, *, rtol: float | None = None) -> Tensor:
 
 
 def check_singular_values(S: object) -> None:
-    """Raise unless S (..., k), k >= 1, is finite, >= 0 and descending along its last axis, exactly.
+    """Raise unless S (..., k), k >= 1, is finite, >= 0 and descending along its last axis,
+    exactly.
 
     >>> check_singular_values(torch.eye(2))
     Traceback (most recent call last):
@@ -141,12 +153,15 @@ def check_singular_values(S: object) -> None:
 not W; got shape (2, 2)
     """
     if not isinstance(S, Tensor):
-        raise TypeError(f"S must be a torch.Tensor of singular values, got {type(S).__name__}")
+        raise TypeError(
+            f"S must be a torch.Tensor of singular values, got {type(S).__name__}"
+        )
     if not S.dtype.is_floating_point:
         raise TypeError(f"S must be a floating-point tensor, got dtype {S.dtype}")
     if S.ndim < 1 or S.shape[-1] < 1:
         raise ValueError(f"S must have shape (..., k) with k >= 1, got {tuple(S.shape)}")
-    # Between a finite first and a last >= 0, a descending row holds nothing else; comparing with NaN gives False.
+    # Between a finite first and a last >= 0, a descending row holds nothing else; comparing
+    # with NaN gives False.
     descending = (S[..., 1:] <= S[..., :-1]).all()
     if not bool(descending & (S[..., -1] >= 0).all() & torch.isfinite(S[..., 0]).all()):
         raise ValueError(
@@ -156,17 +171,21 @@ not W; got shape (2, 2)
 
 
 def _check_threshold(threshold: object, S: Tensor) -> None:
-    """Raise unless `threshold` is a number >= 0, or a tensor of such numbers of shape () or (..., 1) to match S."""
+    """Raise unless `threshold` is a number >= 0, or a tensor of such numbers of shape () or
+    (..., 1) to match S."""
     if not isinstance(threshold, Tensor):
         return check_real("threshold", threshold, at_least=0)
     one_each = threshold.ndim == 0 or (
         threshold.ndim <= S.ndim
         and threshold.shape[-1] == 1
-        and all(t in (1, s) for t, s in zip(threshold.shape[::-1], S.shape[::-1], strict=False))
+        and all(
+            t in (1, s) for t, s in zip(threshold.shape[::-1], S.shape[::-1], strict=False)
+        )
     )
     if not one_each:
         raise ValueError(
-            f"threshold must have shape () or {(*S.shape[:-1], 1)}, one number per matrix, got {tuple(threshold.shape)}"
+            f"threshold must have shape () or {(*S.shape[:-1], 1)}, one number per matrix, "
+            f"got {tuple(threshold.shape)}"
         )
     check_finite("threshold", threshold)
     if not bool((threshold >= 0).all()):

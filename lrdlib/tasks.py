@@ -1,8 +1,10 @@
-"""Finite tasks as data: the whole table of an operation, and reproducible splits of it into train and test.
+"""Finite tasks as data: the whole table of an operation, and reproducible splits of it into
+train and test.
 
-A binary operation a ∘ b = c on {0, ..., p - 1} becomes the sequences (a, b, "=") with label c, one row per ordered
-pair, as in Power et al. 2022. "=" is the token after the elements. Rows are in lexicographic order of (a, b), so row
-a * p + b is the pair (a, b); "div" has no b = 0, so there (a, b) is row a * (p - 1) + b - 1.
+A binary operation a ∘ b = c on {0, ..., p - 1} becomes the sequences (a, b, "=") with label
+c, one row per ordered pair, as in Power et al. 2022. "=" is the token after the elements.
+Rows are in lexicographic order of (a, b), so row a * p + b is the pair (a, b); "div" has no
+b = 0, so there (a, b) is row a * (p - 1) + b - 1.
 """
 
 import math
@@ -36,7 +38,8 @@ class Task:
     tokens (N, T) and labels (N,), int64: all sequences in lexicographic order.
     vocab: number of tokens, "=" included, which is the last. classes: number of labels.
     commutative: whether the table is symmetric, a ∘ b = b ∘ a for all a and b.
-    swap (N,), int64: the row of the pair (b, a), an involution; arange(N) where the task is not commutative.
+    swap (N,), int64: the row of the pair (b, a), an involution; arange(N) where the task is
+    not commutative.
     """
 
     name: str
@@ -75,9 +78,9 @@ def task(name: str, p: int = 97, bits: int = 10) -> Task:
 
     Whether a task is commutative is read off its table: subtraction is, modulo 2.
 
-    Raises ValueError for an unknown name, p < 2, p not prime for "div", or bits outside 1 .. 20, and TypeError for a
-    p or bits that is not an int; both are checked whether or not the task uses them.
-    Source: Power et al. 2022, appendix A.1, for the binary operations.
+    Raises ValueError for an unknown name, p < 2, p not prime for "div", or bits outside 1
+    .. 20, and TypeError for a p or bits that is not an int; both are checked whether or not
+    the task uses them. Source: Power et al. 2022, appendix A.1, for the binary operations.
 
     >>> add = task("add", p=5)
     >>> len(add), add.tokens[7].tolist(), int(add.labels[7]), int(add.swap[7])
@@ -106,13 +109,16 @@ def task(name: str, p: int = 97, bits: int = 10) -> Task:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of a task, int64: `train` in shuffled order; `test`, the rest, ascending; and the clean part of `test`.
+    """Rows of a task, int64: `train` in shuffled order; `test`, the rest, ascending; and
+    the clean part of `test`.
 
-    orbit_clean: the rows (a, b) of `test`, ascending, for which (b, a) is not in `train`; all of `test` if the task
-    is not commutative. A model that has merely memorised (b, a) can answer (a, b) of a commutative task, and does:
-    before it generalises its accuracy on `test` is about the fraction f of the data it was trained on. Only accuracy
-    on `orbit_clean` starts near chance. About a share 1 - f of `test` is clean: off the diagonal a pair and its swap
-    are both held out with probability about (1 - f)^2, while a held-out (a, a) is always clean.
+    orbit_clean: the rows (a, b) of `test`, ascending, for which (b, a) is not in `train`;
+    all of `test` if the task is not commutative. A model that has merely memorised (b, a)
+    can answer (a, b) of a commutative task, and does: before it generalises its accuracy on
+    `test` is about the fraction f of the data it was trained on. Only accuracy on
+    `orbit_clean` starts near chance. About a share 1 - f of `test` is clean: off the
+    diagonal a pair and its swap are both held out with probability about (1 - f)^2, while a
+    held-out (a, a) is always clean.
     """
 
     train: Tensor
@@ -121,14 +127,16 @@ class Split:
 
 
 def split(task: Task, fraction: float, seed: int) -> Split:
-    """Split the rows of a task at random: round(fraction * N) of them to train on, the rest to test.
+    """Split the rows of a task at random: round(fraction * N) of them to train on, the rest
+    to test.
 
-    The order is numpy's RandomState(seed).permutation(N). That stream is frozen (NEP 19), so that a seed names the
-    same split on every machine and with every version; torch.randperm and numpy's Generator do not promise it.
-    A half rounds to even, as Python rounds.
+    The order is numpy's RandomState(seed).permutation(N). That stream is frozen (NEP 19),
+    so that a seed names the same split on every machine and with every version;
+    torch.randperm and numpy's Generator do not promise it. A half rounds to even, as Python
+    rounds.
 
-    Raises TypeError or ValueError unless 0 < fraction < 1 and seed is an int in 0 .. 2^32 - 1, and ValueError if
-    either part would be empty.
+    Raises TypeError or ValueError unless 0 < fraction < 1 and seed is an int in 0 .. 2^32 -
+    1, and ValueError if either part would be empty.
 
     >>> add = task("add", p=5)
     >>> parts = split(add, 0.4, seed=0)
@@ -142,7 +150,10 @@ def split(task: Task, fraction: float, seed: int) -> Split:
     N = len(task)
     n_train = round(fraction * N)
     if not 0 < n_train < N:
-        raise ValueError(f"fraction must leave both parts non-empty, got {fraction}: {n_train} of {N} rows to train on")
+        raise ValueError(
+            f"fraction must leave both parts non-empty, got {fraction}: {n_train} of {N} "
+            "rows to train on"
+        )
     order = torch.from_numpy(np.random.RandomState(seed).permutation(N).astype(np.int64))
     train, test = order[:n_train], order[n_train:].sort().values
     seen = torch.zeros(N, dtype=torch.bool)
@@ -151,10 +162,13 @@ def split(task: Task, fraction: float, seed: int) -> Split:
 
 
 def _check_prime(p: int) -> None:
-    """Raise ValueError unless p is prime: modulo a composite number not every b has an inverse."""
+    """Raise ValueError unless p is prime: modulo a composite number not every b has an
+    inverse."""
     factor = next((d for d in range(2, math.isqrt(p) + 1) if p % d == 0), None)
     if factor is not None:
-        raise ValueError(f"p must be prime for task 'div', got {p} = {factor} * {p // factor}")
+        raise ValueError(
+            f"p must be prime for task 'div', got {p} = {factor} * {p // factor}"
+        )
 
 
 def _pairs(p: int) -> tuple[Tensor, Tensor]:
@@ -168,18 +182,31 @@ def _binary(name: str, p: int, a: Tensor, b: Tensor, labels: Tensor) -> Task:
     tokens = torch.stack([a, b, torch.full_like(a, p)], dim=1)
     swap = b * p + a
     commutative = len(a) == p * p and torch.equal(labels, labels[swap])
-    return Task(name, p, tokens, labels, p + 1, p, commutative, swap if commutative else torch.arange(len(a)))
+    return Task(
+        name,
+        p,
+        tokens,
+        labels,
+        p + 1,
+        p,
+        commutative,
+        swap if commutative else torch.arange(len(a)),
+    )
 
 
 def _s5_table() -> Tensor:
-    """The multiplication table (120, 120) of the symmetric group on five things: [a, b] is the number of a ∘ b."""
+    """The multiplication table (120, 120) of the symmetric group on five things: [a, b] is
+    the number of a ∘ b."""
     elements = list(permutations(range(5)))
     number = {element: i for i, element in enumerate(elements)}
-    return torch.tensor([[number[tuple(a[i] for i in b)] for b in elements] for a in elements])
+    return torch.tensor(
+        [[number[tuple(a[i] for i in b)] for b in elements] for a in elements]
+    )
 
 
 def _parity(bits: int) -> Task:
-    """All strings of `bits` bits, most significant first, each followed by "=" (token 2); the label is their XOR."""
+    """All strings of `bits` bits, most significant first, each followed by "=" (token 2);
+    the label is their XOR."""
     rows = torch.arange(2**bits)
     string = rows[:, None] >> torch.arange(bits - 1, -1, -1) & 1  # (N, bits)
     tokens = torch.cat([string, torch.full_like(rows, 2)[:, None]], dim=1)

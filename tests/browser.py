@@ -1,4 +1,5 @@
-"""The built book in a real browser: a local server, a page that remembers what went wrong, and screenshots.
+"""The built book in a real browser: a local server, a page that remembers what went wrong,
+and screenshots.
 
 python tests/browser.py   writes _build/screenshots/PAGE-{light,dark,phone}.png
 """
@@ -30,12 +31,18 @@ SETTLED = """() => (!window.MathJax?.startup?.promise || document.body.dataset.m
 
 
 def pages() -> list[str]:
-    """Every page of the book, found in the built folder rather than in a list that somebody keeps.
+    """Every page of the book, found in the built folder rather than in a list that somebody
+    keeps.
 
-    index.html is left out: it only sends the reader on to the first page (a test follows it).
+    index.html is left out: it only sends the reader on to the first page (a test follows
+    it).
     """
     found = (path.relative_to(HTML) for path in HTML.rglob("*.html"))
-    return sorted(p.as_posix() for p in found if p.parts[0] not in ("_static", "vendor") and p.name != "index.html")
+    return sorted(
+        p.as_posix()
+        for p in found
+        if p.parts[0] not in ("_static", "vendor") and p.name != "index.html"
+    )
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -77,10 +84,22 @@ class Visit:
     errors: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
-        self.page.on("console", lambda m: self.errors.append(f"console: {m.text}") if m.type == "error" else None)
+        self.page.on(
+            "console",
+            lambda m: (
+                self.errors.append(f"console: {m.text}") if m.type == "error" else None
+            ),
+        )
         self.page.on("pageerror", lambda error: self.errors.append(f"script: {error}"))
-        self.page.on("requestfailed", lambda r: self.errors.append(f"failed: {r.url} {r.failure}"))
-        self.page.on("response", lambda r: self.errors.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        self.page.on(
+            "requestfailed", lambda r: self.errors.append(f"failed: {r.url} {r.failure}")
+        )
+        self.page.on(
+            "response",
+            lambda r: (
+                self.errors.append(f"{r.status}: {r.url}") if r.status >= 400 else None
+            ),
+        )
 
     def stay_local(self, route: Route) -> None:
         url = route.request.url
@@ -91,18 +110,27 @@ class Visit:
             route.abort()
 
     def settle(self) -> None:
-        """Scroll to every figure, then wait until all of them and all formulas are drawn."""
+        """Scroll to every figure, then wait until all of them and all formulas are
+        drawn."""
         page = self.page
-        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => { document.body.dataset.mathDone = 'yes' })")
+        page.evaluate(
+            "() => window.MathJax?.startup?.promise?.then(() => { "
+            "document.body.dataset.mathDone = 'yes' })"
+        )
         for plot in page.locator(".lrd-plot").all():
             plot.scroll_into_view_if_needed()
         page.wait_for_function(SETTLED, timeout=20_000)
 
 
 @contextmanager
-def visit(browser: Browser, url: str, *, theme: str = "light", viewport: dict | None = None) -> Iterator[Visit]:
-    """`url` in a fresh profile, opened and settled; requests that leave this machine are refused and noted."""
-    context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=theme, reduced_motion="reduce")
+def visit(
+    browser: Browser, url: str, *, theme: str = "light", viewport: dict | None = None
+) -> Iterator[Visit]:
+    """`url` in a fresh profile, opened and settled; requests that leave this machine are
+    refused and noted."""
+    context = browser.new_context(
+        viewport=viewport or DESKTOP, color_scheme=theme, reduced_motion="reduce"
+    )
     try:
         seen = Visit(context.new_page())
         seen.watch()
@@ -124,7 +152,9 @@ def screenshots(executable: str, folder: Path) -> int:
     with serve() as site, launch(executable) as browser:
         for name in pages():
             for kind, (theme, viewport) in SHOTS.items():
-                with visit(browser, f"{site}/{name}", theme=theme, viewport=viewport) as seen:
+                with visit(
+                    browser, f"{site}/{name}", theme=theme, viewport=viewport
+                ) as seen:
                     stem = name.removesuffix(".html").replace("/", "-")
                     seen.page.evaluate("() => window.scrollTo(0, 0)")
                     seen.page.screenshot(path=folder / f"{stem}-{kind}.png", full_page=True)
@@ -138,4 +168,7 @@ if __name__ == "__main__":
     path = find()
     if not path:
         sys.exit("no Chromium: run python tests/chromium.py")
-    print(f"   {screenshots(path, ROOT / '_build' / 'screenshots')} pictures in _build/screenshots/")
+    print(
+        f"   {screenshots(path, ROOT / '_build' / 'screenshots')} pictures in "
+        "_build/screenshots/"
+    )

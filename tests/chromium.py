@@ -1,7 +1,7 @@
 """Find the Chromium that the browser tests drive, or install one: python tests/chromium.py
 
-Looked for in turn: $CHROMIUM, the usual names on PATH, playwright's own. If there is none, Debian's package (as root,
-or by sudo without a password), else playwright's download.
+Looked for in turn: $CHROMIUM, the usual names on PATH, playwright's own. If there is none,
+Debian's package (as root, or by sudo without a password), else playwright's download.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ def own() -> str | None:
 
 
 def version(path: str) -> str:
-    """What the program says it is; empty if it does not run (Ubuntu's chromium-browser is a stub without its snap)."""
+    """What the program says it is; empty if it does not run (Ubuntu's chromium-browser is a
+    stub without its snap)."""
     try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        answer = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
@@ -57,7 +60,10 @@ def install() -> None:
         subprocess.run([*sudo, "apt-get", "install", "-y", "-qq", "chromium"], check=False)
     if not find():
         print("   installing chromium with playwright", flush=True)
-        subprocess.run([sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"], check=False)
+        subprocess.run(
+            [sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"],
+            check=False,
+        )
 
 
 def main() -> int:
@@ -65,7 +71,10 @@ def main() -> int:
         install()
     path = find()
     if path is None:
-        print("no Chromium found, and none could be installed; set CHROMIUM=/path/to/chrome", file=sys.stderr)
+        print(
+            "no Chromium found, and none could be installed; set CHROMIUM=/path/to/chrome",
+            file=sys.stderr,
+        )
         return 1
     print(f"   {path}  ({version(path)})")
     return 0

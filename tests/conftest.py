@@ -5,7 +5,8 @@ import pytest
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A Chromium of the module's own; without one, the tests that ask for it are skipped, and say so."""
+    """A Chromium of the module's own; without one, the tests that ask for it are skipped,
+    and say so."""
     pytest.importorskip("playwright.sync_api")
     from browser import launch
     from chromium import find

@@ -1,4 +1,5 @@
-"""A JupyterLab of its own on a free port of this machine, in an empty folder, and its notebooks in Chromium."""
+"""A JupyterLab of its own on a free port of this machine, in an empty folder, and its
+notebooks in Chromium."""
 
 from __future__ import annotations
 
@@ -26,7 +27,14 @@ def notebook(path: Path, *cells: str) -> None:
     made = [{**CODE, "id": f"cell-{i}", "source": source} for i, source in enumerate(cells)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path.write_text(
-        json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}),
+        json.dumps(
+            {
+                "cells": made,
+                "metadata": {"kernelspec": kernel},
+                "nbformat": 4,
+                "nbformat_minor": 5,
+            }
+        ),
         encoding="utf-8",
     )
 
@@ -42,18 +50,40 @@ def settings(folder: Path, theme: str) -> None:
     own = folder / "@jupyterlab" / "apputils-extension"
     own.mkdir(parents=True)
     (own / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-    (own / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    (own / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )
 
 
 @contextmanager
 def jupyterlab(folder: Path, theme: str) -> Iterator[str]:
-    """The address of a JupyterLab that serves `folder`/notebooks and keeps everything of its own in `folder`."""
+    """The address of a JupyterLab that serves `folder`/notebooks and keeps everything of
+    its own in `folder`."""
     port, root = free_port(), folder / "notebooks"
     settings(folder / "settings", theme)
-    places = {"HOME": "home", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
-    places |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += [f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={TOKEN}", "--LabApp.news_url="]
+    places = {
+        "HOME": "home",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
+    places |= {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+    ]
+    command += [
+        f"--ServerApp.root_dir={root}",
+        f"--IdentityProvider.token={TOKEN}",
+        "--LabApp.news_url=",
+    ]
     command += [
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
@@ -82,7 +112,9 @@ def answers(url: str, server: subprocess.Popen, log: Path) -> None:
                 return
         except (urllib.error.URLError, OSError) as error:
             if server.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"JupyterLab does not answer: {log.read_text()[-2000:]}") from error
+                raise RuntimeError(
+                    f"JupyterLab does not answer: {log.read_text()[-2000:]}"
+                ) from error
             time.sleep(0.2)
 
 

@@ -1,7 +1,9 @@
-"""A sweep in another process, which the tests may kill: it says what it trains, and its workers start in no time.
+"""A sweep in another process, which the tests may kill: it says what it trains, and its
+workers start in no time.
 
-The processes are forked from a server that has imported torch and done nothing else, so that twenty of them are started
-and killed in seconds. Their workers are joblib's, forked too, where its default starts interpreters.
+The processes are forked from a server that has imported torch and done nothing else, so
+that twenty of them are started and killed in seconds. Their workers are joblib's, forked
+too, where its default starts interpreters.
 """
 
 import multiprocessing
@@ -21,11 +23,14 @@ SERVER.set_forkserver_preload(["lrdlib.training.sweep", "joblib"])
 
 
 def tell(trace, who):
-    """From now on, append a line to the file `trace` for each run whose training starts: who, and the run's name."""
+    """From now on, append a line to the file `trace` for each run whose training starts:
+    who, and the run's name."""
     trained = sweep._trained
 
     def told(stack, job):
-        with open(trace, "a", encoding="utf-8") as file:  # one short write in append mode: no lines mix
+        with open(
+            trace, "a", encoding="utf-8"
+        ) as file:  # one short write in append mode: no lines mix
             file.write("".join(f"{who} {sweep.file_name(config)}\n" for config in stack))
         return trained(stack, job)
 
@@ -34,18 +39,27 @@ def tell(trace, who):
 
 def lines(trace):
     """What has been told: pairs of who and a run's name."""
-    return [tuple(line.split()) for line in trace.read_text().splitlines()] if trace.exists() else []
+    return (
+        [tuple(line.split()) for line in trace.read_text().splitlines()]
+        if trace.exists()
+        else []
+    )
 
 
 def body(configs, store, trace, who, options):
-    """What the other process does: sweep, in a process group of its own, and write down which runs it was given."""
+    """What the other process does: sweep, in a process group of its own, and write down
+    which runs it was given."""
     os.setsid()
     set_start_method("fork")
-    warnings.filterwarnings("ignore", message="`fork` start method should not be used with `loky`")  # no threads here
+    warnings.filterwarnings(
+        "ignore", message="`fork` start method should not be used with `loky`"
+    )  # no threads here
     sweep.CHECKPOINT_SECONDS = options.pop("checkpoint_seconds", 30)
     tell(trace, who)
     runs = list(sweep.sweep(configs, store, **options))
-    Path(f"{trace}.{who}").write_text("\n".join(sweep.file_name(sweep.TrainConfig(**run.config)) for run in runs))
+    Path(f"{trace}.{who}").write_text(
+        "\n".join(sweep.file_name(sweep.TrainConfig(**run.config)) for run in runs)
+    )
     os._exit(0)  # not waiting for joblib's idle workers, which end with the group
 
 
@@ -80,12 +94,19 @@ def wait_for(condition, seconds=300.0):
 
 
 def stored(store):
-    """The files of the runs in a store, by name: equal files are equal to the bit, provenance included."""
-    return {path.name: path.read_bytes() for path in Path(store).glob("*.npz") if not path.name.startswith(".")}
+    """The files of the runs in a store, by name: equal files are equal to the bit,
+    provenance included."""
+    return {
+        path.name: path.read_bytes()
+        for path in Path(store).glob("*.npz")
+        if not path.name.startswith(".")
+    }
 
 
 def leftovers(store):
     """What a sweep that ended must have removed: checkpoints and half-written files."""
     return sorted(
-        str(path) for path in Path(store).rglob("*") if path.is_file() and ".partial" in str(path)[len(str(store)) :]
+        str(path)
+        for path in Path(store).rglob("*")
+        if path.is_file() and ".partial" in str(path)[len(str(store)) :]
     )

@@ -1,4 +1,5 @@
-"""Every page of the built book in Chromium: as a reader sees it, on a desktop and on a phone, in light and in dark.
+"""Every page of the built book in Chromium: as a reader sees it, on a desktop and on a
+phone, in light and in dark.
 
 Build the book first (`make book`; `make test` does).
 """
@@ -22,7 +23,8 @@ if not (HTML / "index.html").exists():
     pytest.skip("the book is not built: run make book", allow_module_level=True)
 
 PAGES = pages()
-# How a page is read: (colours, size). Every page in both colours and at both sizes, in two visits.
+# How a page is read: (colours, size). Every page in both colours and at both sizes, in two
+# visits.
 WAYS = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}
 
 
@@ -32,7 +34,9 @@ def site() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module", params=[(page, way) for page in PAGES for way in WAYS], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(page, way) for page in PAGES for way in WAYS], ids="-".join
+)
 def seen(request, chromium, site):
     """One page, opened one way, shared by the tests below."""
     name, way = request.param
@@ -90,7 +94,9 @@ def test_no_output_is_a_light_sheet_on_a_dark_page(seen):
 
 def test_every_formula_is_typeset(seen):
     assert seen.page.locator(".math:not(:has(mjx-container))").count() == 0
-    assert seen.page.locator("mjx-container[tabindex='0']").count() == 0  # Tab leads from control to control
+    assert (
+        seen.page.locator("mjx-container[tabindex='0']").count() == 0
+    )  # Tab leads from control to control
     assert seen.page.locator("mjx-merror, [data-mjx-error]").count() == 0
 
 
@@ -105,7 +111,9 @@ OVERFLOW = """() => {
 def test_the_page_does_not_scroll_sideways(seen):
     assert seen.page.evaluate(OVERFLOW) == []
     page = seen.page
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
 
 
 # What a figure shows: its drawn shapes and words.
@@ -140,7 +148,11 @@ def test_every_button_of_a_figure_can_be_pressed(seen):
 
 
 def test_figures_follow_a_change_of_colours(chromium, site):
-    name = next(page for page in PAGES if 'class="lrd-plot"' in (HTML / page).read_text(encoding="utf-8"))
+    name = next(
+        page
+        for page in PAGES
+        if 'class="lrd-plot"' in (HTML / page).read_text(encoding="utf-8")
+    )
     ink = "getComputedStyle(document.querySelector('.lrd-plot .xtick text')).fill"
     with visit(chromium, f"{site}/{name}") as light:
         before = light.page.evaluate(ink)
@@ -149,7 +161,14 @@ def test_figures_follow_a_change_of_colours(chromium, site):
 
 
 def test_a_slider_can_be_dragged(chromium, site):
-    name = next((page for page in PAGES if '"sliders"' in (HTML / page).read_text(encoding="utf-8")), None)
+    name = next(
+        (
+            page
+            for page in PAGES
+            if '"sliders"' in (HTML / page).read_text(encoding="utf-8")
+        ),
+        None,
+    )
     if name is None:
         pytest.skip("no page has a slider")
     with visit(chromium, f"{site}/{name}", viewport=PHONE) as phone:
@@ -158,19 +177,30 @@ def test_a_slider_can_be_dragged(chromium, site):
         box, before = slider.bounding_box(), slider.input_value()
         phone.page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
         phone.page.mouse.down()
-        phone.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2, steps=4)
+        phone.page.mouse.move(
+            box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2, steps=4
+        )
         phone.page.mouse.up()
         assert slider.input_value() != before
 
 
 def test_a_solid_turns_when_it_is_dragged(chromium, site):
-    name = next((page for page in PAGES if '"scatter3d"' in (HTML / page).read_text(encoding="utf-8")), None)
+    name = next(
+        (
+            page
+            for page in PAGES
+            if '"scatter3d"' in (HTML / page).read_text(encoding="utf-8")
+        ),
+        None,
+    )
     if name is None:
         pytest.skip("no page has a figure of 3-D traces")
     with visit(chromium, f"{site}/{name}") as desktop:
         figure = desktop.page.locator(".lrd-figure:has(.lrd-solid)").first
         figure.scroll_into_view_if_needed()
-        turn, tilt = (figure.locator(f"label:has-text('{angle}') input") for angle in ("turn", "tilt"))
+        turn, tilt = (
+            figure.locator(f"label:has-text('{angle}') input") for angle in ("turn", "tilt")
+        )
         before = figure.evaluate(SHOWN), int(turn.input_value()), int(tilt.input_value())
         box = figure.locator(".lrd-solid").bounding_box()
         desktop.page.mouse.move(box["x"] + 100, box["y"] + 100)
@@ -179,7 +209,10 @@ def test_a_solid_turns_when_it_is_dragged(chromium, site):
         desktop.page.mouse.up()
         assert figure.evaluate(SHOWN) != before[0]
         # half a degree per pixel; the sliders follow
-        assert [int(turn.input_value()), int(tilt.input_value())] == [(before[1] - 40) % 360, before[2] + 20]
+        assert [int(turn.input_value()), int(tilt.input_value())] == [
+            (before[1] - 40) % 360,
+            before[2] + 20,
+        ]
         assert desktop.errors == []
 
 
@@ -189,18 +222,28 @@ def test_the_book_has_an_icon():
 
 
 def test_the_front_door_leads_in(chromium, site):
-    first = re.search(r"url=([\w.-]+)", (HTML / "index.html").read_text(encoding="utf-8")).group(1)
+    first = re.search(
+        r"url=([\w.-]+)", (HTML / "index.html").read_text(encoding="utf-8")
+    ).group(1)
     assert first in PAGES
 
 
 # ---- without a browser: links and addresses in the files
 
 
-LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "video": "src"}
+LOADED = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "link": "href",
+    "video": "src",
+}
 
 
 class Links(HTMLParser):
-    """The addresses that a page points to and loads, and the ids that others may point to."""
+    """The addresses that a page points to and loads, and the ids that others may point
+    to."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -222,11 +265,19 @@ def test_links_inside_the_book_lead_somewhere(name):
     lost = []
     for link in Links(HTML / name).links:
         parts = urlsplit(link)
-        if parts.scheme or parts.netloc or parts.fragment.startswith("lab:"):  # of those, tests/test_lab_data.py
+        if (
+            parts.scheme or parts.netloc or parts.fragment.startswith("lab:")
+        ):  # of those, tests/test_lab_data.py
             continue
-        target = ((HTML / name).parent / unquote(parts.path)).resolve() if parts.path else HTML / name
+        target = (
+            ((HTML / name).parent / unquote(parts.path)).resolve()
+            if parts.path
+            else HTML / name
+        )
         fragment = unquote(parts.fragment)
-        if not target.exists() or (fragment and target.suffix == ".html" and fragment not in Links(target).ids):
+        if not target.exists() or (
+            fragment and target.suffix == ".html" and fragment not in Links(target).ids
+        ):
             lost.append(link)
     assert lost == []
 
@@ -235,15 +286,23 @@ def test_links_inside_the_book_lead_somewhere(name):
 def test_a_page_names_no_other_site_s_files(name):
     page = Links(HTML / name)
     assert [address for address in page.loads if urlsplit(address).netloc] == []
-    assert not re.search(r"https?://[^\"'\s]*(cdn|unpkg|googleapis)", (HTML / name).read_text(encoding="utf-8"))
+    assert not re.search(
+        r"https?://[^\"'\s]*(cdn|unpkg|googleapis)",
+        (HTML / name).read_text(encoding="utf-8"),
+    )
 
 
 def test_every_item_of_the_paper_can_be_linked_to():
-    lost = [item for item, page in PAPER.items() if f"paper-{item}" not in Links(HTML / f"{page}.html").ids]
+    lost = [
+        item
+        for item, page in PAPER.items()
+        if f"paper-{item}" not in Links(HTML / f"{page}.html").ids
+    ]
     assert lost == []
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_first_view_is_light(name):
-    """A page with the plotly bundle and MathJax, compressed, is below 1.5 MB; the page itself is what may grow."""
+    """A page with the plotly bundle and MathJax, compressed, is below 1.5 MB; the page
+    itself is what may grow."""
     assert len(gzip.compress((HTML / name).read_bytes())) < 400_000

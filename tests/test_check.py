@@ -1,11 +1,18 @@
-"""Each check lets the good through in silence, and says the name, the value and the expectation of the bad."""
+"""Each check lets the good through in silence, and says the name, the value and the
+expectation of the bad."""
 
 import re
 
 import pytest
 import torch
 
-from lrdlib._check import check_choice, check_finite, check_integer, check_matrix, check_real
+from lrdlib._check import (
+    check_choice,
+    check_finite,
+    check_integer,
+    check_matrix,
+    check_real,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -70,7 +77,9 @@ def test_integer():
         check_integer("n", 2, at_least=3)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (4, 3, 2), (0, 3, 2)])
 def test_matrix(dtype, shape):
     check_matrix("W", torch.zeros(shape, dtype=dtype))
@@ -81,15 +90,51 @@ def test_matrix(dtype, shape):
     ("W", "error", "message"),
     [
         ([[1.0]], TypeError, "W must be a torch.Tensor, got list"),
-        (torch.ones(2, 2).to_sparse(), TypeError, "W must be a dense tensor, got layout torch.sparse_coo"),
-        (torch.ones(2, 2, dtype=torch.int64), TypeError, "W must be a floating-point tensor, got dtype torch.int64"),
-        (torch.ones(2, 2).bool(), TypeError, "W must be a floating-point tensor, got dtype torch.bool"),
-        (torch.ones(2, 2).cfloat(), TypeError, "W must be a floating-point tensor, got dtype torch.complex64"),
-        (torch.ones(()), ValueError, "W must be a matrix or a stack of matrices (..., m, n), got shape ()"),
-        (torch.ones(2), ValueError, "W must be a matrix or a stack of matrices (..., m, n), got shape (2,)"),
-        (torch.ones(0, 2), ValueError, "W must be a matrix or a stack of matrices (..., m, n), got shape (0, 2)"),
-        (torch.ones(2, 2, 0), ValueError, "W must be a matrix or a stack of matrices (..., m, n), got shape (2, 2, 0)"),
-        (torch.tensor([[1, NAN]]), ValueError, "W must be finite, got 1 NaN and 0 infinite of 2 entries"),
+        (
+            torch.ones(2, 2).to_sparse(),
+            TypeError,
+            "W must be a dense tensor, got layout torch.sparse_coo",
+        ),
+        (
+            torch.ones(2, 2, dtype=torch.int64),
+            TypeError,
+            "W must be a floating-point tensor, got dtype torch.int64",
+        ),
+        (
+            torch.ones(2, 2).bool(),
+            TypeError,
+            "W must be a floating-point tensor, got dtype torch.bool",
+        ),
+        (
+            torch.ones(2, 2).cfloat(),
+            TypeError,
+            "W must be a floating-point tensor, got dtype torch.complex64",
+        ),
+        (
+            torch.ones(()),
+            ValueError,
+            "W must be a matrix or a stack of matrices (..., m, n), got shape ()",
+        ),
+        (
+            torch.ones(2),
+            ValueError,
+            "W must be a matrix or a stack of matrices (..., m, n), got shape (2,)",
+        ),
+        (
+            torch.ones(0, 2),
+            ValueError,
+            "W must be a matrix or a stack of matrices (..., m, n), got shape (0, 2)",
+        ),
+        (
+            torch.ones(2, 2, 0),
+            ValueError,
+            "W must be a matrix or a stack of matrices (..., m, n), got shape (2, 2, 0)",
+        ),
+        (
+            torch.tensor([[1, NAN]]),
+            ValueError,
+            "W must be finite, got 1 NaN and 0 infinite of 2 entries",
+        ),
     ],
 )
 def test_not_a_matrix(W, error, message):

@@ -1,4 +1,5 @@
-"""The claims: each verdict from made-up runs that settle it one way or the other, and the table from any evidence."""
+"""The claims: each verdict from made-up runs that settle it one way or the other, and the
+table from any evidence."""
 
 import numpy as np
 import pytest
@@ -14,20 +15,28 @@ STEPS = np.arange(0, 3001, 100)
 
 
 def made(config, groks=None, rank=(32.0, 32.0), halves=None):
-    """A run whose accuracy jumps to 1 at step `groks`, and whose rank goes from one value to the other at `halves`."""
+    """A run whose accuracy jumps to 1 at step `groks`, and whose rank goes from one value
+    to the other at `halves`."""
     accuracy = (STEPS >= np.inf if groks is None else STEPS >= groks).astype(float)  # noqa: SIM300
     ranks = np.where(STEPS >= (halves or 0), rank[1], rank[0])  # noqa: SIM300
     ranks[0] = rank[0]
     names = ("test_accuracy", "orbit_clean_accuracy")
-    history = {"step": STEPS, "qk_stable_rank": ranks, "train_accuracy": np.ones(len(STEPS))}
+    history = {
+        "step": STEPS,
+        "qk_stable_rank": ranks,
+        "train_accuracy": np.ones(len(STEPS)),
+    }
     return Run(plain(config), history | dict.fromkeys(names, accuracy), {}, {}, {})
 
 
 def judged(name, make):
-    """The finding of one claim, where make(preset, config) is a run, or None for one that is not recorded."""
+    """The finding of one claim, where make(preset, config) is a run, or None for one that
+    is not recorded."""
     runs = {}
     for preset, configs in WANTED.items():
-        runs |= {config: run for config in configs if (run := make(preset, config)) is not None}
+        runs |= {
+            config: run for config in configs if (run := make(preset, config)) is not None
+        }
     (claim,) = [claim for claim in CLAIMS if claim.name == name]
     return claim.judge(Evidence(WANTED, runs))
 
@@ -48,10 +57,17 @@ def by_rule(lrd, l2):
     return make
 
 
-@pytest.mark.parametrize("name", ["wider-independent", "wider-decoupled", "wider-published", "tuned"])
+@pytest.mark.parametrize(
+    "name", ["wider-independent", "wider-decoupled", "wider-published", "tuned"]
+)
 @pytest.mark.parametrize(
     ("lrd", "l2", "verdict"),
-    [(0.3, 0.5, "holds"), (0.5, 0.3, "does not hold"), (0.4, 0.4, "does not hold"), (2, 2, "does not hold")],
+    [
+        (0.3, 0.5, "holds"),
+        (0.5, 0.3, "does not hold"),
+        (0.4, 0.4, "does not hold"),
+        (2, 2, "does not hold"),
+    ],
 )
 def test_who_needs_less_data(name, lrd, l2, verdict):
     found = judged(name, by_rule(lrd, l2))
@@ -76,8 +92,12 @@ def test_one_seed_of_every_cell_is_enough_and_fewer_cells_are_not():
         return make
 
     assert judged("wider-independent", some(STRENGTHS)).verdict == "holds"
-    found = judged("wider-independent", some(STRENGTHS[:3]))  # the missing strengths of L2 could be better
-    assert found.verdict == "not settled" and "at no fraction recorded so far" in found.effect
+    found = judged(
+        "wider-independent", some(STRENGTHS[:3])
+    )  # the missing strengths of L2 could be better
+    assert (
+        found.verdict == "not settled" and "at no fraction recorded so far" in found.effect
+    )
     assert judged("wider-independent", some(STRENGTHS[:2])).verdict == "not settled"
 
 
@@ -97,7 +117,9 @@ def test_where_l2_succeeds(where, verdict):
 @pytest.mark.parametrize(("ratio", "faster", "much"), [(0.5, 0, 0), (2, 1, 0), (20, 1, 1)])
 def test_who_is_faster(ratio, faster, much):
     def make(preset, c):
-        return made(c, 100 if (c.rule == "lrd") == (ratio > 1) else int(100 * max(ratio, 1 / ratio)))
+        return made(
+            c, 100 if (c.rule == "lrd") == (ratio > 1) else int(100 * max(ratio, 1 / ratio))
+        )
 
     for name, holds in (("faster", faster), ("much-faster", much)):
         found = judged(name, make)
@@ -106,16 +128,21 @@ def test_who_is_faster(ratio, faster, much):
 
 
 def test_faster_in_some_settings_is_not_faster():
-    def make(few):  # LRD is twice as fast at the smallest `few` fractions, and half as fast at the others
+    def make(
+        few,
+    ):  # LRD is twice as fast at the smallest `few` fractions, and half as fast at the others
         smallest = sorted({c.fraction for c in expand(*GRIDS["fair"]())})[:few]
-        return lambda preset, c: made(c, 1000 if (c.rule == "lrd") == (c.fraction not in smallest) else 500)
+        return lambda preset, c: made(
+            c, 1000 if (c.rule == "lrd") == (c.fraction not in smallest) else 500
+        )
 
     assert judged("faster", make(1)).verdict == "does not hold"
     assert judged("faster", make(4)).verdict == "holds in part"
 
 
 @pytest.mark.parametrize(
-    ("weak", "strong", "verdict"), [(1.5, 1.5, "holds"), (4.0, 1.5, "holds in part"), (4.0, 4.0, "does not hold")]
+    ("weak", "strong", "verdict"),
+    [(1.5, 1.5, "holds"), (4.0, 1.5, "holds in part"), (4.0, 4.0, "does not hold")],
 )
 def test_how_far_the_rank_falls(weak, strong, verdict):
     def make(preset, c):
@@ -135,10 +162,14 @@ def test_which_comes_first():
 
 def test_low_rank_alone():
     def make(groks):
-        return lambda preset, c: made(c, groks if c.select == "qk" else 500, (32.0, 3.0), 300)
+        return lambda preset, c: made(
+            c, groks if c.select == "qk" else 500, (32.0, 3.0), 300
+        )
 
     assert judged("sufficient", make(1000)).verdict == "holds"
-    found = judged("sufficient", make(None))  # runs whose other matrices are decayed too do not count
+    found = judged(
+        "sufficient", make(None)
+    )  # runs whose other matrices are decayed too do not count
     assert found.verdict == "does not hold" and "0 of 108 generalise" in found.effect
 
 
@@ -155,9 +186,19 @@ def test_whether_l2_is_inert():
 
 def test_runs_without_a_counterpart_do_not_count():
     def make(preset, c):  # LRD groks with the seeds 1 and 2 only, which L2 does not have
-        return None if c.rule == "l2" and c.seed else made(c, 1000 if c.rule == "lrd" and c.seed else None)
+        return (
+            None
+            if c.rule == "l2" and c.seed
+            else made(c, 1000 if c.rule == "lrd" and c.seed else None)
+        )
 
-    for name in ("wider-independent", "wider-decoupled", "wider-published", "sweet-spot", "tuned"):
+    for name in (
+        "wider-independent",
+        "wider-decoupled",
+        "wider-published",
+        "sweet-spot",
+        "tuned",
+    ):
         found = judged(name, make)
         assert found.verdict == "does not hold" and "1 seed" in found.basis
     assert "LRD succeeds in 0 of 66 cells" in judged("wider-independent", make).effect
@@ -165,7 +206,11 @@ def test_runs_without_a_counterpart_do_not_count():
 
 
 def decay_times(preset, rule, mode, times=1.0):
-    return max(times * c.weight_decay * c.steps for c in WANTED[preset] if (c.rule, c.mode) == (rule, mode))
+    return max(
+        times * c.weight_decay * c.steps
+        for c in WANTED[preset]
+        if (c.rule, c.mode) == (rule, mode)
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +236,11 @@ def test_how_much_decay_l2_needs():
     def make(preset, c):
         return made(c, 1000 if preset == "fair" and c.weight_decay * c.lr >= 2e-3 else None)
 
-    times = min(c.weight_decay * c.lr * c.steps for c in WANTED["fair"] if c.weight_decay * c.lr >= 2e-3)
+    times = min(
+        c.weight_decay * c.lr * c.steps
+        for c in WANTED["fair"]
+        if c.weight_decay * c.lr >= 2e-3
+    )
     assert (
         f"the fewest with which it succeeds in the fair grid are {times:.3g};"
         in judged("wider-independent", make).effect
@@ -209,29 +258,46 @@ def test_seeds_in_words():
 
     assert "from f = 0.5 (3 seeds, 0.3 to 0.5); L2" in make(lambda c: False)()
     assert "from f = 0.3, the smallest tried (one seed); L2" in make(lambda c: c.seed)()
-    assert "(up to 2 seeds, 0.3 to 0.5); L2" in make(lambda c: c.seed == 2 or (c.seed and c.fraction > 0.6))()
+    assert (
+        "(up to 2 seeds, 0.3 to 0.5); L2"
+        in make(lambda c: c.seed == 2 or (c.seed and c.fraction > 0.6))()
+    )
 
 
 def test_no_success_of_l2_is_said_so():
-    assert judged("upper-right", by_rule(0.3, 2)).effect.startswith("no L2 run succeeds: 0 of ")
+    assert judged("upper-right", by_rule(0.3, 2)).effect.startswith(
+        "no L2 run succeeds: 0 of "
+    )
     assert judged("upper-right", by_rule(2, 0.6)).effect.startswith("L2 succeeds in ")
 
     def cornerless(preset, c):
         return made(c) if c.fraction < 0.6 or c.weight_decay < 5e-3 else None
 
-    assert judged("upper-right", cornerless).verdict == "not settled"  # nothing is known of the corner
+    assert (
+        judged("upper-right", cornerless).verdict == "not settled"
+    )  # nothing is known of the corner
 
 
 def test_at_which_strengths_successes_are():
     def make(strengths, fraction=0.3):
         def one(preset, c):
-            return made(c, 1000 if c.rule == "lrd" and c.weight_decay in strengths and c.fraction >= fraction else None)
+            return made(
+                c,
+                1000
+                if c.rule == "lrd"
+                and c.weight_decay in strengths
+                and c.fraction >= fraction
+                else None,
+            )
 
         return judged("sweet-spot", one).effect
 
-    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15); L2" in make([5e-3])
-    assert "LRD succeeds in 24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15); L2" in make(
-        [1e-3, 5e-3], 0.45
+    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15); L2" in make(
+        [5e-3]
+    )
+    assert (
+        "LRD succeeds in 24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15); L2"
+        in make([1e-3, 5e-3], 0.45)
     )
     assert "LRD succeeds in 0 of 45 runs; L2 succeeds in 0 of 45 runs" in make([])
 
@@ -244,41 +310,66 @@ def test_what_a_verdict_rests_on():
         assert "rests on" not in judged(name, make(lambda c: False)).effect
         found = judged(name, make(lambda c: c.lr > 1e-3 or c.seed))
         assert found.effect.endswith("; this rests on 1 of 3 learning rates and 1 seed")
-        assert judged(name, make(lambda c: c.seed == 2)).effect.endswith("on 3 of 3 learning rates and 2 seeds")
+        assert judged(name, make(lambda c: c.seed == 2)).effect.endswith(
+            "on 3 of 3 learning rates and 2 seeds"
+        )
 
 
 def test_as_fast_is_not_faster():
     found = judged("faster", by_rule(0.3, 0.3))
-    assert found.verdict == "does not hold" and found.effect.startswith("LRD is faster in 0 of ")
+    assert found.verdict == "does not hold" and found.effect.startswith(
+        "LRD is faster in 0 of "
+    )
 
 
 def test_a_few_runs_of_the_first_code_do_not_hide_the_papers():
     def make(preset, c):
         if preset == "published":
-            return made(c, None, (32.0, 1.5), 300) if (c.fraction, c.weight_decay) == (0.3, 0.01) else None
+            return (
+                made(c, None, (32.0, 1.5), 300)
+                if (c.fraction, c.weight_decay) == (0.3, 0.01)
+                else None
+            )
         return made(c, None, (32.0, 4.0), 300)
 
     found = judged("collapse", make)
-    assert found.verdict == "does not hold" and found.effect.startswith("on the paper's grid, lambda of 0.005 and more")
+    assert found.verdict == "does not hold" and found.effect.startswith(
+        "on the paper's grid, lambda of 0.005 and more"
+    )
 
 
 def test_how_often_the_rank_halves_without_generalising():
     def make(preset, c):
-        return made(c, 1000 if c.fraction >= 0.5 else None, (32.0, 4.0 if c.rule == "lrd" else 30.0), 300)
+        return made(
+            c,
+            1000 if c.fraction >= 0.5 else None,
+            (32.0, 4.0 if c.rule == "lrd" else 30.0),
+            300,
+        )
 
     words = judged("precedes", make).effect
-    assert words.count("(100%)") == 2 and words.count("(0%)") == 2  # LRD's halve in any case, L2's never
+    assert (
+        words.count("(100%)") == 2 and words.count("(0%)") == 2
+    )  # LRD's halve in any case, L2's never
     assert "never do" not in judged("precedes", by_rule(0.1, 0.1)).effect
-    assert judged("precedes", by_rule(0.1, 2)).effect == "runs that generalise are recorded of LRD only"
+    assert (
+        judged("precedes", by_rule(0.1, 2)).effect
+        == "runs that generalise are recorded of LRD only"
+    )
 
 
-@pytest.mark.parametrize(("fractions", "words"), [([], "0 of"), ([0.3], "18 of"), ([0.3, 0.4], "36 of")])
+@pytest.mark.parametrize(
+    ("fractions", "words"), [([], "0 of"), ([0.3], "18 of"), ([0.3, 0.4], "36 of")]
+)
 def test_too_few_runs_of_low_rank_settle_nothing(fractions, words):
     def make(preset, c):
         return made(c, 1000, (32.0, 3.0), 300) if c.fraction in fractions else None
 
     found = judged("sufficient", make)
-    assert found.verdict == "not settled" and found.effect == f"{words} this grid's 108 runs recorded"
+    assert (
+        found.verdict == "not settled"
+        and found.effect == f"{words} this grid's 108 runs recorded"
+    )
 
 
 def test_low_rank_beside_the_others():
@@ -286,7 +377,9 @@ def test_low_rank_beside_the_others():
         return made(c, 1000 if c.seed else None, (32.0, 30.0 if c.seed else 3.0), 300)
 
     found = judged("sufficient", make)
-    assert found.verdict == "does not hold" and found.effect.endswith("0 of 36 generalise; of the others, 72 of 72")
+    assert found.verdict == "does not hold" and found.effect.endswith(
+        "0 of 36 generalise; of the others, 72 of 72"
+    )
     found = judged("sufficient", by_rule(0.3, 0.3))  # no rank falls
     assert found.verdict == "not settled" and found.effect.startswith("none of the 108")
 
@@ -296,10 +389,16 @@ def test_where_l2_is_weak_is_the_control():
         return made(c, 500, (32.0, 3.2 if preset == "fair" else 24.0), 300)
 
     most = decay_times("paper", "l2", "independent", WANTED["paper"][0].lr)
-    assert f"at {most:.3g} decay times and fewer, it stays at 75% to 100% of its start (198 runs)" in (
-        judged("inert", make).effect
+    assert (
+        f"at {most:.3g} decay times and fewer, it stays at 75% to 100% of its start (198 "
+        "runs)" in (judged("inert", make).effect)
     )
-    assert "the paper's grid" not in judged("inert", lambda preset, c: made(c) if preset == "fair" else None).effect
+    assert (
+        "the paper's grid"
+        not in judged(
+            "inert", lambda preset, c: made(c) if preset == "fair" else None
+        ).effect
+    )
 
 
 def test_a_run_that_diverges_later_has_no_success():
@@ -335,4 +434,7 @@ def test_the_cards_hold_what_the_table_holds():
     evidence = Evidence(WANTED, {})
     text = cards(evidence)
     assert text.count('class="lrd-claim ') == text.count("<details>") == len(CLAIMS)
-    assert all(claim.statement in text and found.command in text for claim, found in findings(evidence))
+    assert all(
+        claim.statement in text and found.command in text
+        for claim, found in findings(evidence)
+    )

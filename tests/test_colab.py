@@ -1,7 +1,9 @@
-"""The copies of the notebooks that Colab opens: nothing raw in them, the same code, and each runs with nothing around.
+"""The copies of the notebooks that Colab opens: nothing raw in them, the same code, and
+each runs with nothing around.
 
-TestBuilt reads the built book (`make book` first). TestAlone installs lrdlib from this working tree, in place of the
-public repository: two copies with this environment's packages, or all of them with Colab's (`make colab`).
+TestBuilt reads the built book (`make book` first). TestAlone installs lrdlib from this
+working tree, in place of the public repository: two copies with this environment's
+packages, or all of them with Colab's (`make colab`).
 """
 
 import doctest
@@ -21,7 +23,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 colab = importlib.import_module("colab")
-Book, Copy, Unknown, convert, leftovers = colab.Book, colab.Copy, colab.Unknown, colab.convert, colab.leftovers
+Book, Copy, Unknown, convert, leftovers = (
+    colab.Book,
+    colab.Copy,
+    colab.Unknown,
+    colab.convert,
+    colab.leftovers,
+)
 
 HTML = ROOT / "_build" / "html"
 FENCE = "`" * 3
@@ -93,9 +101,19 @@ SITE = "https://me.github.io/it/"
 def book(tmp_path_factory):
     bib = tmp_path_factory.mktemp("bib") / "references.bib"
     bib.write_text(BIB, encoding="utf-8")
-    macros = {"R": (r"\mathbb{R}", 0), "norm": (r"\lVert #1 \rVert", 1), "inner": (r"\langle #1, #2 \rangle", 2)}
+    macros = {
+        "R": (r"\mathbb{R}", 0),
+        "norm": (r"\lVert #1 \rVert", 1),
+        "inner": (r"\langle #1, #2 \rangle", 2),
+    }
     pages = {"here": [HERE], "there": [THERE], "glossary": [WORDS]}
-    return Book("https://github.com/me/it", title="It", macros=macros, pages=pages, works_from=(bib,))
+    return Book(
+        "https://github.com/me/it",
+        title="It",
+        macros=macros,
+        pages=pages,
+        works_from=(bib,),
+    )
 
 
 def test_doctests():
@@ -121,8 +139,14 @@ SAID = {
         "[that](there.ipynb#x) and [this](there.md)",
         f"[that]({SITE}there.html#x) and [this]({SITE}there.html)",
     ),
-    "link outside": ("[that](https://a.b/c) <https://d.e>", "[that](https://a.b/c) [https://d.e](https://d.e)"),
-    "term": ("{term}`polar factor`", f"[polar factor]({SITE}glossary.html#term-polar-factor)"),
+    "link outside": (
+        "[that](https://a.b/c) <https://d.e>",
+        "[that](https://a.b/c) [https://d.e](https://d.e)",
+    ),
+    "term": (
+        "{term}`polar factor`",
+        f"[polar factor]({SITE}glossary.html#term-polar-factor)",
+    ),
     "term in words": (
         "{term}`a way <Newton–Schulz iteration>`",
         f"[a way]({SITE}glossary.html#term-NewtonSchulz-iteration)",
@@ -131,30 +155,48 @@ SAID = {
     "cite": ("so {cite}`power`.", "so ([Power et al., 2022](https://arxiv.org/abs/1))."),
     "cite two": (
         "{cite:p}`bjorck, golub`",
-        f"([Björck and Bowie, 1971](https://doi.org/10.1137/0708036); [Golub, 2013]({SITE}bibliography.html))",
+        "([Björck and Bowie, 1971](https://doi.org/10.1137/0708036); [Golub, "
+        f"2013]({SITE}bibliography.html))",
     ),
-    "cite in the text": ("{cite:t}`power` say", "[Power et al. (2022)](https://arxiv.org/abs/1) say"),
+    "cite in the text": (
+        "{cite:t}`power` say",
+        "[Power et al. (2022)](https://arxiv.org/abs/1) say",
+    ),
     # maths
     "macros": (r"$x \in\R^n$, $\norm{\norm{x}_F}$, $\inner{a}{b}$", None),
     "one line": ("$a +\n b$ and\n\n$$\na\n= b\n$$", "$a + b$ and\n\n$$a = b$$"),
     "signs that look like HTML": ("$a<b>c$", r"$a \lt b \gt c$"),
     "a labelled equation": ("$$ a = b $$ (eq-one)", r"$$a = b \tag{1}$$"),
     "maths as a directive": (":::{math}\n:label: eq-one\na = b\n:::", r"$$a = b \tag{1}$$"),
-    "an environment": ("\\begin{align}\na &= b\n\\end{align}", r"$$\begin{align} a &= b \end{align}$$"),
+    "an environment": (
+        "\\begin{align}\na &= b\n\\end{align}",
+        r"$$\begin{align} a &= b \end{align}$$",
+    ),
     "bars in a table": ("| $a$ | b |\n|---|--:|\n| $\\lvert x\\rvert$ | `a\\|b` |", None),
     # theorems and exercises
     "theorem": (
-        ":::{prf:theorem} A $\\R$\n:label: thm-one\n\nLet $a$.\n\n$$\na\n$$\n\n- b\n- c\n:::",
+        ":::{prf:theorem} A $\\R$\n:label: thm-one\n\nLet $a$.\n\n$$\na\n$$\n\n- b\n- "
+        "c\n:::",
         "> **Theorem 1** (A $\\mathbb{R}$).\n>\n> Let $a$.\n>\n> $$a$$\n>\n> - b\n> - c",
     ),
     "proof": (":::{prf:proof}\nClear.\n:::", "*Proof.* Clear. ∎"),
-    "proof that ends in a formula": (":::{prf:proof}\nClear:\n\n$$a$$\n:::", "*Proof.* Clear:\n\n$$a$$\n\n∎"),
-    "proof that is a list": (":::{prf:proof}\n1. a\n2. b\n:::", "*Proof.*\n\n1. a\n2. b\n\n∎"),
+    "proof that ends in a formula": (
+        ":::{prf:proof}\nClear:\n\n$$a$$\n:::",
+        "*Proof.* Clear:\n\n$$a$$\n\n∎",
+    ),
+    "proof that is a list": (
+        ":::{prf:proof}\n1. a\n2. b\n:::",
+        "*Proof.*\n\n1. a\n2. b\n\n∎",
+    ),
     "exercise block": (
-        "## Exercises\n\n:::{exercise-start} A *title*\n:label: ex-one\n:::\nDo it.\n:::{exercise-end}\n:::",
+        "## Exercises\n\n:::{exercise-start} A *title*\n:label: ex-one\n:::\nDo "
+        "it.\n:::{exercise-end}\n:::",
         "## Exercises\n\n### Exercise 1: A *title*\n\nDo it.",
     ),
-    "exercise directive": (f"{FENCE}{{exercise}}\n:label: ex-one\nDo it.\n{FENCE}", "### Exercise 1\n\nDo it."),
+    "exercise directive": (
+        f"{FENCE}{{exercise}}\n:label: ex-one\nDo it.\n{FENCE}",
+        "### Exercise 1\n\nDo it.",
+    ),
     "solution": (
         ":::{solution-start} ex-one\n:class: dropdown\n:::\n"
         "So: $\\R$\n```python\n'{eq}`a`'\n```\n:::{solution-end}\n:::",
@@ -170,17 +212,24 @@ SAID = {
     "comment": ("% not shown\n\nText.\n\n<!-- nor this -->", "Text."),
     "note": (":::{note}\nText {eq}`eq-one`.\n:::", "> **Note**\n>\n> Text (1)."),
     "admonition": (":::{admonition} Mind $a$\nText.\n:::", "> **Mind $a$**\n>\n> Text."),
-    "glossary": (":::{glossary}\nfactor\n  A $\\R$\n  matrix.\n:::", "**factor**\n\n> A $\\mathbb{R}$ matrix."),
+    "glossary": (
+        ":::{glossary}\nfactor\n  A $\\R$\n  matrix.\n:::",
+        "**factor**\n\n> A $\\mathbb{R}$ matrix.",
+    ),
     "figure directive": (
         ":::{figure} two.png\n:name: fig-two\n:alt: A line.\nIt *rises*.\n:::",
-        "![A line.](https://raw.githubusercontent.com/me/it/main/book/two.png)\n\n**Fig. 1** It *rises*.",
+        "![A line.](https://raw.githubusercontent.com/me/it/main/book/two.png)\n\n**Fig. "
+        "1** It *rises*.",
     ),
     "table with a caption": (
         ":::{figure-md} fig-two\n| a |\n|---|\n| b |\n\nIt.\n:::",
         "| a |\n| --- |\n| b |\n\n**Fig. 1** It.",
     ),
     "nested lists": ("1. a\n   - b\n\n     c\n2. d", None),
-    "emphasis, code and escapes stay": (r"*a* **b** `$c_1$` \* \_ a_b &amp;", r"*a* **b** `$c_1$` \* \_ a_b &amp;"),
+    "emphasis, code and escapes stay": (
+        r"*a* **b** `$c_1$` \* \_ a_b &amp;",
+        r"*a* **b** `$c_1$` \* \_ a_b &amp;",
+    ),
     "lines are joined": ("a\nb  \nc", "a b  \nc"),
     "quote": ("> a\n> b", "> a b"),
 }
@@ -197,21 +246,31 @@ def test_what_a_cell_says_in_colab(book, name):
 
 def test_macros_are_written_out_wherever_they_stand(book):
     got = Copy(book, "here").cell(SAID["macros"][0])
-    assert got == r"$x \in\mathbb{R}^n$, $\lVert \lVert x \rVert_F \rVert$, $\langle a, b \rangle$"
+    assert (
+        got
+        == r"$x \in\mathbb{R}^n$, $\lVert \lVert x \rVert_F \rVert$, $\langle a, b \rangle$"
+    )
     assert colab.expand(r"\norm x \norm\alpha \{ \R", book.macros) == (
         r"\lVert x \rVert \lVert \alpha \rVert \{ \mathbb{R}"
     )
 
 
 def test_a_bar_in_a_table_does_not_end_its_cell(book):
-    got = Copy(book, "here").cell("| $\\|x\\|$ | b |\n|---|--:|\n| $\\lvert x\\rvert$ | `a\\|b` |")
+    got = Copy(book, "here").cell(
+        "| $\\|x\\|$ | b |\n|---|--:|\n| $\\lvert x\\rvert$ | `a\\|b` |"
+    )
     assert [len(re.split(r"(?<!\\)\|", line)) for line in got.splitlines()] == [4, 4, 4]
     assert r"`a\|b`" in got and "---:" in got
 
 
 def test_a_list_in_a_list_keeps_its_place(book):
-    assert Copy(book, "here").cell("1. a\n   - b\n   - c\n2. d") == "1. a\n   - b\n   - c\n2. d"
-    assert Copy(book, "here").cell("- a\n\n  $$\n  b\n  $$\n\n- c") == "- a\n\n  $$b$$\n\n- c"
+    assert (
+        Copy(book, "here").cell("1. a\n   - b\n   - c\n2. d")
+        == "1. a\n   - b\n   - c\n2. d"
+    )
+    assert (
+        Copy(book, "here").cell("- a\n\n  $$\n  b\n  $$\n\n- c") == "- a\n\n  $$b$$\n\n- c"
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,7 +305,16 @@ def test_what_is_not_known_is_an_error(book, source):
 
 @pytest.mark.parametrize(
     "text",
-    [":::{note}", "{eq}`a`", "{prf:ref}`a`", "(target)=", "> (target)=", "$$ a $$ (eq-one)", r"$\norm{x}$", "{{ a }}"],
+    [
+        ":::{note}",
+        "{eq}`a`",
+        "{prf:ref}`a`",
+        "(target)=",
+        "> (target)=",
+        "$$ a $$ (eq-one)",
+        r"$\norm{x}$",
+        "{{ a }}",
+    ],
 )
 def test_leftovers_are_seen(book, text):
     assert leftovers(f"Before.\n\n{text}\n\nAfter.", book.macros)
@@ -256,9 +324,7 @@ def test_leftovers_are_seen(book, text):
 # ---- whole notebooks
 
 
-INSTALL = (
-    "try:\n    import lrdlib\nexcept ModuleNotFoundError:\n    %pip install -q --no-deps git+https://github.com/a/b"
-)
+INSTALL = "try:\n    import lrdlib\nexcept ModuleNotFoundError:\n    %pip install -q --no-deps git+https://github.com/a/b"
 
 
 def notebook(*cells):
@@ -284,35 +350,56 @@ def test_a_solution_may_span_code(book):
         book,
     )
     _, _, before, inside, after, outside = copy.cells
-    assert before.source.endswith("<details><summary>Solution to Exercise 1</summary>\n\nFirst.\n\n</details>")
+    assert before.source.endswith(
+        "<details><summary>Solution to Exercise 1</summary>\n\nFirst.\n\n</details>"
+    )
     assert inside.source == "#@title Solution to Exercise 1: code\nx = 1"
     assert inside.metadata == {"cellView": "form"}
-    assert after.source == "<details><summary>Solution to Exercise 1</summary>\n\nSecond.\n\n</details>\n\nAfter."
+    assert (
+        after.source
+        == "<details><summary>Solution to Exercise 1</summary>\n\nSecond.\n\n</details>\n\nAfter."
+    )
     assert outside.source == "y = 2" and outside.metadata == {}
 
 
 def test_a_cell_that_says_nothing_is_left_out(book):
-    copy = convert(notebook(":::{solution-start} ex-one\n:::", ("x = 1",), ":::{solution-end}\n:::"), "here", book)
+    copy = convert(
+        notebook(":::{solution-start} ex-one\n:::", ("x = 1",), ":::{solution-end}\n:::"),
+        "here",
+        book,
+    )
     assert [cell.cell_type for cell in copy.cells] == ["markdown", "code", "code"]
 
 
 def test_cells_are_folded_as_on_the_page(book):
-    source = notebook(("a", "hide-input"), ("b", "hide-cell"), ("c", "remove-cell"), ("d", "hide-input"), ("e",))
+    source = notebook(
+        ("a", "hide-input"),
+        ("b", "hide-cell"),
+        ("c", "remove-cell"),
+        ("d", "hide-input"),
+        ("e",),
+    )
     source.cells[1].outputs = [nbformat.v4.new_output("display_data", {colab.PLOTLY: {}})]
     copy = convert(source, "here", book)
     assert [cell.source for cell in copy.cells[2:]] == [
         *("#@title Figure\na", "#@title Setup\nb", "c", "#@title Result\nd", "e")
     ]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in copy.cells[1:])
+    assert all(
+        cell.outputs == [] and cell.execution_count is None for cell in copy.cells[1:]
+    )
     assert source.cells[1].outputs  # the source is as it was
 
 
 def test_a_widget_that_the_site_cannot_show_is_shown_in_colab(book):
-    cell = nbformat.v4.new_code_cell("lab = Lab()\n# lab  # take the first hash away: press Start")
+    cell = nbformat.v4.new_code_cell(
+        "lab = Lab()\n# lab  # take the first hash away: press Start"
+    )
     made = colab.code(cell, None, ("x", "x"))
     assert made.source == "lab = Lab()\nlab  # press Start"
     lab = nbformat.read(ROOT / "book/lab.ipynb", as_version=4)
-    assert sum(len(colab.HASHED.findall(cell.source)) for cell in lab.cells) == 1  # the notebook says it in these words
+    assert (
+        sum(len(colab.HASHED.findall(cell.source)) for cell in lab.cells) == 1
+    )  # the notebook says it in these words
 
 
 def test_the_copy_installs_from_the_repository_of_the_settings(book):
@@ -338,13 +425,20 @@ def test_a_notebook_that_cannot_be_shown_is_an_error(book, cells):
 
 def test_the_first_cell_must_install(book):
     with pytest.raises(Unknown, match="install"):
-        convert(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import torch")]), "here", book)
+        convert(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import torch")]),
+            "here",
+            book,
+        )
 
 
 def test_pages_are_found_in_reading_order():
     toc = {
         "root": "a",
-        "parts": [{"chapters": [{"file": "b", "sections": [{"file": "c"}]}]}, {"chapters": [{"file": "d"}]}],
+        "parts": [
+            {"chapters": [{"file": "b", "sections": [{"file": "c"}]}]},
+            {"chapters": [{"file": "d"}]},
+        ],
     }
     assert list(colab.files(toc)) == ["a", "b", "c", "d"]
 
@@ -374,7 +468,9 @@ def test_no_myst_is_left(page):
         if cell.cell_type == "markdown":
             assert leftovers(cell.source, real().macros) == []
             assert not re.search(
-                r":::|\{(prf|cite|term|eq|ref|doc|numref)[}:]|^\(.*\)=|-(start|end)\}", cell.source, re.M
+                r":::|\{(prf|cite|term|eq|ref|doc|numref)[}:]|^\(.*\)=|-(start|end)\}",
+                cell.source,
+                re.M,
             )
 
 
@@ -388,11 +484,15 @@ def test_the_copy_is_a_small_notebook(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_is_the_source_s(page):
-    source, copy = ([cell for cell in book.cells if cell.cell_type == "code"] for book in pair(page))
+    source, copy = (
+        [cell for cell in book.cells if cell.cell_type == "code"] for book in pair(page)
+    )
     shown = [colab.HASHED.sub(r"\1  # ", cell.source) for cell in source]
     assert shown == [re.sub(r"\A#@title .*\n", "", cell.source) for cell in copy]
     assert source[0].source == copy[0].source
-    assert copy[0].source.startswith("try:\n    import lrdlib\nexcept ModuleNotFoundError:\n    %pip install")
+    assert copy[0].source.startswith(
+        "try:\n    import lrdlib\nexcept ModuleNotFoundError:\n    %pip install"
+    )
     assert copy[0].source.endswith(f"--no-deps git+{real().repository}")
     for before, after in zip(source, copy, strict=True):
         hidden = set(before.metadata.get("tags", [])) & colab.FOLDED
@@ -420,7 +520,9 @@ class TestBuilt:
     @pytest.mark.parametrize("page", PAGES)
     def test_the_button_opens_the_copy(self, page):
         html = (HTML / f"{page}.html").read_text(encoding="utf-8")
-        repository = colab.yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+        repository = colab.yaml.safe_load(
+            (ROOT / "_config.yml").read_text(encoding="utf-8")
+        )["repository"]["url"]
         name = repository.removeprefix("https://github.com/")
         assert set(re.findall(r'href="(https://colab[^"]*)"', html)) == {
             f"https://colab.research.google.com/github/{name}/blob/{colab.BRANCH}/{page}.ipynb"
@@ -430,22 +532,33 @@ class TestBuilt:
 
     def test_a_page_without_code_has_no_button(self):
         for page in set(real().pages) - set(PAGES):
-            assert "colab.research" not in (HTML / f"{page}.html").read_text(encoding="utf-8")
+            assert "colab.research" not in (HTML / f"{page}.html").read_text(
+                encoding="utf-8"
+            )
 
     def test_numbers_are_those_of_the_page(self):
         for (kind, label), place in real().places.items():
             html = (HTML / f"{place.page}.html").read_text(encoding="utf-8")
             if kind == "equation":
-                number = re.search(rf'class="eqno">\((\d+)\)<a class="headerlink" href="#{place.anchor}"', html)
+                number = re.search(
+                    rf'class="eqno">\((\d+)\)<a class="headerlink" href="#{place.anchor}"',
+                    html,
+                )
                 assert number and int(number[1]) == place.number, label
             elif kind in ("prf", "exercise"):
                 after = html.split(f'id="{place.anchor}"', 1)[1]
-                assert re.search(r'class="caption-number">([^<]*?) *<', after)[1] == place.text, label
+                assert (
+                    re.search(r'class="caption-number">([^<]*?) *<', after)[1] == place.text
+                ), label
 
     @pytest.mark.parametrize("page", PAGES)
     def test_links_into_the_site_lead_somewhere(self, page):
-        text = "\n".join(cell.source for cell in pair(page)[1].cells if cell.cell_type == "markdown")
-        for name, anchor in re.findall(rf"\]\({re.escape(real().site())}([\w.-]*)(?:#([^)]*))?\)", text):
+        text = "\n".join(
+            cell.source for cell in pair(page)[1].cells if cell.cell_type == "markdown"
+        )
+        for name, anchor in re.findall(
+            rf"\]\({re.escape(real().site())}([\w.-]*)(?:#([^)]*))?\)", text
+        ):
             html = (HTML / (name or "index.html")).read_text(encoding="utf-8")
             if not anchor.startswith("lab:"):  # of those, tests/test_lab_data.py
                 assert not anchor or f'id="{anchor}"' in html, (name, anchor)
@@ -454,7 +567,10 @@ class TestBuilt:
 # ---- alone
 
 
-QUICK = ("scale_invariance", "grokking")  # one that needs no recorded run, one that clones the repository for them
+QUICK = (
+    "scale_invariance",
+    "grokking",
+)  # one that needs no recorded run, one that clones the repository for them
 REPORT = """
 import json, sys
 import numpy, plotly, torch
@@ -465,14 +581,18 @@ json.dump({"lrdlib": lrdlib.__file__, "python": sys.prefix, "numpy": numpy.__ver
 
 
 def output(*command) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """This working tree as a repository with one commit, in place of the public one."""
     folder = tmp_path_factory.mktemp("repository")
-    listed = output("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listed = output(
+        "git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+    )
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -486,12 +606,15 @@ def repository(tmp_path_factory):
 
 @pytest.fixture
 def python(tmp_path):
-    """A fresh environment that sees the packages of another one, but not what that one has as links (lrdlib)."""
+    """A fresh environment that sees the packages of another one, but not what that one has
+    as links (lrdlib)."""
     base = os.environ.get("COLAB", sys.executable)
     output(base, "-m", "venv", "--without-pip", tmp_path / "env")
     path = "import sysconfig; print(sysconfig.get_path('purelib'))"
     fresh = tmp_path / "env" / "bin" / "python"
-    Path(output(fresh, "-c", path), "base.pth").write_text(output(base, "-c", path) + "\n", encoding="utf-8")
+    Path(output(fresh, "-c", path), "base.pth").write_text(
+        output(base, "-c", path) + "\n", encoding="utf-8"
+    )
     return fresh
 
 
@@ -499,7 +622,10 @@ class TestAlone:
     """A copy in an empty folder, with a Python that has Colab's packages and not lrdlib."""
 
     @pytest.mark.filterwarnings("default")  # those of the notebook client are not ours
-    @pytest.mark.parametrize("page", PAGES if "COLAB" in os.environ else [page for page in QUICK if page in PAGES])
+    @pytest.mark.parametrize(
+        "page",
+        PAGES if "COLAB" in os.environ else [page for page in QUICK if page in PAGES],
+    )
     def test_runs(self, page, python, repository, tmp_path):
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
@@ -522,26 +648,36 @@ class TestAlone:
             "env": settings,
         }
         (tmp_path / "kernels" / "alone").mkdir(parents=True)
-        (tmp_path / "kernels" / "alone" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+        (tmp_path / "kernels" / "alone" / "kernel.json").write_text(
+            json.dumps(spec), encoding="utf-8"
+        )
         folder = tmp_path / "empty"
         folder.mkdir()
 
         run = nbformat.reads(nbformat.writes(copy), as_version=4)
         run.cells.append(nbformat.v4.new_code_cell(REPORT))
-        specs = KernelSpecManager(kernel_dirs=[str(tmp_path / "kernels")], ensure_native_kernel=False)
-        manager = AsyncKernelManager(kernel_name="alone", kernel_spec_manager=specs)
-        NotebookClient(run, km=manager, timeout=3600, resources={"metadata": {"path": str(folder)}}).execute(
-            cleanup_kc=True
+        specs = KernelSpecManager(
+            kernel_dirs=[str(tmp_path / "kernels")], ensure_native_kernel=False
         )
+        manager = AsyncKernelManager(kernel_name="alone", kernel_spec_manager=specs)
+        NotebookClient(
+            run, km=manager, timeout=3600, resources={"metadata": {"path": str(folder)}}
+        ).execute(cleanup_kc=True)
 
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         assert report["python"] == str(tmp_path / "env")
         assert report["lrdlib"].startswith(report["python"])  # installed by the first cell
         have = "import json, numpy, plotly, torch; print(json.dumps([m.__version__ for m in (numpy, plotly, torch)]))"
         base = json.loads(output(os.environ.get("COLAB", sys.executable), "-c", have))
-        assert [report["numpy"], report["plotly"], report["torch"]] == base  # and nothing else was
+        assert [
+            report["numpy"],
+            report["plotly"],
+            report["torch"],
+        ] == base  # and nothing else was
         drawn = [
-            cell.id for cell in source.cells if any(colab.PLOTLY in o.get("data", {}) for o in cell.get("outputs", []))
+            cell.id
+            for cell in source.cells
+            if any(colab.PLOTLY in o.get("data", {}) for o in cell.get("outputs", []))
         ]
         html = {
             cell.id: [o.data.get("text/html", "") for o in cell.outputs if "data" in o]

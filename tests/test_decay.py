@@ -1,4 +1,5 @@
-"""The decay rules against float64 SVDs, and LowRankDecay under torch's own optimisers, schedulers and modules."""
+"""The decay rules against float64 SVDs, and LowRankDecay under torch's own optimisers,
+schedulers and modules."""
 
 import copy
 import io
@@ -10,30 +11,50 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrdlib.decay import LowRankDecay, frobenius_decay_, low_rank_decay_, proximal_decay_, select, strength
+from lrdlib.decay import (
+    LowRankDecay,
+    frobenius_decay_,
+    low_rank_decay_,
+    proximal_decay_,
+    select,
+    strength,
+)
 from lrdlib.model import ModelConfig, init_params, role, stack_params
 
-RULES = {"frobenius": frobenius_decay_, "low_rank": low_rank_decay_, "proximal": proximal_decay_}
+RULES = {
+    "frobenius": frobenius_decay_,
+    "low_rank": low_rank_decay_,
+    "proximal": proximal_decay_,
+}
 NAN, INF = float("nan"), float("inf")
-# Polar Express sends singular values above 1e-3 of the starting norm to 1 within 1.4e-3 (polar_factor's docstring)
+# Polar Express sends singular values above 1e-3 of the starting norm to 1 within 1.4e-3
+# (polar_factor's docstring)
 POLAR_ERROR = 1.5e-3
 
-fast = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fast = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def gaussian(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def conditioned(*shape, seed=0, dtype=torch.float64):
-    """A stack of matrices with singular values in [0.1, 1], where every polar method is accurate."""
-    U, S, Vh = torch.linalg.svd(gaussian(*shape, seed=seed, dtype=torch.float64), full_matrices=False)
+    """A stack of matrices with singular values in [0.1, 1], where every polar method is
+    accurate."""
+    U, S, Vh = torch.linalg.svd(
+        gaussian(*shape, seed=seed, dtype=torch.float64), full_matrices=False
+    )
     S = torch.linspace(1.0, 0.1, S.shape[-1], dtype=torch.float64).expand_as(S)
     return ((U * S.unsqueeze(-2)) @ Vh).to(dtype)
 
 
 def rtol_of(dtype):
-    """Rounding of an SVD and two products in this precision, with room for small matrices."""
+    """Rounding of an SVD and two products in this precision, with room for small
+    matrices."""
     return {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 3e-2}[dtype]
 
 
@@ -42,11 +63,17 @@ def svdvals(W):
 
 
 shapes_of_stacks = st.tuples(
-    st.lists(st.integers(1, 3), max_size=2), st.integers(1, 9), st.integers(1, 9), st.booleans()
-).map(lambda drawn: (*drawn[0], *((drawn[1], drawn[2]) if drawn[3] else (drawn[2], drawn[1]))))
+    st.lists(st.integers(1, 3), max_size=2),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.booleans(),
+).map(
+    lambda drawn: (*drawn[0], *((drawn[1], drawn[2]) if drawn[3] else (drawn[2], drawn[1])))
+)
 
 
-# --- the three rules on one matrix or a stack ------------------------------------------------------------------------
+# --- the three rules on one matrix or a stack
+# ----------------------------------------------------------------------------------------
 
 
 @fast
@@ -59,27 +86,39 @@ shapes_of_stacks = st.tuples(
     scale=st.sampled_from(["norm", None]),
     weight_decay=st.floats(0, 2),
 )
-def test_each_rule_is_what_the_svd_says(shape, seed, dtype, rule, mode, scale, weight_decay):
+def test_each_rule_is_what_the_svd_says(
+    shape, seed, dtype, rule, mode, scale, weight_decay
+):
     W = gaussian(*shape, seed=seed, dtype=dtype)
     t = weight_decay * (0.25 if mode == "decoupled" else 1.0)
     expected = oracles.decayed_stack(W, t, rule=rule, scale=scale)
-    options = {"frobenius": {}, "low_rank": {"scale": scale, "method": "svd"}, "proximal": {"scale": scale}}[rule]
+    options = {
+        "frobenius": {},
+        "low_rank": {"scale": scale, "method": "svd"},
+        "proximal": {"scale": scale},
+    }[rule]
     out = RULES[rule](W, weight_decay=weight_decay, lr=0.25, mode=mode, **options)
     assert out is W and W.shape == shape and W.dtype == dtype
-    # Absolute: an error of eps |W| in singular vectors and values, times 1 + t s / |W| <= 3. Random Gaussians this
-    # small have gaps and smallest singular values far above eps, or (rank 1 of a tiny draw) count as exact zeros.
+    # Absolute: an error of eps |W| in singular vectors and values, times 1 + t s / |W| <=
+    # 3. Random Gaussians this small have gaps and smallest singular values far above eps,
+    # or (rank 1 of a tiny draw) count as exact zeros.
     size = float(expected.norm() + W.double().norm() + 1)
-    torch.testing.assert_close(W.double(), expected, rtol=0, atol=100 * torch.finfo(dtype).eps * 9 * size)
+    torch.testing.assert_close(
+        W.double(), expected, rtol=0, atol=100 * torch.finfo(dtype).eps * 9 * size
+    )
 
 
 @fast
-@given(shape=shapes_of_stacks, seed=st.integers(0, 1000), scale=st.sampled_from(["norm", None]))
+@given(
+    shape=shapes_of_stacks, seed=st.integers(0, 1000), scale=st.sampled_from(["norm", None])
+)
 def test_polar_express_is_the_svd_to_its_documented_error(shape, seed, scale):
     W = conditioned(*shape, seed=seed)
     t = 0.3
     expected = oracles.decayed_stack(W, t, rule="low_rank", scale=scale)
     low_rank_decay_(W, weight_decay=t, scale=scale)
-    # each singular value moves by t s, s <= 1 here, times (1 +- error), and |polar|_F is off by as much
+    # each singular value moves by t s, s <= 1 here, times (1 +- error), and |polar|_F is
+    # off by as much
     assert float((W - expected).norm(dim=(-2, -1)).max()) < 2 * t * POLAR_ERROR * 9**0.5
 
 
@@ -88,11 +127,14 @@ def test_other_methods_and_steps_reach_the_svd(method, steps):
     W, exact = conditioned(6, 4), conditioned(6, 4)
     low_rank_decay_(W, weight_decay=0.3, method=method, steps=steps)
     low_rank_decay_(exact, weight_decay=0.3, method="svd")
-    torch.testing.assert_close(W, exact, rtol=0, atol=1e-9)  # both have converged quadratically
+    torch.testing.assert_close(
+        W, exact, rtol=0, atol=1e-9
+    )  # both have converged quadratically
 
 
 def test_few_cubic_steps_are_nearly_plain_shrinkage():
-    """The first public code's five cubic steps move a small singular value by 7.6 x, not to 1."""
+    """The first public code's five cubic steps move a small singular value by 7.6 x, not to
+    1."""
     W = torch.diag(torch.tensor([1.0, 1e-4], dtype=torch.float64))
     low_rank_decay_(W, weight_decay=1e-2, scale=None, method="cubic", steps=5)
     assert float(W[1, 1]) == pytest.approx(1e-4 * (1 - 7.6e-2), rel=1e-3)
@@ -104,7 +146,10 @@ def test_decoupled_is_independent_times_lr(rule):
     RULES[rule](A, weight_decay=0.5, lr=0.2, mode="decoupled")
     RULES[rule](B, weight_decay=0.1, lr=123.0, mode="independent")  # lr is not used
     torch.testing.assert_close(A, B, rtol=1e-14, atol=0)  # 0.5 * 0.2 is 0.1 to one rounding
-    assert strength(0.5, 0.2, "decoupled") == 0.5 * 0.2 and strength(0.5, 0.2, "independent") == 0.5
+    assert (
+        strength(0.5, 0.2, "decoupled") == 0.5 * 0.2
+        and strength(0.5, 0.2, "independent") == 0.5
+    )
 
 
 def test_lr_defaults_to_one_and_mode_to_decoupled():
@@ -119,7 +164,8 @@ def test_lr_defaults_to_one_and_mode_to_decoupled():
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
 def test_scale_norm_makes_the_decay_relative(rule):
-    """With scale "norm" decay commutes with scaling W; with None it takes off the same absolute amount."""
+    """With scale "norm" decay commutes with scaling W; with None it takes off the same
+    absolute amount."""
     W, big = conditioned(5, 5), 100 * conditioned(5, 5)
     RULES[rule](W, weight_decay=0.1, scale="norm")
     RULES[rule](big, weight_decay=0.1, scale="norm")
@@ -127,12 +173,15 @@ def test_scale_norm_makes_the_decay_relative(rule):
     W, big = conditioned(5, 5), 100 * conditioned(5, 5)
     RULES[rule](big, weight_decay=0.1, scale=None)
     loss = svdvals(100 * W) - svdvals(big)
-    torch.testing.assert_close(loss, torch.full_like(loss, 0.1), rtol=2 * POLAR_ERROR, atol=0)
+    torch.testing.assert_close(
+        loss, torch.full_like(loss, 0.1), rtol=2 * POLAR_ERROR, atol=0
+    )
 
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
 def test_scale_norm_takes_t_times_the_norm_off(rule):
-    """|t s polar(W)|_F = t |W|_F: the paper's adaptive factor, equal to the length that Frobenius decay takes off."""
+    """|t s polar(W)|_F = t |W|_F: the paper's adaptive factor, equal to the length that
+    Frobenius decay takes off."""
     W = conditioned(6, 4)
     before = W.clone()
     RULES[rule](W, weight_decay=0.01)
@@ -144,7 +193,9 @@ def test_scale_norm_takes_t_times_the_norm_off(rule):
 def test_weight_decay_may_be_one_number_per_run(rule, shape):
     strengths = [0.0, 0.1, 0.7]
     W = conditioned(*shape)
-    alone = torch.stack([RULES[rule](w.clone(), weight_decay=t) for w, t in zip(W, strengths, strict=True)])
+    alone = torch.stack(
+        [RULES[rule](w.clone(), weight_decay=t) for w, t in zip(W, strengths, strict=True)]
+    )
     expected = oracles.decayed_stack(W, strengths, rule=rule, scale="norm")
     RULES[rule](W, weight_decay=torch.tensor(strengths).view(3, 1, 1))
     # strengths are float32 tensors here and Python floats there
@@ -155,12 +206,15 @@ def test_weight_decay_may_be_one_number_per_run(rule, shape):
 @pytest.mark.parametrize("rule", list(RULES))
 def test_weight_decay_may_be_a_zero_dimensional_tensor(rule):
     A = RULES[rule](conditioned(4, 3), weight_decay=torch.tensor(0.25, dtype=torch.float64))
-    torch.testing.assert_close(A, RULES[rule](conditioned(4, 3), weight_decay=0.25), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        A, RULES[rule](conditioned(4, 3), weight_decay=0.25), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
 def test_a_weight_decay_per_column_is_no_spectral_decay_and_refused(rule):
-    """A tensor of shape (n,), such as a (runs,) that forgot its two axes, would scale columns."""
+    """A tensor of shape (n,), such as a (runs,) that forgot its two axes, would scale
+    columns."""
     W = gaussian(3, 3)
     before = W.clone()
     with pytest.raises((TypeError, ValueError), match="weight_decay"):
@@ -180,11 +234,14 @@ def test_a_weight_decay_for_another_number_of_runs_is_refused(rule):
 @fast
 @given(shape=shapes_of_stacks, seed=st.integers(0, 1000), t=st.floats(0, 3))
 def test_singular_values_after_low_rank_decay(shape, seed, t):
-    """|sigma - t|: a singular value below t overshoots 0 and comes back with its left vector flipped."""
+    """|sigma - t|: a singular value below t overshoots 0 and comes back with its left
+    vector flipped."""
     W = gaussian(*shape, seed=seed, dtype=torch.float64)
     S = svdvals(W)
     low_rank_decay_(W, weight_decay=t, scale=None, method="svd")
-    torch.testing.assert_close(svdvals(W), (S - t).abs().sort(descending=True).values, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        svdvals(W), (S - t).abs().sort(descending=True).values, rtol=1e-10, atol=1e-10
+    )
 
 
 @fast
@@ -202,7 +259,9 @@ def test_overshoot_flips_the_sign_where_the_proximal_step_stops_at_zero():
     proximal_decay_(prox, weight_decay=1.0, scale=None)
     torch.testing.assert_close(low, torch.diag(torch.tensor([1.0, -0.5])))
     torch.testing.assert_close(prox, torch.diag(torch.tensor([1.0, 0.0])))
-    for _ in range(5):  # zero is a fixed point of the proximal step, a 2-cycle of the other: |0.5 - 1| = 0.5
+    for _ in range(
+        5
+    ):  # zero is a fixed point of the proximal step, a 2-cycle of the other: |0.5 - 1| = 0.5
         before = low.clone()
         low_rank_decay_(low, weight_decay=1.0, scale=None, method="svd")
     assert not torch.allclose(low, before)
@@ -213,10 +272,15 @@ def test_overshoot_flips_the_sign_where_the_proximal_step_stops_at_zero():
 
 @fast
 @given(
-    m=st.integers(1, 6), n=st.integers(1, 6), seed=st.integers(0, 1000), t=st.floats(0.01, 2), size=st.floats(-6, 0.5)
+    m=st.integers(1, 6),
+    n=st.integers(1, 6),
+    seed=st.integers(0, 1000),
+    t=st.floats(0.01, 2),
+    size=st.floats(-6, 0.5),
 )
 def test_the_proximal_step_is_the_minimum(m, n, seed, t, size):
-    """argmin_X |X - W|_F^2 / 2 + t |X|_*: the objective is 1-strongly convex, so a change D costs |D|_F^2 / 2."""
+    """argmin_X |X - W|_F^2 / 2 + t |X|_*: the objective is 1-strongly convex, so a change D
+    costs |D|_F^2 / 2."""
     W = gaussian(m, n, seed=seed, dtype=torch.float64)
     X = proximal_decay_(W.clone(), weight_decay=t, scale=None)
     D = gaussian(m, n, seed=seed + 1, dtype=torch.float64) * 10**size
@@ -237,7 +301,8 @@ def test_rank_one_and_zero_matrices(rule):
     W = 5 * u @ v
     options = {"method": "svd"} if rule == "low_rank" else {}
     out = RULES[rule](W.clone(), weight_decay=0.5, **options)
-    # a matrix of rank 1 is parallel to its polar factor: all three rules are plain shrinkage
+    # a matrix of rank 1 is parallel to its polar factor: all three rules are plain
+    # shrinkage
     torch.testing.assert_close(out, W / 2, rtol=1e-10, atol=1e-10)
 
 
@@ -246,7 +311,9 @@ def test_rank_one_and_zero_matrices(rule):
 def test_no_decay_changes_nothing(rule, dtype):
     W = gaussian(5, 3, dtype=dtype)
     out = RULES[rule](W.clone(), weight_decay=0.0)
-    torch.testing.assert_close(out, W, rtol=rtol_of(dtype), atol=1e-5)  # the proximal step puts an SVD together again
+    torch.testing.assert_close(
+        out, W, rtol=rtol_of(dtype), atol=1e-5
+    )  # the proximal step puts an SVD together again
     if rule != "proximal":
         assert torch.equal(out, W)
 
@@ -257,7 +324,8 @@ def test_bfloat16_is_decayed_in_place(rule):
     expected = oracles.decayed(W, 0.2, rule=rule, scale="norm")
     out = RULES[rule](W, weight_decay=0.2)
     assert out is W and W.dtype == torch.bfloat16
-    # three decimal digits: 2^-8 for W itself, and a polar factor computed in the same precision
+    # three decimal digits: 2^-8 for W itself, and a polar factor computed in the same
+    # precision
     torch.testing.assert_close(W.double(), expected, rtol=0, atol=0.02)
 
 
@@ -271,18 +339,23 @@ def test_views_and_transposes_are_decayed_in_place(rule):
     storage = torch.zeros(8, 12, dtype=torch.float64)
     storage[::2, ::2] = base
     RULES[rule](storage[::2, ::2], weight_decay=0.2)
-    torch.testing.assert_close(storage[::2, ::2], expected, rtol=0, atol=0.2 * 4 * POLAR_ERROR)
+    torch.testing.assert_close(
+        storage[::2, ::2], expected, rtol=0, atol=0.2 * 4 * POLAR_ERROR
+    )
     assert not storage[1::2].any() and not storage[:, 1::2].any()
 
 
 @pytest.mark.parametrize("rule", list(RULES))
 @pytest.mark.parametrize("size", [1e-12, 1e12])
 def test_very_small_and_very_large_weights(rule, size):
-    """Inside float32's range of squares, a decay with scale "norm" is the same at every size."""
+    """Inside float32's range of squares, a decay with scale "norm" is the same at every
+    size."""
     W = (conditioned(4, 4) * size).float()
     expected = oracles.decayed(W, 0.2, rule=rule, scale="norm") / size
     RULES[rule](W, weight_decay=0.2)
-    torch.testing.assert_close(W.double() / size, expected, rtol=0, atol=0.2 * 4 * POLAR_ERROR)
+    torch.testing.assert_close(
+        W.double() / size, expected, rtol=0, atol=0.2 * 4 * POLAR_ERROR
+    )
 
 
 @pytest.mark.parametrize("rule", list(RULES))
@@ -300,7 +373,18 @@ def test_very_small_and_very_large_weights(rule, size):
         ([[1.0]], TypeError),
         (None, TypeError),
     ],
-    ids=["vector", "number", "empty", "integer", "complex", "sparse", "nan", "inf", "list", "none"],
+    ids=[
+        "vector",
+        "number",
+        "empty",
+        "integer",
+        "complex",
+        "sparse",
+        "nan",
+        "inf",
+        "list",
+        "none",
+    ],
 )
 def test_what_is_no_matrix_is_refused(rule, W, error):
     with pytest.raises(error, match=r"^W must be"):
@@ -318,7 +402,11 @@ BAD_SETTINGS = [
     ({"lr": -1.0}, ValueError, "lr"),
     ({"lr": NAN}, ValueError, "lr"),
     ({"lr": "fast"}, TypeError, "lr"),
-    ({"mode": "coupled"}, ValueError, "mode must be one of 'decoupled', 'independent', got 'coupled'"),
+    (
+        {"mode": "coupled"},
+        ValueError,
+        "mode must be one of 'decoupled', 'independent', got 'coupled'",
+    ),
     ({"mode": None}, ValueError, "mode"),
     ({"scale": "norms"}, ValueError, "scale must be one of 'norm', None, got 'norms'"),
     ({"method": "newton"}, ValueError, "method"),
@@ -326,7 +414,11 @@ BAD_SETTINGS = [
     ({"steps": 2.0}, TypeError, "steps"),
     ({"method": "svd", "steps": 3}, ValueError, "steps"),  # as polar_factor says
 ]
-OWN_SETTINGS = {"frobenius": set(), "low_rank": {"scale", "method", "steps"}, "proximal": {"scale"}}
+OWN_SETTINGS = {
+    "frobenius": set(),
+    "low_rank": {"scale", "method", "steps"},
+    "proximal": {"scale"},
+}
 
 
 @pytest.mark.parametrize(
@@ -367,18 +459,26 @@ def test_a_parameter_that_requires_grad_is_decayed_outside_autograd():
         assert W.requires_grad and W.is_leaf and W.grad_fn is None
 
 
-# --- LowRankDecay ----------------------------------------------------------------------------------------------------
+# --- LowRankDecay
+# ----------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
-    """Two blocks in a ModuleList, an embedding, a position table, norms with bias, and a head tied to the embedding."""
+    """Two blocks in a ModuleList, an embedding, a position table, norms with bias, and a
+    head tied to the embedding."""
 
     def __init__(self, *, tied=True):
         super().__init__()
         self.embedding = nn.Embedding(7, 8)
         self.positions = nn.Parameter(gaussian(3, 8))
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2), "norm": nn.LayerNorm(8), "mlp": nn.Linear(8, 8)})
+            nn.ModuleDict(
+                {
+                    "attention": nn.MultiheadAttention(8, 2),
+                    "norm": nn.LayerNorm(8),
+                    "mlp": nn.Linear(8, 8),
+                }
+            )
             for _ in range(2)
         )
         self.head = nn.Linear(8, 7, bias=False)
@@ -403,7 +503,10 @@ def loss_of(model):
 
 
 def parameters(*shapes, dtype=torch.float32):
-    return [nn.Parameter(gaussian(*shape, seed=i, dtype=dtype)) for i, shape in enumerate(shapes)]
+    return [
+        nn.Parameter(gaussian(*shape, seed=i, dtype=dtype))
+        for i, shape in enumerate(shapes)
+    ]
 
 
 def copies(params):
@@ -434,7 +537,9 @@ def test_attach_is_the_same_as_stepping_by_hand(name, rule, mode):
             optimizer.step()
             if not attach:
                 decay.step(lr=1e-2)
-    for (name, W), other in zip(by_hand.named_parameters(), attached.parameters(), strict=True):
+    for (name, W), other in zip(
+        by_hand.named_parameters(), attached.parameters(), strict=True
+    ):
         assert torch.equal(W, other), name
     start = dict(net().named_parameters())
     assert not torch.equal(start["blocks.0.mlp.weight"], attached.blocks[0]["mlp"].weight)
@@ -442,19 +547,34 @@ def test_attach_is_the_same_as_stepping_by_hand(name, rule, mode):
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
 def test_a_step_is_the_function_on_each_matrix(rule):
-    shapes = [(4, 4), (6, 3), (3, 6), (4, 4), (3, 6), (1, 5), (2, 6, 3), (2, 3, 6), (2, 1, 4, 4)]
+    shapes = [
+        (4, 4),
+        (6, 3),
+        (3, 6),
+        (4, 4),
+        (3, 6),
+        (1, 5),
+        (2, 6, 3),
+        (2, 3, 6),
+        (2, 1, 4, 4),
+    ]
     params = parameters(*shapes, dtype=torch.float64)
     before = copies(params)
     LowRankDecay(params, weight_decay=0.3, rule=rule).step(lr=0.5)
     for W, start in zip(params, before, strict=True):
-        alone = {"low_rank": low_rank_decay_, "proximal": proximal_decay_}[rule](start, weight_decay=0.3, lr=0.5)
-        # batched and transposed, sums run in another order; steep polynomials magnify rounding about 2e3 times
+        alone = {"low_rank": low_rank_decay_, "proximal": proximal_decay_}[rule](
+            start, weight_decay=0.3, lr=0.5
+        )
+        # batched and transposed, sums run in another order; steep polynomials magnify
+        # rounding about 2e3 times
         torch.testing.assert_close(W.detach(), alone, rtol=1e-10, atol=1e-10)
 
 
 @fast
 @given(
-    shapes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5),
+    shapes=st.lists(
+        st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5
+    ),
     scale=st.sampled_from(["norm", None]),
     rule=st.sampled_from(["low_rank", "proximal"]),
     lr=st.floats(0, 2),
@@ -469,12 +589,18 @@ def test_a_step_of_any_set_of_matrices_is_the_svd_of_each(shapes, scale, rule, l
 
 
 def test_mixed_dtypes_in_one_decay():
-    params = [*parameters((4, 4), dtype=torch.float64), *parameters((4, 4)), *parameters((4, 4), dtype=torch.bfloat16)]
+    params = [
+        *parameters((4, 4), dtype=torch.float64),
+        *parameters((4, 4)),
+        *parameters((4, 4), dtype=torch.bfloat16),
+    ]
     before = copies(params)
     LowRankDecay(params, weight_decay=0.1).step(lr=1.0)
     for W, start in zip(params, before, strict=True):
         low_rank_decay_(start, weight_decay=0.1)
-        torch.testing.assert_close(W.detach(), start, rtol=rtol_of(W.dtype), atol=rtol_of(W.dtype))
+        torch.testing.assert_close(
+            W.detach(), start, rtol=rtol_of(W.dtype), atol=rtol_of(W.dtype)
+        )
 
 
 def test_groups_have_their_own_settings():
@@ -506,14 +632,23 @@ def test_groups_of_the_optimizer_give_each_matrix_its_live_lr():
     LowRankDecay([A, B], weight_decay=0.5).attach(optimizer)
     optimizer.step()  # no gradient: the optimiser itself moves nothing
     for W, start, lr in ((A, before[0], 0.1), (B, before[1], 0.4)):
-        torch.testing.assert_close(W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=lr), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            W.detach(),
+            low_rank_decay_(start, weight_decay=0.5, lr=lr),
+            rtol=1e-10,
+            atol=1e-10,
+        )
 
 
 def test_a_scheduler_drives_the_decay():
     A, B = parameters((4, 4), (3, 3), dtype=torch.float64)
     expected = copies([A, B])
-    optimizer = torch.optim.AdamW([{"params": [A]}, {"params": [B]}], lr=0.4, weight_decay=0.0)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: 0.5**step, lambda step: 1.0 / (1 + step)])
+    optimizer = torch.optim.AdamW(
+        [{"params": [A]}, {"params": [B]}], lr=0.4, weight_decay=0.0
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, [lambda step: 0.5**step, lambda step: 1.0 / (1 + step)]
+    )
     LowRankDecay([A, B], weight_decay=0.5).attach(optimizer)
     for step in range(4):
         optimizer.step()
@@ -527,11 +662,15 @@ def test_a_scheduler_drives_the_decay():
 def test_a_tensor_lr_is_live_too():
     (W,) = parameters((3, 3), dtype=torch.float64)
     start = W.detach().clone()
-    optimizer = torch.optim.AdamW([W], lr=torch.tensor(0.1, dtype=torch.float64), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        [W], lr=torch.tensor(0.1, dtype=torch.float64), weight_decay=0.0
+    )
     LowRankDecay([W], weight_decay=0.5).attach(optimizer)
     optimizer.param_groups[0]["lr"].fill_(0.3)
     optimizer.step()
-    torch.testing.assert_close(W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=0.3), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=0.3), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_the_live_lr_survives_loading_an_optimizer_state():
@@ -543,7 +682,9 @@ def test_the_live_lr_survives_loading_an_optimizer_state():
     optimizer.load_state_dict(state)
     start = W.detach().clone()
     optimizer.step()
-    torch.testing.assert_close(W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=0.7), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=0.7), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_a_removed_handle_decays_no_more():
@@ -562,7 +703,9 @@ def test_two_attached_are_elastic_decay_in_order():
     start = W.detach().clone()
     optimizer = torch.optim.SGD([W], lr=0.1)
     LowRankDecay([W], weight_decay=0.5).attach(optimizer)
-    LowRankDecay([W], weight_decay=0.2, mode="independent", rule="proximal").attach(optimizer)
+    LowRankDecay([W], weight_decay=0.2, mode="independent", rule="proximal").attach(
+        optimizer
+    )
     optimizer.step()
     low_rank_decay_(start, weight_decay=0.5, lr=0.1)
     proximal_decay_(start, weight_decay=0.2)
@@ -574,7 +717,9 @@ def test_low_rank_decay_beside_the_optimizers_own_weight_decay():
     start = W.detach().clone()
     optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.3)
     LowRankDecay([W], weight_decay=0.5).attach(optimizer)
-    W.grad = torch.zeros_like(W)  # AdamW skips a parameter without gradient, its weight decay too
+    W.grad = torch.zeros_like(
+        W
+    )  # AdamW skips a parameter without gradient, its weight decay too
     optimizer.step()
     frobenius_decay_(start, weight_decay=0.3, lr=0.1)
     low_rank_decay_(start, weight_decay=0.5, lr=0.1)
@@ -584,12 +729,16 @@ def test_low_rank_decay_beside_the_optimizers_own_weight_decay():
 def test_attach_wants_an_optimizer_that_trains_the_matrices():
     A, B = parameters((4, 4), (3, 2))
     optimizer = torch.optim.SGD([A], lr=0.1)
-    with pytest.raises(ValueError, match=r"optimizer must train every decayed matrix.*\(3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"optimizer must train every decayed matrix.*\(3, 2\)"
+    ):
         LowRankDecay([A, B], weight_decay=0.5).attach(optimizer)
     start = copies([A, B])
     optimizer.step()
     assert torch.equal(A, start[0])  # nothing stayed attached
-    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(optimizer)  # needs no lr
+    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(
+        optimizer
+    )  # needs no lr
     optimizer.step()
     assert not torch.equal(B, start[1])
     for wrong in (None, A, "adamw"):
@@ -626,7 +775,9 @@ def test_a_decoupled_step_needs_a_sound_lr(lr):
 @pytest.mark.parametrize("poison", [NAN, INF, -INF])
 def test_a_nan_anywhere_stops_the_step_before_anything_changes(rule, poison):
     params = parameters((4, 4), (3, 5), (2, 2))
-    decay = LowRankDecay([{"params": params[:2]}, {"params": params[2:]}], weight_decay=0.5, rule=rule)
+    decay = LowRankDecay(
+        [{"params": params[:2]}, {"params": params[2:]}], weight_decay=0.5, rule=rule
+    )
     with torch.no_grad():
         params[2][0, 1] = poison
     start = copies(params)
@@ -645,14 +796,17 @@ def test_without_the_check_a_nan_stays_in_its_own_matrix(rule):
     with torch.no_grad():
         params[1][2, 1] = NAN
     decay.step(lr=1.0)
-    alone = {"low_rank": low_rank_decay_, "proximal": proximal_decay_}[rule](healthy, weight_decay=0.5)
+    alone = {"low_rank": low_rank_decay_, "proximal": proximal_decay_}[rule](
+        healthy, weight_decay=0.5
+    )
     torch.testing.assert_close(params[0].detach(), alone, rtol=1e-10, atol=1e-10)
     assert params[1].isnan().any()
 
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
 def test_a_huge_finite_weight_is_an_error_or_an_answer_never_half_a_step(rule):
-    """Squares of 1e30 overflow float32: either way no other matrix may be left half decayed, nor a weight made inf."""
+    """Squares of 1e30 overflow float32: either way no other matrix may be left half
+    decayed, nor a weight made inf."""
     params = parameters((3, 3), (5, 5))
     with torch.no_grad():
         params[1].fill_(1e30)
@@ -675,27 +829,37 @@ def test_a_weight_decay_that_does_not_fit_is_refused_before_anything_changes():
 
 
 def test_strengths_per_run_are_not_spread_over_separate_matrices():
-    """(runs, 1, 1) fits a stack of runs; for three separate (m, n) matrices it must not become one strength each."""
+    """(runs, 1, 1) fits a stack of runs; for three separate (m, n) matrices it must not
+    become one strength each."""
     params = parameters((4, 4), (4, 4), (4, 4))
     start = copies(params)
     with pytest.raises((TypeError, ValueError), match="weight_decay"):
-        LowRankDecay(params, weight_decay=torch.tensor([0.0, 0.1, 0.5]).view(3, 1, 1)).step(lr=1.0)
+        LowRankDecay(params, weight_decay=torch.tensor([0.0, 0.1, 0.5]).view(3, 1, 1)).step(
+            lr=1.0
+        )
     assert all(torch.equal(W, other) for W, other in zip(params, start, strict=True))
 
 
 def test_strengths_per_run_on_stacks_of_both_orientations():
     params = parameters((3, 4, 2), (3, 2, 4), (3, 4, 2), dtype=torch.float64)
-    start, strengths = copies(params), torch.tensor([0.0, 0.1, 0.5], dtype=torch.float64).view(3, 1, 1)
+    start, strengths = (
+        copies(params),
+        torch.tensor([0.0, 0.1, 0.5], dtype=torch.float64).view(3, 1, 1),
+    )
     LowRankDecay(params, weight_decay=strengths).step(lr=1.0)
     for W, other in zip(params, start, strict=True):
         torch.testing.assert_close(
-            W.detach(), low_rank_decay_(other.clone(), weight_decay=strengths), rtol=1e-10, atol=1e-10
+            W.detach(),
+            low_rank_decay_(other.clone(), weight_decay=strengths),
+            rtol=1e-10,
+            atol=1e-10,
         )
         assert torch.equal(W[0], other[0])
 
 
 def test_training_goes_on_after_a_step():
-    """Gradients are neither needed nor touched; requires_grad and the graph of the next loss are as before."""
+    """Gradients are neither needed nor touched; requires_grad and the graph of the next
+    loss are as before."""
     model = net()
     matrices = select(model, "attention+mlp")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -722,24 +886,36 @@ def test_parameters_without_gradients_and_frozen_parameters_are_decayed():
     W = gaussian(3, 3)
     start = W.clone()
     LowRankDecay([W], weight_decay=0.1).step(lr=1.0)
-    torch.testing.assert_close(W, low_rank_decay_(start, weight_decay=0.1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        W, low_rank_decay_(start, weight_decay=0.1), rtol=1e-5, atol=1e-6
+    )
     assert not W.requires_grad and W.grad is None
 
 
 def test_state_dict_round_trip_through_a_file_without_pickle_of_our_own():
     params = parameters((4, 4), (3, 2))
-    decay = LowRankDecay([{"params": params[:1], "scale": None}, {"params": params[1:]}], weight_decay=0.25)
+    decay = LowRankDecay(
+        [{"params": params[:1], "scale": None}, {"params": params[1:]}], weight_decay=0.25
+    )
     file = io.BytesIO()
     torch.save(decay.state_dict(), file)
     file.seek(0)
-    other = LowRankDecay([{"params": params[:1]}, {"params": params[1:]}], weight_decay=0.0, mode="independent")
+    other = LowRankDecay(
+        [{"params": params[:1]}, {"params": params[1:]}],
+        weight_decay=0.0,
+        mode="independent",
+    )
     other.load_state_dict(torch.load(file, weights_only=True))
     for mine, theirs in zip(decay.param_groups, other.param_groups, strict=True):
-        assert {k: v for k, v in mine.items() if k != "params"} == {k: v for k, v in theirs.items() if k != "params"}
+        assert {k: v for k, v in mine.items() if k != "params"} == {
+            k: v for k, v in theirs.items() if k != "params"
+        }
     start = copies(params)
     other.step(lr=1.0)
     low_rank_decay_(start[0], weight_decay=0.25, scale=None)
-    torch.testing.assert_close(params[0].detach(), start[0], rtol=1e-5, atol=1e-6)  # float32
+    torch.testing.assert_close(
+        params[0].detach(), start[0], rtol=1e-5, atol=1e-6
+    )  # float32
 
 
 def test_state_dict_keeps_a_strength_per_run():
@@ -747,7 +923,9 @@ def test_state_dict_keeps_a_strength_per_run():
     decay = LowRankDecay([W], weight_decay=torch.tensor([0.1, 0.2]).view(2, 1, 1))
     other = LowRankDecay([W], weight_decay=0.0)
     other.load_state_dict(copy.deepcopy(decay.state_dict()))
-    assert torch.equal(other.param_groups[0]["weight_decay"], torch.tensor([0.1, 0.2]).view(2, 1, 1))
+    assert torch.equal(
+        other.param_groups[0]["weight_decay"], torch.tensor([0.1, 0.2]).view(2, 1, 1)
+    )
 
 
 def test_a_deep_copy_decays_its_own_copy():
@@ -757,7 +935,9 @@ def test_a_deep_copy_decays_its_own_copy():
     twin.step(lr=1.0)
     assert torch.equal(W, start)
     expected = low_rank_decay_(start, weight_decay=0.5)
-    torch.testing.assert_close(twin.param_groups[0]["params"][0].detach(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        twin.param_groups[0]["params"][0].detach(), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -775,7 +955,10 @@ def test_a_deep_copy_decays_its_own_copy():
         ([None], TypeError),
         (None, TypeError),
         (5, TypeError),
-        (torch.ones(2, 3, 3), TypeError),  # torch's optimizers refuse a bare tensor: its rows are not parameters
+        (
+            torch.ones(2, 3, 3),
+            TypeError,
+        ),  # torch's optimizers refuse a bare tensor: its rows are not parameters
     ],
     ids=lambda value: str(value).replace("\n", "")[:24],
 )
@@ -788,7 +971,9 @@ def test_a_matrix_given_twice_is_refused():
     (W,) = parameters((3, 3))
     with pytest.raises(ValueError, match="more than one"):
         LowRankDecay([{"params": [W]}, {"params": [W]}], weight_decay=0.1)
-    with pytest.raises((ValueError, UserWarning), match="duplicate"):  # torch warns, and pytest raises
+    with pytest.raises(
+        (ValueError, UserWarning), match="duplicate"
+    ):  # torch warns, and pytest raises
         LowRankDecay([W, W], weight_decay=0.1)
 
 
@@ -804,7 +989,9 @@ def test_a_generator_a_mapping_and_groups_are_the_same():
     ]
     for kind in kinds:
         decay = LowRankDecay(kind, weight_decay=0.1)
-        assert [id(W) for W in decay.param_groups[0]["params"]] == [id(W) for W in matrices.values()]
+        assert [id(W) for W in decay.param_groups[0]["params"]] == [
+            id(W) for W in matrices.values()
+        ]
 
 
 def test_a_group_may_hold_a_selection():
@@ -812,7 +999,9 @@ def test_a_group_may_hold_a_selection():
     model = net()
     matrices = select(model, "attention+mlp")
     decay = LowRankDecay([{"params": matrices, "scale": None}], weight_decay=0.1)
-    assert [id(W) for W in decay.param_groups[0]["params"]] == [id(W) for W in matrices.values()]
+    assert [id(W) for W in decay.param_groups[0]["params"]] == [
+        id(W) for W in matrices.values()
+    ]
 
 
 def test_named_parameters_work_or_are_one_clear_error():
@@ -871,7 +1060,8 @@ def test_adding_a_group_leaves_the_callers_dictionary_alone():
     assert list(group) == ["params"] and group["params"] is B
 
 
-# --- select ----------------------------------------------------------------------------------------------------------
+# --- select
+# ----------------------------------------------------------------------------------------
 
 BLOCK = {"query", "key", "value", "output", "up", "down"}
 
@@ -881,7 +1071,9 @@ def test_select_on_lrdlib_parameters(stacked):
     config = ModelConfig(vocab=7, seq_len=3, classes=7, d_model=8, heads=2, layers=2)
     params = init_params(config, torch.Generator().manual_seed(0))
     params = stack_params([params] * 2) if stacked else params
-    assert set(select(params, "attention+mlp")) == {f"{layer}.{name}" for layer in (0, 1) for name in BLOCK}
+    assert set(select(params, "attention+mlp")) == {
+        f"{layer}.{name}" for layer in (0, 1) for name in BLOCK
+    }
     assert set(select(params, "qk")) == {"0.query", "0.key", "1.query", "1.key"}
     assert set(select(params, lambda name, W: role(name) == "head")) == {"head"}
     assert all(W is params[name] for name, W in select(params, "attention+mlp").items())
@@ -890,25 +1082,39 @@ def test_select_on_lrdlib_parameters(stacked):
 def test_select_on_a_transformer_encoder():
     layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    names = {"self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear1.weight", "linear2.weight"}
-    assert set(select(encoder, "attention+mlp")) == {f"layers.{i}.{name}" for i in (0, 1) for name in names}
+    names = {
+        "self_attn.in_proj_weight",
+        "self_attn.out_proj.weight",
+        "linear1.weight",
+        "linear2.weight",
+    }
+    assert set(select(encoder, "attention+mlp")) == {
+        f"layers.{i}.{name}" for i in (0, 1) for name in names
+    }
     outer = nn.Sequential(nn.Embedding(5, 8), encoder, nn.Linear(8, 5))
-    assert set(select(outer, "attention+mlp")) == {f"1.layers.{i}.{name}" for i in (0, 1) for name in names}
+    assert set(select(outer, "attention+mlp")) == {
+        f"1.layers.{i}.{name}" for i in (0, 1) for name in names
+    }
 
 
 def test_select_on_a_gpt_like_module_leaves_embedding_positions_and_head():
     names = {"attention.in_proj_weight", "attention.out_proj.weight", "mlp.weight"}
     for tied in (True, False):
         model = net(tied=tied)
-        assert set(select(model, "attention+mlp")) == {f"blocks.{i}.{name}" for i in (0, 1) for name in names}
+        assert set(select(model, "attention+mlp")) == {
+            f"blocks.{i}.{name}" for i in (0, 1) for name in names
+        }
 
 
 def test_select_when_the_model_is_itself_a_module_list():
-    assert set(select(nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)]), "attention+mlp")) == {"0.weight", "1.weight"}
+    assert set(
+        select(nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)]), "attention+mlp")
+    ) == {"0.weight", "1.weight"}
 
 
 def test_select_leaves_a_tied_embedding_inside_a_list_alone():
-    """A matrix shared by an embedding and a block is named once, as torch names it, and is an embedding."""
+    """A matrix shared by an embedding and a block is named once, as torch names it, and is
+    an embedding."""
     model = nn.Module()
     model.tables = nn.ModuleList([nn.Embedding(5, 3)])
     model.blocks = nn.ModuleList([nn.Linear(3, 5, bias=False), nn.Linear(3, 3, bias=False)])
@@ -919,7 +1125,10 @@ def test_select_leaves_a_tied_embedding_inside_a_list_alone():
 def test_select_by_predicate_on_a_module():
     model = net()
     chosen = select(model, lambda name, W: name.endswith("in_proj_weight"))
-    assert set(chosen) == {"blocks.0.attention.in_proj_weight", "blocks.1.attention.in_proj_weight"}
+    assert set(chosen) == {
+        "blocks.0.attention.in_proj_weight",
+        "blocks.1.attention.in_proj_weight",
+    }
     assert all(W is dict(model.named_parameters())[name] for name, W in chosen.items())
 
 
@@ -949,14 +1158,18 @@ def test_select_refuses_an_empty_selection_and_another_model():
 
 
 def test_the_readme_promise_end_to_end():
-    """LRD under a real module and AdamW lowers the rank of what it decays and leaves the rest to the optimiser."""
+    """LRD under a real module and AdamW lowers the rank of what it decays and leaves the
+    rest to the optimiser."""
     model = net()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     before = svdvals(model.blocks[0]["mlp"].weight)
     embedding = model.embedding.weight.detach().clone()
-    LowRankDecay(select(model, "attention+mlp"), weight_decay=0.02, mode="independent", rule="proximal").attach(
-        optimizer
-    )
+    LowRankDecay(
+        select(model, "attention+mlp"),
+        weight_decay=0.02,
+        mode="independent",
+        rule="proximal",
+    ).attach(optimizer)
     for _ in range(30):
         optimizer.zero_grad(set_to_none=True)
         optimizer.step()
@@ -969,7 +1182,8 @@ def test_the_readme_promise_end_to_end():
 
 
 def test_autocast_around_the_step_changes_nothing():
-    """bfloat16 products would give the smallest singular directions the wrong sign (arXiv 2505.16932, section 4)."""
+    """bfloat16 products would give the smallest singular directions the wrong sign (arXiv
+    2505.16932, section 4)."""
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(50, 16, 16, generator=generator)
     for decay_ in (low_rank_decay_, proximal_decay_):
@@ -995,7 +1209,9 @@ def test_a_step_that_a_scaler_skips_is_no_decay():
     optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.0, fused=True)
     LowRankDecay([W], weight_decay=0.5).attach(optimizer)
     start = W.detach().clone()
-    optimizer.found_inf = torch.tensor(1.0)  # as torch.amp.GradScaler tells a fused optimizer
+    optimizer.found_inf = torch.tensor(
+        1.0
+    )  # as torch.amp.GradScaler tells a fused optimizer
     optimizer.step()
     assert torch.equal(W, start)
     optimizer.found_inf = torch.tensor(0.0)
@@ -1016,7 +1232,8 @@ def test_a_fused_matrix_is_decayed_in_parts():
 
 
 @pytest.mark.parametrize(
-    "setting, value", [("mode", "typo"), ("weight_decay", -5.0), ("weight_decay", "x"), ("parts", 7)]
+    "setting, value",
+    [("mode", "typo"), ("weight_decay", -5.0), ("weight_decay", "x"), ("parts", 7)],
 )
 def test_settings_that_went_wrong_later_are_refused_before_anything_changes(setting, value):
     A, B = parameters((4, 4), (4, 4))
@@ -1041,7 +1258,10 @@ def test_select_takes_matrices_only_and_stacks_of_experts():
     model.blocks = torch.nn.ModuleList([Block()])
     model.embedding = torch.nn.Embedding(7, 4)
     model.embedding.weight = model.blocks[0].tied.weight
-    assert sorted(select(model, "attention+mlp")) == ["blocks.0.experts", "blocks.0.linear.weight"]
+    assert sorted(select(model, "attention+mlp")) == [
+        "blocks.0.experts",
+        "blocks.0.linear.weight",
+    ]
 
 
 def test_the_same_matrix_twice_is_decayed_once():

@@ -1,4 +1,5 @@
-"""The exercises' checker: right is right, wrong is told with the case, and no answer of a reader stops a notebook."""
+"""The exercises' checker: right is right, wrong is told with the case, and no answer of a
+reader stops a notebook."""
 
 import pytest
 import torch
@@ -29,8 +30,13 @@ def test_a_right_answer(capsys):
 
 
 def test_a_wrong_one_names_the_case_and_both_values(capsys):
-    text = said(capsys, lambda W, t: (W - t).clamp(min=0) if t > 1 else soft_threshold(W, t) + 1e-2)
-    assert text.startswith("Not yet. Case 1 of 2, with the arguments ([[3.0, 0.0], [0.0, 1.0]], 0.5): expected [[2.5")
+    text = said(
+        capsys, lambda W, t: (W - t).clamp(min=0) if t > 1 else soft_threshold(W, t) + 1e-2
+    )
+    assert text.startswith(
+        "Not yet. Case 1 of 2, with the arguments ([[3.0, 0.0], [0.0, 1.0]], 0.5): "
+        "expected [[2.5"
+    )
 
 
 @pytest.mark.parametrize("answer", [lambda W, t: None, lambda W, t: ...])
@@ -55,13 +61,17 @@ def test_an_error_is_told(capsys):
     ],
 )
 def test_numbers_tensors_and_others(capsys, answer, right):
-    assert said(capsys, lambda: answer, lambda: 6, [()]).startswith("Right" if right else "Not yet")
+    assert said(capsys, lambda: answer, lambda: 6, [()]).startswith(
+        "Right" if right else "Not yet"
+    )
 
 
 def test_shapes_must_agree_and_words_may_be_answers(capsys):
     assert "Not yet" in said(capsys, lambda: torch.ones(1, 3), lambda: torch.ones(3), [()])
     assert "Right" in said(capsys, lambda: "query", lambda: "query", [()])
-    assert "a tensor of shape (20,)" in said(capsys, lambda x: x[0], lambda x: x, [(torch.ones(20),)])
+    assert "a tensor of shape (20,)" in said(
+        capsys, lambda x: x[0], lambda x: x, [(torch.ones(20),)]
+    )
 
 
 def test_no_cases_is_a_mistake_of_the_book():

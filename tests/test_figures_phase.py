@@ -1,4 +1,5 @@
-"""Phase diagrams: cells show what is recorded, empty ones nothing; a click and a choice by keyboard draw its curves."""
+"""Phase diagrams: cells show what is recorded, empty ones nothing; a click and a choice by
+keyboard draw its curves."""
 
 import json
 
@@ -16,9 +17,20 @@ STEPS = np.arange(0, 500, 100)
 FRACTIONS, STRENGTHS = (0.3, 0.4, 0.5), (0.001, 0.05)
 
 
-def wanted(rules=("l2", "lrd"), fractions=FRACTIONS, strengths=STRENGTHS, seeds=(0, 1, 2), **fields):
-    grid = ((r, s, f, seed) for r in rules for s in strengths for f in fractions for seed in seeds)
-    return [TrainConfig(rule=r, weight_decay=s, fraction=f, seed=seed, **fields) for r, s, f, seed in grid]
+def wanted(
+    rules=("l2", "lrd"), fractions=FRACTIONS, strengths=STRENGTHS, seeds=(0, 1, 2), **fields
+):
+    grid = (
+        (r, s, f, seed)
+        for r in rules
+        for s in strengths
+        for f in fractions
+        for seed in seeds
+    )
+    return [
+        TrainConfig(rule=r, weight_decay=s, fraction=f, seed=seed, **fields)
+        for r, s, f, seed in grid
+    ]
 
 
 def run_of(config, best=0.99, *, steps=STEPS, noise=0.0):
@@ -39,15 +51,30 @@ def command(config):
 
 
 WANTED = wanted()
-# L2 nowhere; LRD from 0.4 on, 0.3 by one seed of three; at the small strength one seed, of which one cell has diverged
-RUNS = [run_of(c, 0.99 if c.rule == "lrd" and c.fraction + 0.1 * (c.seed == 2) > 0.35 else 0.6) for c in WANTED]
-RUNS = [r for r in RUNS if r.config["weight_decay"] == 0.05 or (r.config["rule"] == "lrd" and r.config["seed"] == 0)]
+# L2 nowhere; LRD from 0.4 on, 0.3 by one seed of three; at the small strength one seed, of
+# which one cell has diverged
+RUNS = [
+    run_of(c, 0.99 if c.rule == "lrd" and c.fraction + 0.1 * (c.seed == 2) > 0.35 else 0.6)
+    for c in WANTED
+]
+RUNS = [
+    r
+    for r in RUNS
+    if r.config["weight_decay"] == 0.05
+    or (r.config["rule"] == "lrd" and r.config["seed"] == 0)
+]
 RUNS = [r for r in RUNS if not (r.config["rule"] == "l2" and r.config["fraction"] == 0.5)]
 for name in ("test_accuracy", "orbit_clean_accuracy", "qk_stable_rank"):
-    (lost,) = [r for r in RUNS if r.config["weight_decay"] == 0.001 and r.config["fraction"] == 0.5]
+    (lost,) = [
+        r for r in RUNS if r.config["weight_decay"] == 0.001 and r.config["fraction"] == 0.5
+    ]
     lost.history[name] = np.r_[lost.history[name][:2], [np.nan] * 3]
 
-FIGURES = {"phase": phase_figure, "agreement": agreement_figure, "frontier": frontier_figure}
+FIGURES = {
+    "phase": phase_figure,
+    "agreement": agreement_figure,
+    "frontier": frontier_figure,
+}
 
 
 def as_json(fig):
@@ -58,14 +85,27 @@ def as_json(fig):
 
 
 def heats(fig):
-    return [trace for trace in fig.data if trace.type == "heatmap" and trace.hovertext is not None]
+    return [
+        trace
+        for trace in fig.data
+        if trace.type == "heatmap" and trace.hovertext is not None
+    ]
 
 
 def marks(fig, p):
     """The symbol (None: none) and the text of each cell of a panel, by (row, column)."""
     trace = [t for t in fig.data if t.type == "scatter" and t.mode == "markers+text"][p]
-    symbols = [s if size else None for s, size in zip(trace.marker.symbol, trace.marker.size, strict=True)]
-    return dict(zip(zip(trace.y, trace.x, strict=True), zip(symbols, trace.text, strict=True), strict=True))
+    symbols = [
+        s if size else None
+        for s, size in zip(trace.marker.symbol, trace.marker.size, strict=True)
+    ]
+    return dict(
+        zip(
+            zip(trace.y, trace.x, strict=True),
+            zip(symbols, trace.text, strict=True),
+            strict=True,
+        )
+    )
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -75,7 +115,11 @@ def test_every_figure_is_json_that_the_book_can_show(name, runs, narrow):
     fig = FIGURES[name](runs, WANTED, narrow=narrow)
     figure = as_json(fig)
     assert not problems(figure) and len(figure["layout"]["meta"]["alt"]) > 60
-    assert figure["layout"]["paper_bgcolor"] == figure["layout"]["plot_bgcolor"] == "rgba(0,0,0,0)"
+    assert (
+        figure["layout"]["paper_bgcolor"]
+        == figure["layout"]["plot_bgcolor"]
+        == "rgba(0,0,0,0)"
+    )
     assert "bdata" not in fig.to_json()  # phase.js reads plain lists
     tall = figure["layout"]["meta"]["narrow"]["height"] == figure["layout"]["height"]
     assert tall or not narrow
@@ -85,7 +129,9 @@ def test_every_figure_is_json_that_the_book_can_show(name, runs, narrow):
 def test_a_cell_has_the_mean_of_its_recorded_seeds_and_an_empty_one_nothing():
     l2, lrd = heats(phase_figure(RUNS, WANTED))
     np.testing.assert_allclose(np.array(l2.z[1][:2], float), 0.6)
-    np.testing.assert_allclose(np.array(lrd.z[1], float), [(0.6 + 0.6 + 0.99) / 3, 0.99, 0.99], atol=1e-4)
+    np.testing.assert_allclose(
+        np.array(lrd.z[1], float), [(0.6 + 0.6 + 0.99) / 3, 0.99, 0.99], atol=1e-4
+    )
     assert list(l2.z[0]) == [None, None, None] and l2.z[1][2] is None
     last = heats(phase_figure(RUNS, WANTED, value="final"))[1]
     assert last.z[0][2] is None  # diverged
@@ -95,25 +141,42 @@ def test_a_cell_has_the_mean_of_its_recorded_seeds_and_an_empty_one_nothing():
 
 def test_empty_cells_are_outlines_and_recorded_ones_are_filled_whatever_colour_means():
     fig = phase_figure(RUNS, WANTED, value="step")
-    outlines = [t for t in fig.data if t.type == "scatter" and t.mode == "lines" and t.line.width == 1]
+    outlines = [
+        t
+        for t in fig.data
+        if t.type == "scatter" and t.mode == "lines" and t.line.width == 1
+    ]
     assert [sum(v is None for v in t.x) for t in outlines] == [4, 0]
     filled = [t for t in fig.data if t.type == "heatmap" and t.hoverinfo == "skip"]
-    assert [[v is not None for v in row] for row in filled[0].z] == [[False] * 3, [True, True, False]]
+    assert [[v is not None for v in row] for row in filled[0].z] == [
+        [False] * 3,
+        [True, True, False],
+    ]
 
 
 def test_marks_say_which_cells_succeed_and_which_miss_seeds():
     fig = phase_figure(RUNS, WANTED)
     assert set(marks(fig, 0).values()) == {(None, "")}
     lrd = marks(fig, 1)
-    assert [lrd[1, c] for c in range(3)] == [("circle-open", ""), ("circle", ""), ("circle", "")]
-    assert [lrd[0, c] for c in range(3)] == [(None, "1/3"), ("circle", "1/3"), ("x-thin-open", "1/3")]
+    assert [lrd[1, c] for c in range(3)] == [
+        ("circle-open", ""),
+        ("circle", ""),
+        ("circle", ""),
+    ]
+    assert [lrd[0, c] for c in range(3)] == [
+        (None, "1/3"),
+        ("circle", "1/3"),
+        ("x-thin-open", "1/3"),
+    ]
 
 
 def test_the_menu_changes_colours_and_nothing_else():
     fig = phase_figure(RUNS, WANTED)
     traces, layout, indices = fig.layout.updatemenus[0].buttons[2].args
     step = phase_figure(RUNS, WANTED, value="step")
-    assert layout["coloraxis.colorbar.title.text"] == step.layout.coloraxis.colorbar.title.text
+    assert (
+        layout["coloraxis.colorbar.title.text"] == step.layout.coloraxis.colorbar.title.text
+    )
     for i, z, ink in zip(indices, traces["z"], traces["marker.color"], strict=True):
         if fig.data[i].type == "heatmap":
             assert ink is None and z == [list(row) for row in step.data[i].z]
@@ -133,32 +196,58 @@ def test_a_cell_says_all_when_pointed_at():
     ):
         assert words in text
     assert "seed 0: never above 0.95" in text and "orbit-clean 0.6, 0.6" in text
-    assert "seed 1: not recorded yet" in l2.hovertext[0][0] and "effective strength 1e-06" in l2.hovertext[0][0]
+    assert (
+        "seed 1: not recorded yet" in l2.hovertext[0][0]
+        and "effective strength 1e-06" in l2.hovertext[0][0]
+    )
     assert "diverged" in lrd.hovertext[0][2] and "none" in lrd.hovertext[0][2]
     assert lrd.customdata[1][0] == "remake --rule lrd --fraction 0.3"
-    assert heats(phase_figure(RUNS, WANTED, command=lambda config: None))[0].customdata[0][0] == ""
+    assert (
+        heats(phase_figure(RUNS, WANTED, command=lambda config: None))[0].customdata[0][0]
+        == ""
+    )
 
 
 def test_the_curves_of_every_cell_travel_along():
     fig = phase_figure(RUNS, WANTED)
     phase = fig.layout.meta["phase"]
-    assert phase["selected"] == [1, 0, 1] and "<b>LRD</b><br>fraction 0.4" in fig.layout.annotations[phase["note"]].text
-    assert set(phase["curves"]) == {"0,1,0", "0,1,1", *(f"1,{r},{c}" for r in (0, 1) for c in range(3))}
+    assert (
+        phase["selected"] == [1, 0, 1]
+        and "<b>LRD</b><br>fraction 0.4" in fig.layout.annotations[phase["note"]].text
+    )
+    assert set(phase["curves"]) == {
+        "0,1,0",
+        "0,1,1",
+        *(f"1,{r},{c}" for r in (0, 1) for c in range(3)),
+    }
     assert [len(phase["curves"][key]) for key in ("0,1,0", "1,0,0")] == [3, 1]
-    (run,) = [r for r in RUNS if r.config["seed"] == 2 and r.config["fraction"] == 0.3 and r.config["rule"] == "lrd"]
+    (run,) = [
+        r
+        for r in RUNS
+        if r.config["seed"] == 2
+        and r.config["fraction"] == 0.3
+        and r.config["rule"] == "lrd"
+    ]
     slot, at, *texts = phase["curves"]["1,1,0"][2]
     assert slot == 2 and phase["steps"][at] == STEPS.tolist()
     for text, unit, name in zip(texts, phase["units"], CURVES, strict=True):
         digits = np.array([phase["digits"].index(digit) for digit in text])
-        np.testing.assert_allclose((64 * digits[::2] + digits[1::2]) / unit, run.history[name], atol=0.51 / unit)
-    assert [len(t.x) for t in fig.data[phase["first"] :][:8]] == [5] * 4 + [0] * 4  # seed 1 of that cell has no run
+        np.testing.assert_allclose(
+            (64 * digits[::2] + digits[1::2]) / unit, run.history[name], atol=0.51 / unit
+        )
+    assert [len(t.x) for t in fig.data[phase["first"] :][:8]] == [5] * 4 + [
+        0
+    ] * 4  # seed 1 of that cell has no run
     assert phase["curves"]["1,0,2"][0][2].endswith("~~")  # diverged
 
 
 def test_the_cell_to_start_with_can_be_chosen():
     fig = phase_figure(RUNS, WANTED, selected={"rule": "l2", "fraction": 0.5})
     phase = fig.layout.meta["phase"]
-    assert phase["selected"] == [0, 0, 2] and "not recorded yet" in fig.layout.annotations[phase["note"]].text
+    assert (
+        phase["selected"] == [0, 0, 2]
+        and "not recorded yet" in fig.layout.annotations[phase["note"]].text
+    )
     frame = fig.layout.shapes[phase["frame"]]
     assert (frame.x0, frame.y1, frame.xref) == (1.5, 0.5, "x")
     with pytest.raises(ValueError, match="selected must be fields of a wanted config"):
@@ -168,10 +257,18 @@ def test_the_cell_to_start_with_can_be_chosen():
 def test_effective_strengths_put_rules_on_one_axis():
     lr = 0.01
     matched = wanted(("l2", "lrd"), strengths=(0.1, 1.0), mode="decoupled", lr=lr)
-    matched += [TrainConfig(rule="elastic", weight_decay=s / 2, l2=s / 2, mode="decoupled", lr=lr) for s in (0.1, 1.0)]
+    matched += [
+        TrainConfig(rule="elastic", weight_decay=s / 2, l2=s / 2, mode="decoupled", lr=lr)
+        for s in (0.1, 1.0)
+    ]
     fig = phase_figure([], matched, axis="effective")
     assert fig.layout.meta["phase"]["rows"] == ["1e-3", "0.01"]
-    assert phase_figure([], matched).layout.meta["phase"]["rows"] == ["0.05", "0.1", "0.5", "1"]
+    assert phase_figure([], matched).layout.meta["phase"]["rows"] == [
+        "0.05",
+        "0.1",
+        "0.5",
+        "1",
+    ]
     close = [TrainConfig(weight_decay=s) for s in (0.01, 0.010001)]
     with pytest.raises(ValueError, match="axis must tell the cells of LRD apart"):
         phase_figure([], close)
@@ -181,7 +278,14 @@ def test_agreement_counts_seeds_and_frames_where_they_differ():
     fig = agreement_figure(RUNS, WANTED)
     texts = [t for t in fig.data if t.type == "scatter" and t.mode == "text"]
     lrd = dict(zip(zip(texts[1].y, texts[1].x, strict=True), texts[1].text, strict=True))
-    assert lrd == {(0, 0): "0/1", (0, 1): "1/1", (0, 2): "0/1", (1, 0): "1/3", (1, 1): "3/3", (1, 2): "3/3"}
+    assert lrd == {
+        (0, 0): "0/1",
+        (0, 1): "1/1",
+        (0, 2): "0/1",
+        (1, 0): "1/3",
+        (1, 1): "3/3",
+        (1, 2): "3/3",
+    }
     assert len(texts[0].text) == 2  # recorded cells only
     (frame,) = fig.layout.shapes
     assert (frame.x0, frame.y0, frame.xref) == (-0.5, 0.5, "x2")
@@ -191,30 +295,48 @@ def test_agreement_counts_seeds_and_frames_where_they_differ():
 def test_frontiers_are_drawn_full_only_where_nothing_is_missing():
     fig = frontier_figure(RUNS, WANTED)
     l2, lrd = [t for t in fig.data if t.hovertext is not None]
-    # L2: no row at the small strength; at the other and at the best, fraction 0.5 has no run
+    # L2: no row at the small strength; at the other and at the best, fraction 0.5 has no
+    # run
     assert [round(x) for x in l2.x] == [1, 2] and set(l2.marker.symbol) == {"circle-open"}
-    assert list(lrd.y) == pytest.approx([0.4, 0.4, 0.4]) and set(lrd.marker.symbol) == {"circle"}
+    assert list(lrd.y) == pytest.approx([0.4, 0.4, 0.4]) and set(lrd.marker.symbol) == {
+        "circle"
+    }
     l2_whole, l2_part, whole, part = [t for t in fig.data if t.error_y.color]
-    assert [round(x) for x in whole.x] == [1] and [round(x) for x in part.x] == [2]  # of one seed at 0 there is none
-    assert (whole.error_y.array, whole.error_y.arrayminus) == ((0.0,), pytest.approx((0.1,))) and part.opacity < 1
+    assert [round(x) for x in whole.x] == [1] and [round(x) for x in part.x] == [
+        2
+    ]  # of one seed at 0 there is none
+    assert (whole.error_y.array, whole.error_y.arrayminus) == (
+        (0.0,),
+        pytest.approx((0.1,)),
+    ) and part.opacity < 1
     assert not l2_whole.x and len(l2_part.x) == 2
     assert "0.5 to never" in l2.hovertext[0] and "one seed: no interval" in lrd.hovertext[0]
-    assert "L2 0.3 to never" in fig.layout.meta["alt"] and "LRD 0.4 (bootstrap over 3 seeds" in fig.layout.meta["alt"]
+    assert (
+        "L2 0.3 to never" in fig.layout.meta["alt"]
+        and "LRD 0.4 (bootstrap over 3 seeds" in fig.layout.meta["alt"]
+    )
     assert fig.layout.yaxis.ticktext[-1] == "never"
 
 
 def test_many_panels_of_frontiers_are_split_by_setting():
     many = [c for lr in (1e-3, 3e-3, 1e-2) for c in wanted(lr=lr)]
     fig = frontier_figure([run_of(c) for c in many], many)
-    assert [note.text for note in fig.layout.annotations] == [f"<b>lr {lr}</b>" for lr in (0.001, 0.003, 0.01)]
+    assert [note.text for note in fig.layout.annotations] == [
+        f"<b>lr {lr}</b>" for lr in (0.001, 0.003, 0.01)
+    ]
     assert [t.name for t in fig.data if t.showlegend is not False][:2] == ["L2", "LRD"]
 
 
 def test_the_whole_grid_of_the_paper_stays_small():
-    fractions, strengths = np.arange(0.3, 0.81, 0.05).round(2), (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2)
+    fractions, strengths = (
+        np.arange(0.3, 0.81, 0.05).round(2),
+        (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2),
+    )
     whole = wanted(("l2", "lrd", "elastic"), fractions, strengths)
     steps = np.arange(0, 3001, 100)
-    fig = phase_figure([run_of(c, steps=steps, noise=0.02) for c in whole], whole, command=command)
+    fig = phase_figure(
+        [run_of(c, steps=steps, noise=0.02) for c in whole], whole, command=command
+    )
     assert len(fig.layout.meta["phase"]["curves"]) == 198
     assert len(fig.to_json()) < 400_000
 
@@ -222,9 +344,18 @@ def test_the_whole_grid_of_the_paper_stays_small():
 @pytest.mark.parametrize(
     "draw, word",
     [
-        (lambda: phase_figure(RUNS, WANTED, value="mean"), "value must be one of 'best', 'final', 'step'"),
-        (lambda: phase_figure(RUNS, WANTED, metric="step"), "metric must be one of 'test_accuracy'"),
-        (lambda: agreement_figure(RUNS, WANTED, axis="lr"), "axis must be one of 'weight_decay', 'effective'"),
+        (
+            lambda: phase_figure(RUNS, WANTED, value="mean"),
+            "value must be one of 'best', 'final', 'step'",
+        ),
+        (
+            lambda: phase_figure(RUNS, WANTED, metric="step"),
+            "metric must be one of 'test_accuracy'",
+        ),
+        (
+            lambda: agreement_figure(RUNS, WANTED, axis="lr"),
+            "axis must be one of 'weight_decay', 'effective'",
+        ),
         (lambda: frontier_figure(RUNS, []), "at least one TrainConfig"),
     ],
 )
@@ -250,30 +381,59 @@ DRAWN = """() => {
 def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
     from browser import PHONE, serve, visit
 
-    write_page(phase_figure(RUNS, WANTED, command=command), tmp_path / "page.html", title="Phase <diagram>")
+    write_page(
+        phase_figure(RUNS, WANTED, command=command),
+        tmp_path / "page.html",
+        title="Phase <diagram>",
+    )
     with serve(tmp_path) as site, visit(chromium, f"{site}/page.html") as seen:
         page = seen.page
-        assert page.title() == "Phase <diagram>" and "Click a cell" in page.locator(".lrd-choices").inner_text()
+        assert (
+            page.title() == "Phase <diagram>"
+            and "Click a cell" in page.locator(".lrd-choices").inner_text()
+        )
         page.mouse.click(*page.evaluate(CELL, ["xy", 1, 0]))
-        page.wait_for_function("document.querySelector('[role=status]').innerText.includes('L2, fraction 0.3')")
+        page.wait_for_function(
+            "document.querySelector('[role=status]').innerText.includes('L2, fraction 0.3')"
+        )
         assert page.evaluate(DRAWN) == ["<b>L2</b><br>fraction 0.3, λ = 0.05"] + [5] * 12
         assert page.locator("code").inner_text() == "remake --rule l2 --fraction 0.3"
         page.get_by_role("combobox", name="rule").select_option("LRD")
         page.get_by_role("combobox", name="λ").select_option("1e-3")
-        assert page.evaluate(DRAWN) == ["<b>LRD</b><br>fraction 0.3, λ = 1e-3"] + [5] * 4 + [0] * 8
+        assert (
+            page.evaluate(DRAWN)
+            == ["<b>LRD</b><br>fraction 0.3, λ = 1e-3"] + [5] * 4 + [0] * 8
+        )
         page.get_by_role("combobox", name="rule").select_option("L2")
-        assert page.evaluate(DRAWN) == ["<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"] + [0] * 12
+        assert (
+            page.evaluate(DRAWN)
+            == ["<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"] + [0] * 12
+        )
         assert "seed 0: not recorded yet" in page.locator("[role=status]").inner_text()
         page.get_by_role("combobox", name="what colour means").select_option("2")
-        assert page.evaluate("document.querySelector('.lrd-plot').layout.coloraxis.reversescale") is True
+        assert (
+            page.evaluate(
+                "document.querySelector('.lrd-plot').layout.coloraxis.reversescale"
+            )
+            is True
+        )
         page.set_viewport_size(PHONE)
-        page.wait_for_function("document.querySelector('.lrd-plot').layout.xaxis2.domain[0] === 0")
+        page.wait_for_function(
+            "document.querySelector('.lrd-plot').layout.xaxis2.domain[0] === 0"
+        )
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         for choice in page.locator("select").all():
-            assert choice.evaluate("(select) => select.getBoundingClientRect().right <= innerWidth")
-        assert page.evaluate(DRAWN)[0] == "<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"
+            assert choice.evaluate(
+                "(select) => select.getBoundingClientRect().right <= innerWidth"
+            )
+        assert (
+            page.evaluate(DRAWN)[0]
+            == "<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"
+        )
         page.set_viewport_size({"width": 900, "height": 700})
-        page.wait_for_function("document.querySelector('.lrd-plot').layout.xaxis2.domain[0] > 0.4")
+        page.wait_for_function(
+            "document.querySelector('.lrd-plot').layout.xaxis2.domain[0] > 0.4"
+        )
         assert seen.errors == []
 
 

@@ -1,4 +1,5 @@
-"""Figures: what they draw is what the runs hold; they can be read on any page, and by those who cannot see them."""
+"""Figures: what they draw is what the runs hold; they can be read on any page, and by those
+who cannot see them."""
 
 import json
 
@@ -7,7 +8,12 @@ import plotly.graph_objects as go
 import pytest
 
 from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, controls, finish, movable
-from lrdlib.figures.runs import mechanism_figure, spectrum_figure, spectrum_player, timeline_figure
+from lrdlib.figures.runs import (
+    mechanism_figure,
+    spectrum_figure,
+    spectrum_player,
+    timeline_figure,
+)
 from lrdlib.training.runs import Run
 
 STEPS = np.arange(0, 350, 50)
@@ -27,8 +33,14 @@ def run_of(rule="lrd", weight_decay=0.01, *, seed=0, steps=STEPS, **config):
         "qk_stable_rank": 8 - 6 * rise,
     }
     names = [f"{layer}.{role}" for layer in (0, 1) for role in ("query", "key", "up")]
-    spectra = {name: -np.sort(-rng.random((n, D)).astype(np.float32), axis=1) for name in names}
-    weights = {name: rng.normal(size=(D, D)).astype(np.float32) for name in names if "up" not in name}
+    spectra = {
+        name: -np.sort(-rng.random((n, D)).astype(np.float32), axis=1) for name in names
+    }
+    weights = {
+        name: rng.normal(size=(D, D)).astype(np.float32)
+        for name in names
+        if "up" not in name
+    }
     base = {"rule": rule, "weight_decay": weight_decay, "l2": 0.0, "seed": seed}
     return Run(base | config, history, spectra, weights, {"command": ""})
 
@@ -63,7 +75,8 @@ def as_json(fig):
 
 
 def traces(fig, panel):
-    """Curves of the panel whose y axis is `panel`, such as "y2", by name, in drawing order."""
+    """Curves of the panel whose y axis is `panel`, such as "y2", by name, in drawing
+    order."""
     return [t for t in fig.data if t.type == "scatter" and (t.yaxis or "y") == panel]
 
 
@@ -81,8 +94,12 @@ def contrast(a, b):
 
 def test_colours_can_be_told_from_a_light_and_from_a_dark_page():
     for page in ("#ffffff", "#121212"):
-        assert all(contrast(colour, page) >= 3 for colour in PALETTE)  # WCAG 1.4.11 for graphics
-        assert contrast(INK, page) >= 4.3  # 4.5 on both is not possible: the product of the two is below 4.5^2
+        assert all(
+            contrast(colour, page) >= 3 for colour in PALETTE
+        )  # WCAG 1.4.11 for graphics
+        assert (
+            contrast(INK, page) >= 4.3
+        )  # 4.5 on both is not possible: the product of the two is below 4.5^2
     assert contrast("#ffffff", "#121212") < 4.5**2
 
 
@@ -113,12 +130,16 @@ def test_the_mechanism_figure_draws_what_the_runs_hold():
         for trace, values in zip(drawn, expected, strict=True):
             np.testing.assert_allclose(trace.y, values, rtol=1e-3)  # drawn to 4 digits
             assert list(trace.x) == STEPS.tolist()
-        np.testing.assert_allclose(traces(fig, "y2")[i].y, run.history["qk_stable_rank"], rtol=1e-3)
+        np.testing.assert_allclose(
+            traces(fig, "y2")[i].y, run.history["qk_stable_rank"], rtol=1e-3
+        )
         qk = [S[-1] / S[-1, 0] for name, S in run.spectra.items() if "up" not in name]
         np.testing.assert_allclose(traces(fig, "y3")[i].y, np.mean(qk, axis=0), rtol=1e-3)
         pattern = np.abs(run.weights["0.query"].T @ run.weights["0.key"])
         heat = [t for t in fig.data if t.type == "heatmap"][i]
-        np.testing.assert_allclose(np.array(heat.z), 100 * pattern / pattern.max(), atol=0.501)  # whole percents
+        np.testing.assert_allclose(
+            np.array(heat.z), 100 * pattern / pattern.max(), atol=0.501
+        )  # whole percents
     assert fig.layout.yaxis3.type == "log"
 
 
@@ -126,7 +147,10 @@ def test_a_phone_shows_the_mechanism_in_one_column_as_narrow_does():
     wide, slim = mechanism_figure(TWO), mechanism_figure(TWO, narrow=True)
     for path, value in wide.layout.meta["narrow"].items():
         wide.layout[path] = value
-    assert wide.layout.height == slim.layout.height and wide.layout.coloraxis == slim.layout.coloraxis
+    assert (
+        wide.layout.height == slim.layout.height
+        and wide.layout.coloraxis == slim.layout.coloraxis
+    )
     for axis in (f"{side}axis{i}" for side in "xy" for i in range(1, 6)):
         assert wide.layout[axis].domain == slim.layout[axis].domain
 
@@ -135,7 +159,8 @@ def test_a_run_has_one_colour_and_one_entry_in_the_legend():
     fig = mechanism_figure([*TWO, run_of("elastic", 0.02, seed=2)])
     named = [t for t in fig.data if t.type == "scatter" and t.legendgroup]
     colours = {
-        group: {t.line.color for t in named if t.legendgroup == group} for group in {t.legendgroup for t in named}
+        group: {t.line.color for t in named if t.legendgroup == group}
+        for group in {t.legendgroup for t in named}
     }
     assert len(colours) == 3 and all(len(found) == 1 for found in colours.values())
     assert len(set.union(*colours.values())) == 3
@@ -161,7 +186,9 @@ def test_the_timeline_marks_the_step_of_grokking():
 
 def test_the_heatmap_shows_the_logarithm_of_every_singular_value():
     heat = spectrum_figure(TWO[0], "1.key").data[0]
-    np.testing.assert_allclose(np.array(heat.z).T, np.log10(TWO[0].spectra["1.key"]), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        np.array(heat.z).T, np.log10(TWO[0].spectra["1.key"]), rtol=1e-3, atol=1e-4
+    )
     assert list(heat.x) == STEPS.tolist() and list(heat.y) == list(range(1, D + 1))
 
 
@@ -170,13 +197,18 @@ def test_one_tiny_singular_value_does_not_take_all_the_colours():
     run.spectra["0.query"][-1, -1] = 1e-7
     axis = spectrum_figure(run).layout.coloraxis
     Z = np.log10(run.spectra["0.query"])
-    assert Z.min() < axis.cmin <= np.quantile(Z, 0.02) and axis.cmax == pytest.approx(Z.max(), rel=1e-6)
+    assert Z.min() < axis.cmin <= np.quantile(Z, 0.02) and axis.cmax == pytest.approx(
+        Z.max(), rel=1e-6
+    )
 
 
 def test_what_is_drawn_on_a_log_axis_is_positive_even_for_a_singular_matrix():
     run = run_of()
     run.spectra["0.query"][:, 3:] = 0
-    for fig, panel in ((spectrum_player([run]), "y"), (mechanism_figure([run, TWO[0]]), "y3")):
+    for fig, panel in (
+        (spectrum_player([run]), "y"),
+        (mechanism_figure([run, TWO[0]]), "y3"),
+    ):
         assert all(y > 0 for t in traces(fig, panel) for y in t.y)
     assert all(y > 0 for frame in spectrum_player([run]).frames for y in frame.data[0].y)
 
@@ -185,8 +217,12 @@ def test_a_hundred_and_twenty_eight_wide_mechanism_figure_stays_small():
     wide = [run_of(seed=seed) for seed in (0, 1)]
     for run in wide:
         for name in run.weights:
-            run.weights[name] = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
-    assert len(mechanism_figure(wide).to_json()) < 150_000  # 16384 whole percents of 1 to 3 digits each, per run
+            run.weights[name] = (
+                np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+            )
+    assert (
+        len(mechanism_figure(wide).to_json()) < 150_000
+    )  # 16384 whole percents of 1 to 3 digits each, per run
 
 
 def test_the_player_has_a_frame_for_each_stop_and_shows_that_step():
@@ -198,7 +234,11 @@ def test_the_player_has_a_frame_for_each_stop_and_shows_that_step():
             S = run.spectra["0.key"][t]
             np.testing.assert_allclose(frame.data[i].y, S / S[0], rtol=1e-3)
             assert frame.data[len(TWO) + i].x == (STEPS[t],)
-            np.testing.assert_allclose(frame.data[len(TWO) + i].y, run.history["test_accuracy"][t : t + 1], rtol=1e-3)
+            np.testing.assert_allclose(
+                frame.data[len(TWO) + i].y,
+                run.history["test_accuracy"][t : t + 1],
+                rtol=1e-3,
+            )
         assert max(frame.traces) < len(fig.data)
 
 
@@ -228,10 +268,22 @@ def test_long_runs_stay_small():
         (lambda: timeline_figure(3), TypeError, "int"),
         (lambda: timeline_figure([]), ValueError, "1 to 5 Runs, got 0"),
         (lambda: spectrum_figure(TWO[0], "2.query"), ValueError, "'2.query'"),
-        (lambda: spectrum_player([TWO[0], run_of(steps=STEPS[:-1])]), ValueError, "same steps"),
+        (
+            lambda: spectrum_player([TWO[0], run_of(steps=STEPS[:-1])]),
+            ValueError,
+            "same steps",
+        ),
         (lambda: movable(canvas(), {}, prefix=""), ValueError, "number of traces"),
-        (lambda: movable(canvas(), {"1": [go.Scatter()], "2": []}, prefix=""), ValueError, "number of traces"),
-        (lambda: movable(canvas(), {"1": [go.Scatter()]}, prefix="", start="2"), ValueError, "'2'"),
+        (
+            lambda: movable(canvas(), {"1": [go.Scatter()], "2": []}, prefix=""),
+            ValueError,
+            "number of traces",
+        ),
+        (
+            lambda: movable(canvas(), {"1": [go.Scatter()]}, prefix="", start="2"),
+            ValueError,
+            "'2'",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(draw, error, word):
@@ -248,9 +300,18 @@ def test_a_canvas_moves():
     fig = canvas((200, 100), 2, panels=3)
     fig.add_scatter(x=[0], y=[0])
     axes(fig, "x", "y", row=2, col=1)
-    movable(fig, {"a": [go.Scatter(y=[1])], "b": [go.Scatter(y=[2])]}, prefix="stop ", start="b", play=True)
+    movable(
+        fig,
+        {"a": [go.Scatter(y=[1])], "b": [go.Scatter(y=[2])]},
+        prefix="stop ",
+        start="b",
+        play=True,
+    )
     finish(fig, "a dot")
     assert [frame.traces for frame in fig.frames] == [(0,), (0,)]
     assert fig.layout.sliders[0].active == 1 and len(fig.layout.updatemenus[0].buttons) == 2
-    assert fig.layout.sliders[0].steps[0].args[0] == ("a",) and fig.layout.meta["alt"] == "a dot"
+    assert (
+        fig.layout.sliders[0].steps[0].args[0] == ("a",)
+        and fig.layout.meta["alt"] == "a dot"
+    )
     assert not controls(["a"], prefix="", play=False)["updatemenus"]

@@ -1,4 +1,5 @@
-"""What may be shown on the book's pages: lrdlib.figures.sphinx.problems, for figures of 3-D traces."""
+"""What may be shown on the book's pages: lrdlib.figures.sphinx.problems, for figures of 3-D
+traces."""
 
 import json
 
@@ -9,11 +10,21 @@ from lrdlib.figures.sphinx import problems, to_html
 
 
 def solid(**changes) -> dict:
-    """A small figure of 3-D traces that the pages can show, with some of its layout changed."""
+    """A small figure of 3-D traces that the pages can show, with some of its layout
+    changed."""
     fig = go.Figure(go.Scatter3d(x=[0, 1], y=[0, 1], z=[0, 1]))
-    fig.add_trace(go.Mesh3d(x=[0, 1, 0], y=[0, 0, 1], z=[0, 0, 0], i=[0], j=[1], k=[2], color="#378eca"))
+    fig.add_trace(
+        go.Mesh3d(
+            x=[0, 1, 0], y=[0, 0, 1], z=[0, 0, 0], i=[0], j=[1], k=[2], color="#378eca"
+        )
+    )
     axis = {"range": [-1, 1]}
-    scene = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "camera": {"eye": {"x": 1, "y": 1, "z": 1}}}
+    scene = {
+        "xaxis": axis,
+        "yaxis": axis,
+        "zaxis": axis,
+        "camera": {"eye": {"x": 1, "y": 1, "z": 1}},
+    }
     fig.update_layout(scene=scene, meta={"alt": "A line and a triangle."})
     return json.loads(fig.update_layout(changes).to_json())
 
@@ -46,5 +57,7 @@ def test_flat_traces_beside_solid_ones_are_refused():
 
 def test_traces_that_need_webgl_are_refused():
     for kind in ("surface", "cone", "scattergl"):
-        (problem,) = problems({"data": [{"type": kind}], "layout": {"meta": {"alt": "A surface."}}})
+        (problem,) = problems(
+            {"data": [{"type": kind}], "layout": {"meta": {"alt": "A surface."}}}
+        )
         assert kind in problem

@@ -1,4 +1,5 @@
-"""Fourier measures: against slow sums over the definitions, and on circuits that are known."""
+"""Fourier measures: against slow sums over the definitions, and on circuits that are
+known."""
 
 import cmath
 import itertools
@@ -27,12 +28,15 @@ from lrdlib.tasks import task
 
 
 def slow_power(E):
-    """The definition, one frequency and one column at a time, over all k = 1 .. p - 1, folded onto k and p - k."""
+    """The definition, one frequency and one column at a time, over all k = 1 .. p - 1,
+    folded onto k and p - k."""
     p, d = E.shape
     shares = [0.0] * (p // 2)
     for k in range(1, p):
         for j in range(d):
-            mode = sum(float(E[a, j]) * cmath.exp(-2j * cmath.pi * k * a / p) for a in range(p))
+            mode = sum(
+                float(E[a, j]) * cmath.exp(-2j * cmath.pi * k * a / p) for a in range(p)
+            )
             shares[min(k, p - k) - 1] += abs(mode) ** 2
     return [share / sum(shares) for share in shares]
 
@@ -45,10 +49,18 @@ def test_it_is_the_definition(p, d, seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(p=st.integers(3, 40), seed=st.integers(0, 999), shift=st.integers(0, 40), scale=st.floats(0.01, 100))
+@given(
+    p=st.integers(3, 40),
+    seed=st.integers(0, 999),
+    shift=st.integers(0, 40),
+    scale=st.floats(0.01, 100),
+)
 def test_shifts_offsets_rotations_and_scales_do_not_change_it(p, seed, shift, scale):
     generator = torch.Generator().manual_seed(seed)
-    E, Q = torch.randn(2, p, 4, generator=generator), torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
+    E, Q = (
+        torch.randn(2, p, 4, generator=generator),
+        torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q,
+    )
     moved = scale * (E.roll(shift, dims=-2) @ Q) + torch.randn(4, generator=generator)
     torch.testing.assert_close(fourier_power(moved), fourier_power(E), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(fourier_power(E).sum(-1), torch.ones(2))
@@ -65,7 +77,8 @@ def test_equal_rows_have_no_share():
 
 
 @pytest.mark.parametrize(
-    ("E", "error"), [(torch.ones(1, 4), ValueError), (torch.ones(3), ValueError), ([1.0], TypeError)]
+    ("E", "error"),
+    [(torch.ones(1, 4), ValueError), (torch.ones(3), ValueError), ([1.0], TypeError)],
 )
 def test_what_is_no_matrix_is_refused(E, error):
     with pytest.raises(error, match="E must"):
@@ -77,17 +90,30 @@ def test_what_is_no_matrix_is_refused(E, error):
 
 def test_key_frequencies_are_those_above_the_share():
     power = torch.tensor([[0.1, 0.5, 0.2, 0.2], [0.25, 0.25, 0.25, torch.nan]])
-    assert key_frequencies(power, share=0.2).tolist() == [[False, True, False, False], [True, True, True, False]]
-    assert not key_frequencies(power)[0].tolist()[1]  # twice an even share of 1/4 is 0.5, and 0.5 is not more
-    assert not key_frequencies(torch.ones(1)).any()  # p = 2 or 3: one frequency, which holds no more than everything
+    assert key_frequencies(power, share=0.2).tolist() == [
+        [False, True, False, False],
+        [True, True, True, False],
+    ]
+    assert not key_frequencies(power)[0].tolist()[
+        1
+    ]  # twice an even share of 1/4 is 0.5, and 0.5 is not more
+    assert not key_frequencies(
+        torch.ones(1)
+    ).any()  # p = 2 or 3: one frequency, which holds no more than everything
 
 
 @settings(deadline=None, max_examples=30)
-@given(values=st.lists(st.floats(0, 100), min_size=1, max_size=12).filter(lambda v: sum(v) > 0.1))
+@given(
+    values=st.lists(st.floats(0, 100), min_size=1, max_size=12).filter(
+        lambda v: sum(v) > 0.1
+    )
+)
 def test_gini_is_half_the_mean_difference_over_the_mean(values):
     n, mean = len(values), sum(values) / len(values)
     difference = sum(abs(x - y) for x in values for y in values) / n**2
-    assert gini(torch.tensor([values, values]))[1].item() == pytest.approx(difference / (2 * mean), abs=1e-4)
+    assert gini(torch.tensor([values, values]))[1].item() == pytest.approx(
+        difference / (2 * mean), abs=1e-4
+    )
 
 
 def test_gini_refuses_what_has_none():
@@ -108,7 +134,8 @@ def test_gini_refuses_what_has_none():
 
 
 def slow_component(table, keys):
-    """The projection onto each direction cos(w_k (a + b)) and sin(w_k (a + b)) of length 1, one at a time."""
+    """The projection onto each direction cos(w_k (a + b)) and sin(w_k (a + b)) of length 1,
+    one at a time."""
     p = table.shape[-1]
     a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
     found = torch.zeros_like(table)
@@ -122,7 +149,9 @@ def slow_component(table, keys):
 
 
 def table_of(p, seed):
-    return torch.randn(p * p, p, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        p * p, p, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def mask(p, keys):
@@ -136,7 +165,9 @@ def test_the_component_is_the_projection(p, seed, data):
     table = table_of(p, seed)
     slow, fast = slow_component(table, keys), sum_component(table, mask(p, keys))
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
-    torch.testing.assert_close(sum_component(fast, mask(p, keys)), fast, rtol=0, atol=1e-12)  # a projection
+    torch.testing.assert_close(
+        sum_component(fast, mask(p, keys)), fast, rtol=0, atol=1e-12
+    )  # a projection
 
 
 @settings(deadline=None, max_examples=20)
@@ -145,9 +176,13 @@ def test_sum_power_is_the_length_of_the_projections(p, seed):
     table = table_of(p, seed)
     centred = table - table.mean(-1, keepdim=True)
     whole = (centred - centred.mean(0)).square().sum()
-    slow = [slow_component(centred, {k}).square().sum() / whole for k in range(1, p // 2 + 1)]
+    slow = [
+        slow_component(centred, {k}).square().sum() / whole for k in range(1, p // 2 + 1)
+    ]
     assert sum_power(table).tolist() == pytest.approx([float(x) for x in slow], abs=1e-6)
-    torch.testing.assert_close(sum_power(table + torch.randn(p * p, 1)), sum_power(table))  # no softmax sees it
+    torch.testing.assert_close(
+        sum_power(table + torch.randn(p * p, 1)), sum_power(table)
+    )  # no softmax sees it
     assert sum_power(table).sum() < 1 + 1e-6
 
 
@@ -155,25 +190,42 @@ def test_sum_power_is_the_length_of_the_projections(p, seed):
 @given(p=st.integers(2, 8), seed=st.integers(0, 99), data=st.data())
 def test_the_losses_are_those_of_the_ablated_tables(p, seed, data):
     keys = data.draw(st.sets(st.integers(1, p // 2)))
-    table, rows = table_of(p, seed), torch.rand(p * p, generator=torch.Generator().manual_seed(seed)) < 0.5
+    table, rows = (
+        table_of(p, seed),
+        torch.rand(p * p, generator=torch.Generator().manual_seed(seed)) < 0.5,
+    )
     rows[0] = True
 
     def slow_loss(logits):
         pairs = [(a, b) for a in range(p) for b in range(p) if rows[a * p + b]]
-        return -sum(float(logits[a * p + b].log_softmax(0)[(a + b) % p]) for a, b in pairs) / len(pairs)
+        return -sum(
+            float(logits[a * p + b].log_softmax(0)[(a + b) % p]) for a, b in pairs
+        ) / len(pairs)
 
     component = slow_component(table, keys)
-    restricted, excluded = slow_loss(table.mean(0) + component), slow_loss(table - component)
-    assert restricted_loss(table, mask(p, keys), rows).item() == pytest.approx(restricted, abs=1e-9)
-    assert excluded_loss(table, mask(p, keys), rows).item() == pytest.approx(excluded, abs=1e-9)
+    restricted, excluded = (
+        slow_loss(table.mean(0) + component),
+        slow_loss(table - component),
+    )
+    assert restricted_loss(table, mask(p, keys), rows).item() == pytest.approx(
+        restricted, abs=1e-9
+    )
+    assert excluded_loss(table, mask(p, keys), rows).item() == pytest.approx(
+        excluded, abs=1e-9
+    )
 
 
 def test_a_stack_is_measured_run_by_run():
     tables = torch.stack([table_of(7, 0), table_of(7, 1)])
-    keys, rows = torch.tensor([[True, False, False], [False, True, True]]), torch.rand(2, 49) < 0.5
+    keys, rows = (
+        torch.tensor([[True, False, False], [False, True, True]]),
+        torch.rand(2, 49) < 0.5,
+    )
     for measure in (restricted_loss, excluded_loss):
         both = measure(tables, keys, rows)
-        assert both.tolist() == pytest.approx([measure(tables[i], keys[i], rows[i]).item() for i in (0, 1)])
+        assert both.tolist() == pytest.approx(
+            [measure(tables[i], keys[i], rows[i]).item() for i in (0, 1)]
+        )
     assert sum_power(tables).shape == (2, 3) and distance_irrelevance(tables).shape == (2,)
 
 
@@ -181,9 +233,13 @@ def test_a_network_that_rotates_keeps_its_loss_and_is_lost_without_its_keys():
     p, keys = 11, {2, 5}
     angle = 2 * torch.pi * torch.arange(p) / p
     sums = torch.arange(p * p) // p + torch.arange(p * p) % p
-    logits = sum(3 * torch.cos(k * (2 * torch.pi * sums[:, None] / p - angle)) for k in keys)
+    logits = sum(
+        3 * torch.cos(k * (2 * torch.pi * sums[:, None] / p - angle)) for k in keys
+    )
     torch.testing.assert_close(sum_power(logits), mask(p, keys) / 2, rtol=0, atol=1e-6)
-    assert restricted_loss(logits, mask(p, keys)).item() == pytest.approx(excluded_loss(logits, mask(p, set())).item())
+    assert restricted_loss(logits, mask(p, keys)).item() == pytest.approx(
+        excluded_loss(logits, mask(p, set())).item()
+    )
     assert excluded_loss(logits, mask(p, keys)).item() == pytest.approx(math.log(p))
     assert restricted_loss(logits, mask(p, {1, 3})).item() == pytest.approx(math.log(p))
 
@@ -210,7 +266,8 @@ def test_keys_and_rows_of_another_shape_are_refused():
 
 
 def clock(p, k=1):
-    """Q_abc = cos(w (a + b - c)) as a function of the circle's points: the product of two complex numbers."""
+    """Q_abc = cos(w (a + b - c)) as a function of the circle's points: the product of two
+    complex numbers."""
     angle = 2 * torch.pi * k * torch.arange(p).double() / p
     answers = torch.polar(torch.ones(p, dtype=torch.float64), angle)
 
@@ -227,7 +284,9 @@ def pizza(p, k=1):
     answers = torch.polar(torch.ones(p, dtype=torch.float64), angle)
 
     def logits_of(X):
-        M = torch.view_as_complex(X.sum(1).contiguous())  # 2 cos(w (a - b) / 2) e^{i w (a + b) / 2}
+        M = torch.view_as_complex(
+            X.sum(1).contiguous()
+        )  # 2 cos(w (a - b) / 2) e^{i w (a + b) / 2}
         return torch.outer(M * M / M.abs() / 2, answers.conj()).real
 
     return logits_of, torch.stack([angle.cos(), angle.sin()], -1)
@@ -245,12 +304,16 @@ def all_logits(logits_of, E):
 def test_the_pizza_is_symmetric_and_sees_the_distance_only():
     logits_of, E = pizza(11, 3)
     assert gradient_symmetricity(logits_of, E, all_triples(11)).item() == pytest.approx(1)
-    assert distance_irrelevance(all_logits(logits_of, E)).item() == pytest.approx(0, abs=1e-6)
+    assert distance_irrelevance(all_logits(logits_of, E)).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_the_clock_has_no_symmetry_on_average():
     logits_of, E = clock(11, 3)
-    assert gradient_symmetricity(logits_of, E, all_triples(11)).item() == pytest.approx(0, abs=1e-6)
+    assert gradient_symmetricity(logits_of, E, all_triples(11)).item() == pytest.approx(
+        0, abs=1e-6
+    )
     a, b = 4, 9
     one = gradient_symmetricity(logits_of, E, torch.tensor([[a, b, 2]])).item()
     assert one == pytest.approx(math.cos(2 * math.pi * 3 * (a - b) / 11))
@@ -260,8 +323,12 @@ def test_the_clock_has_no_symmetry_on_average():
 @given(p=st.integers(2, 8), seed=st.integers(0, 99))
 def test_distance_irrelevance_is_the_definition(p, seed):
     table = table_of(p, seed)
-    correct = {(i, j): float(table[i * p + j, (i + j) % p]) for i in range(p) for j in range(p)}
-    within = [statistics.pstdev(correct[i, (i + d) % p] for i in range(p)) for d in range(p)]
+    correct = {
+        (i, j): float(table[i * p + j, (i + j) % p]) for i in range(p) for j in range(p)
+    }
+    within = [
+        statistics.pstdev(correct[i, (i + d) % p] for i in range(p)) for d in range(p)
+    ]
     slow = statistics.mean(within) / statistics.pstdev(correct.values())
     assert distance_irrelevance(table).item() == pytest.approx(slow, abs=1e-5)
     assert slow <= 1 + 1e-9
@@ -279,11 +346,24 @@ def test_distance_irrelevance_is_one_if_only_the_sum_counts():
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_model_as_a_function_of_its_embeddings(layers):
     p = 5
-    config = ModelConfig(vocab=p + 1, seq_len=3, classes=p, d_model=8, heads=2, layers=layers)
-    params = {name: W.double() for name, W in init_params(config, torch.Generator().manual_seed(0)).items()}
-    logits_of, E, data = logits_of_embeddings(params, config), params["embedding"], task("add", p=p)
-    torch.testing.assert_close(logits_of(E[data.tokens[:, :2]]), forward(params, data.tokens, config))
-    torch.testing.assert_close(logits_of(E[data.tokens[3:4, :2]]), forward(params, data.tokens[3:4], config))
+    config = ModelConfig(
+        vocab=p + 1, seq_len=3, classes=p, d_model=8, heads=2, layers=layers
+    )
+    params = {
+        name: W.double()
+        for name, W in init_params(config, torch.Generator().manual_seed(0)).items()
+    }
+    logits_of, E, data = (
+        logits_of_embeddings(params, config),
+        params["embedding"],
+        task("add", p=p),
+    )
+    torch.testing.assert_close(
+        logits_of(E[data.tokens[:, :2]]), forward(params, data.tokens, config)
+    )
+    torch.testing.assert_close(
+        logits_of(E[data.tokens[3:4, :2]]), forward(params, data.tokens[3:4], config)
+    )
 
     triples, h = torch.tensor([[1, 2, 0], [3, 3, 4]]), 1e-6
     slow = []
@@ -296,5 +376,7 @@ def test_the_model_as_a_function_of_its_embeddings(layers):
             high, low = logits_of(X)[:, c]
             G[place, j] = (high - low) / (2 * h)
         slow.append(float(torch.cosine_similarity(G[0], G[1], dim=0)))
-    assert gradient_symmetricity(logits_of, E, triples).item() == pytest.approx(statistics.mean(slow), abs=1e-5)
+    assert gradient_symmetricity(logits_of, E, triples).item() == pytest.approx(
+        statistics.mean(slow), abs=1e-5
+    )
     assert all(W.grad is None for W in params.values())

@@ -1,4 +1,5 @@
-"""The geometry against the definitions: convexity, nearest points by sampling, and autograd."""
+"""The geometry against the definitions: convexity, nearest points by sampling, and
+autograd."""
 
 import math
 
@@ -23,23 +24,34 @@ ROUNDING = 1e-10  # float64 (eps 2e-16) on matrices up to 6 x 6 with singular va
 
 
 def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def matrix_of_rank(m: int, n: int, rank: int, seed: int) -> Tensor:
     """m x n with `rank` singular values in [0.5, 2] and the others zero, up to rounding."""
-    U, V = torch.linalg.qr(randn(m, m, seed=seed))[0], torch.linalg.qr(randn(n, n, seed=seed + 1))[0]
+    U, V = (
+        torch.linalg.qr(randn(m, m, seed=seed))[0],
+        torch.linalg.qr(randn(n, n, seed=seed + 1))[0],
+    )
     S = 0.5 + 1.5 * torch.sigmoid(randn(rank, seed=seed + 2))
     return (U[:, :rank] * S) @ V[:, :rank].T
 
 
 def random_member(W: Tensor, rank: int, seed: int) -> Tensor:
-    """U_r V_r^T + U_0 B V_0^T with bases U_0, V_0 of the null spaces and |B|_2 <= 1: equation (10) spelled out."""
+    """U_r V_r^T + U_0 B V_0^T with bases U_0, V_0 of the null spaces and |B|_2 <= 1:
+    equation (10) spelled out."""
     U, _, Vh = torch.linalg.svd(W, full_matrices=True)
     member = U[:, :rank] @ Vh[:rank]
     if rank < min(W.shape):
         B = randn(W.shape[0] - rank, W.shape[1] - rank, seed=seed)
-        member = member + U[:, rank:] @ (B / max(1.0, float(torch.linalg.matrix_norm(B, 2)))) @ Vh[rank:]
+        member = (
+            member
+            + U[:, rank:]
+            @ (B / max(1.0, float(torch.linalg.matrix_norm(B, 2))))
+            @ Vh[rank:]
+        )
     return member
 
 
@@ -48,15 +60,21 @@ def nuclear(X: Tensor) -> float:
 
 
 def normalised_map(W: Tensor) -> Tensor:
-    """RMSNorm(X W^T) without epsilon, read by a fixed vector: scale-invariant in W, as queries and keys are."""
+    """RMSNorm(X W^T) without epsilon, read by a fixed vector: scale-invariant in W, as
+    queries and keys are."""
     Y = randn(7, W.shape[1], seed=99).to(W) @ W.T
     return Y / Y.square().mean(-1, keepdim=True).sqrt()
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Tensor, int, Tensor, int]:
-    """W of a known rank (0 included), its rank, any G of any size, and a seed for the rest."""
-    m, n, seed = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(0, 10**6))
+    """W of a known rank (0 included), its rank, any G of any size, and a seed for the
+    rest."""
+    m, n, seed = (
+        draw(st.integers(1, 6)),
+        draw(st.integers(1, 6)),
+        draw(st.integers(0, 10**6)),
+    )
     rank = draw(st.integers(0, min(m, n)))
     G = draw(st.sampled_from([0.1, 1.0, 10.0])) * randn(m, n, seed=seed + 10)
     return matrix_of_rank(m, n, rank, seed), rank, G, seed + 20
@@ -74,7 +92,9 @@ def test_radial_and_tangential_are_an_orthogonal_split(m, n, seed, exponent):
     torch.testing.assert_close(radial + tangential, G, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(radial, (G * Theta).sum() * Theta, rtol=0, atol=ROUNDING)
     assert abs(float((tangential * Theta).sum())) < ROUNDING
-    assert float(radial.norm() ** 2 + tangential.norm() ** 2) == pytest.approx(float(G.norm() ** 2))  # Pythagoras
+    assert float(radial.norm() ** 2 + tangential.norm() ** 2) == pytest.approx(
+        float(G.norm() ** 2)
+    )  # Pythagoras
 
 
 @given(cases())
@@ -101,7 +121,9 @@ def test_split_of_a_stack_and_of_other_precisions():
     half = radial_tangential(G.bfloat16(), W.bfloat16())
     assert half[0].dtype == half[1].dtype == torch.float32
     for s in (1e-30, 1e30):  # |W|_F^2 would be 0 or inf in float32
-        torch.testing.assert_close(radial_tangential(G.float(), s * W.float())[0], radial.float())
+        torch.testing.assert_close(
+            radial_tangential(G.float(), s * W.float())[0], radial.float()
+        )
 
 
 # --- the two defects
@@ -109,8 +131,13 @@ def test_split_of_a_stack_and_of_other_precisions():
 
 def test_a_normalised_map_is_scale_invariant():
     W = randn(4, 3, seed=5)
-    assert scale_defect(normalised_map, W) < 1e-14  # float64 rounding of one division, about 1e-16
-    assert abs(euler_defect(lambda W: (normalised_map(W) * randn(7, 4, seed=6)).sum(), W)) < 1e-14
+    assert (
+        scale_defect(normalised_map, W) < 1e-14
+    )  # float64 rounding of one division, about 1e-16
+    assert (
+        abs(euler_defect(lambda W: (normalised_map(W) * randn(7, 4, seed=6)).sum(), W))
+        < 1e-14
+    )
     assert scale_defect(normalised_map, W.float()) < 1e-5  # float32 rounding, about 1e-7
 
 
@@ -119,15 +146,20 @@ def test_an_epsilon_in_the_norm_shows():
         Y = randn(7, 3, seed=99) @ W.T
         return Y / (Y.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
-    # At scale 1e-2 the mean square is of order 1e-4, so that 1e-6 changes the norm by about half a percent.
+    # At scale 1e-2 the mean square is of order 1e-4, so that 1e-6 changes the norm by about
+    # half a percent.
     assert 1e-3 < scale_defect(f, randn(4, 3, seed=5)) < 0.5
 
 
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6), st.sampled_from([1, 2, 3]))
+@given(
+    st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6), st.sampled_from([1, 2, 3])
+)
 @settings(deadline=None)
 def test_defects_of_a_homogeneous_function_of_degree_d(m, n, seed, d):
     W = randn(m, n, seed=seed)
-    assert scale_defect(lambda W: W**d, W) == pytest.approx(100**d - 1)  # at the largest scale, a = 100
+    assert scale_defect(lambda W: W**d, W) == pytest.approx(
+        100**d - 1
+    )  # at the largest scale, a = 100
     assert euler_defect(lambda W: (W**2).sum() ** (d / 2), W) == pytest.approx(1)
     assert euler_defect(lambda W: -W.norm(), W) == pytest.approx(-1)
 
@@ -137,11 +169,17 @@ def test_defects_of_a_homogeneous_function_of_degree_d(m, n, seed, d):
 def test_euler_defect_is_the_cosine_with_the_gradient(m, n, seed, exponent):
     W, A = 10**exponent * randn(m, n, seed=seed), randn(m, n, seed=seed + 1)
     expected = float((W * A).sum() / (W.norm() * A.norm()))
-    assert euler_defect(lambda W: 1e-20 * (W * A).sum(), W) == pytest.approx(expected, abs=ROUNDING)
+    assert euler_defect(lambda W: 1e-20 * (W * A).sum(), W) == pytest.approx(
+        expected, abs=ROUNDING
+    )
 
 
 def test_scales_and_a_value_of_zero():
-    assert SCALES[0] == pytest.approx(1e-2) and SCALES[-1] == pytest.approx(1e2) and 1.0 in SCALES
+    assert (
+        SCALES[0] == pytest.approx(1e-2)
+        and SCALES[-1] == pytest.approx(1e2)
+        and 1.0 in SCALES
+    )
     assert scale_defect(lambda W: 0 * W, torch.ones(2, 2)) == 0
     assert scale_defect(lambda W: W - 1, torch.ones(2, 2)) == math.inf
     assert scale_defect(lambda W: W.argmax(), torch.ones(2, 2)) == 0  # integer values too
@@ -165,7 +203,12 @@ def test_a_projected_direction_is_a_subgradient(case):
     """Convexity: |X|_* >= |W|_* + <P, X - W> for every X, near and far."""
     W, _, G, seed = case
     P = project_subdifferential(G, W)
-    for X in (randn(*W.shape, seed=seed), 0 * W, W - 0.1 * P, W + 1e-3 * randn(*W.shape, seed=seed + 1)):
+    for X in (
+        randn(*W.shape, seed=seed),
+        0 * W,
+        W - 0.1 * P,
+        W + 1e-3 * randn(*W.shape, seed=seed + 1),
+    ):
         assert nuclear(X) >= nuclear(W) + float((P * (X - W)).sum()) - ROUNDING
 
 
@@ -175,7 +218,9 @@ def test_projection_is_idempotent_and_fixes_members(case):
     W, rank, G, seed = case
     P, member = project_subdifferential(G, W), random_member(W, rank, seed)
     torch.testing.assert_close(project_subdifferential(P, W), P, rtol=0, atol=ROUNDING)
-    torch.testing.assert_close(project_subdifferential(member, W), member, rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(
+        project_subdifferential(member, W), member, rtol=0, atol=ROUNDING
+    )
     assert in_subdifferential(P, W) and in_subdifferential(member, W)
 
 
@@ -187,17 +232,28 @@ def test_no_member_is_nearer_than_the_projection(case):
     for i in range(10):
         Q = random_member(W, rank, seed + i)
         assert float((G - P).norm()) <= float((G - Q).norm()) + ROUNDING
-        assert float(((G - P) * (Q - P)).sum()) <= ROUNDING  # the angle that characterises a projection
+        assert (
+            float(((G - P) * (Q - P)).sum()) <= ROUNDING
+        )  # the angle that characterises a projection
 
 
 @given(cases())
 @settings(deadline=None, max_examples=200)
 def test_membership_is_unit_spectral_norm_and_equality_in_the_duality(case):
-    """G is a subgradient at W exactly if |G|_2 <= 1 and <G, W> = |W|_*: nothing of the SVD's bases in it."""
+    """G is a subgradient at W exactly if |G|_2 <= 1 and <G, W> = |W|_*: nothing of the
+    SVD's bases in it."""
     W, rank, G, seed = case
-    for X in (G, random_member(W, rank, seed), random_member(W, rank, seed) + 0.01 * G, torch.zeros_like(W)):
-        gap = max(float(torch.linalg.matrix_norm(X, 2)) - 1, nuclear(W) - float((X * W).sum()))
-        # Either way with room: the distance is of the order of the gap or of its root, and the tolerance is 1e-6.
+    for X in (
+        G,
+        random_member(W, rank, seed),
+        random_member(W, rank, seed) + 0.01 * G,
+        torch.zeros_like(W),
+    ):
+        gap = max(
+            float(torch.linalg.matrix_norm(X, 2)) - 1, nuclear(W) - float((X * W).sum())
+        )
+        # Either way with room: the distance is of the order of the gap or of its root, and
+        # the tolerance is 1e-6.
         if gap < 1e-14 * 100 or gap > 1e-3:
             assert bool(in_subdifferential(X, W, tol=1e-6)) == (gap < 1e-3)
 
@@ -206,7 +262,9 @@ def test_membership_is_unit_spectral_norm_and_equality_in_the_duality(case):
 def test_at_full_rank_the_only_subgradient_is_the_polar_factor(m, n):
     W = matrix_of_rank(m, n, min(m, n), seed=0)
     U, _, Vh = torch.linalg.svd(W, full_matrices=False)
-    torch.testing.assert_close(project_subdifferential(9 * randn(m, n, seed=3), W), U @ Vh, rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(
+        project_subdifferential(9 * randn(m, n, seed=3), W), U @ Vh, rtol=0, atol=ROUNDING
+    )
     W = W.requires_grad_()
     torch.linalg.matrix_norm(W, "nuc").backward()
     assert in_subdifferential(W.grad, W.detach())  # autograd agrees
@@ -216,10 +274,14 @@ def test_at_zero_the_set_is_the_spectral_unit_ball():
     W, G = torch.zeros(4, 3, dtype=torch.float64), randn(4, 3, seed=1)
     U, S, Vh = torch.linalg.svd(G, full_matrices=False)
     torch.testing.assert_close(project_subdifferential(G, W), (U * S.clamp(max=1)) @ Vh)
-    assert in_subdifferential(0.99 * G / S[0], W) and not in_subdifferential(1.01 * G / S[0], W)
+    assert in_subdifferential(0.99 * G / S[0], W) and not in_subdifferential(
+        1.01 * G / S[0], W
+    )
 
 
-@pytest.mark.parametrize(("m", "n", "rank"), [(4, 4, 4), (4, 4, 3), (4, 4, 1), (5, 3, 3), (5, 3, 2), (3, 4, 0)])
+@pytest.mark.parametrize(
+    ("m", "n", "rank"), [(4, 4, 4), (4, 4, 3), (4, 4, 1), (5, 3, 3), (5, 3, 2), (3, 4, 0)]
+)
 def test_fan_dimension_is_the_dimension_of_the_sampled_set(m, n, rank):
     W = matrix_of_rank(m, n, rank, seed=7)
     directions = 0.1 * randn(m * n + 3, m, n, seed=8)
@@ -233,11 +295,19 @@ def test_stacks_of_different_ranks_and_lower_precision():
     W = torch.stack([matrix_of_rank(5, 4, rank, seed=rank) for rank in (0, 2, 4)])
     G = randn(3, 5, 4, seed=2)
     P = project_subdifferential(G, W)
-    torch.testing.assert_close(P, torch.stack([project_subdifferential(g, w) for g, w in zip(G, W, strict=True)]))
-    assert in_subdifferential(torch.stack([P[0], G[1], P[2]]), W).tolist() == [True, False, True]
+    torch.testing.assert_close(
+        P, torch.stack([project_subdifferential(g, w) for g, w in zip(G, W, strict=True)])
+    )
+    assert in_subdifferential(torch.stack([P[0], G[1], P[2]]), W).tolist() == [
+        True,
+        False,
+        True,
+    ]
     single = project_subdifferential(G.float(), W.float())
     assert single.dtype == torch.float32
-    torch.testing.assert_close(single, P.float(), rtol=0, atol=1e-5)  # float32 eps times the condition number of 4
+    torch.testing.assert_close(
+        single, P.float(), rtol=0, atol=1e-5
+    )  # float32 eps times the condition number of 4
     assert bool(in_subdifferential(single, W.float()).all())
 
 
@@ -256,26 +326,90 @@ ONES = torch.ones(2, 2)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: radial_tangential(ONES, torch.zeros(2, 2)), ValueError, "W must not be zero"),
-        (lambda: radial_tangential(ONES.expand(2, 2, 2), torch.stack([ONES, 0 * ONES])), ValueError, "W must not be"),
-        (lambda: radial_tangential(torch.ones(3, 2), ONES), ValueError, r"G must have the shape of W, \(2, 2\), got"),
-        (lambda: radial_tangential([1.0], ONES), TypeError, "G must be a torch.Tensor, got list"),
+        (
+            lambda: radial_tangential(ONES, torch.zeros(2, 2)),
+            ValueError,
+            "W must not be zero",
+        ),
+        (
+            lambda: radial_tangential(ONES.expand(2, 2, 2), torch.stack([ONES, 0 * ONES])),
+            ValueError,
+            "W must not be",
+        ),
+        (
+            lambda: radial_tangential(torch.ones(3, 2), ONES),
+            ValueError,
+            r"G must have the shape of W, \(2, 2\), got",
+        ),
+        (
+            lambda: radial_tangential([1.0], ONES),
+            TypeError,
+            "G must be a torch.Tensor, got list",
+        ),
         (lambda: project_subdifferential(ONES, ONES / 0), ValueError, "W must be finite"),
         (lambda: project_subdifferential(ONES, ONES, rtol=1), ValueError, "rtol must be"),
-        (lambda: in_subdifferential(ONES, ONES, tol=-1.0), ValueError, "tol must be a finite number >= 0, got -1.0"),
-        (lambda: scale_defect(lambda W: W, ONES, scales=()), ValueError, "scales must hold at least one number"),
-        (lambda: scale_defect(lambda W: W, ONES, scales=(1.0, -1.0)), ValueError, "scales must be .* > 0, got -1.0"),
-        (lambda: scale_defect(lambda W: 1 / (W - W), ONES), ValueError, r"f\(1 W\) must be finite"),
-        (lambda: scale_defect(lambda W: 1.0, ONES), TypeError, "f must return a torch.Tensor, got float"),
-        (lambda: scale_defect(lambda W: W, torch.ones(2)), ValueError, "W must be a matrix"),
-        (lambda: euler_defect(lambda W: W, ONES), ValueError, r"f must return a scalar, got shape \(2, 2\)"),
-        (lambda: euler_defect(lambda W: W.detach().sum(), ONES), ValueError, "f must depend on W"),
-        (lambda: euler_defect(lambda W: W.sum(), 0 * ONES), ValueError, "W must not be zero"),
-        (lambda: euler_defect(lambda W: (W - 1).abs().sqrt().sum(), ONES), ValueError, r"grad f\(W\) must be finite"),
+        (
+            lambda: in_subdifferential(ONES, ONES, tol=-1.0),
+            ValueError,
+            "tol must be a finite number >= 0, got -1.0",
+        ),
+        (
+            lambda: scale_defect(lambda W: W, ONES, scales=()),
+            ValueError,
+            "scales must hold at least one number",
+        ),
+        (
+            lambda: scale_defect(lambda W: W, ONES, scales=(1.0, -1.0)),
+            ValueError,
+            "scales must be .* > 0, got -1.0",
+        ),
+        (
+            lambda: scale_defect(lambda W: 1 / (W - W), ONES),
+            ValueError,
+            r"f\(1 W\) must be finite",
+        ),
+        (
+            lambda: scale_defect(lambda W: 1.0, ONES),
+            TypeError,
+            "f must return a torch.Tensor, got float",
+        ),
+        (
+            lambda: scale_defect(lambda W: W, torch.ones(2)),
+            ValueError,
+            "W must be a matrix",
+        ),
+        (
+            lambda: euler_defect(lambda W: W, ONES),
+            ValueError,
+            r"f must return a scalar, got shape \(2, 2\)",
+        ),
+        (
+            lambda: euler_defect(lambda W: W.detach().sum(), ONES),
+            ValueError,
+            "f must depend on W",
+        ),
+        (
+            lambda: euler_defect(lambda W: W.sum(), 0 * ONES),
+            ValueError,
+            "W must not be zero",
+        ),
+        (
+            lambda: euler_defect(lambda W: (W - 1).abs().sqrt().sum(), ONES),
+            ValueError,
+            r"grad f\(W\) must be finite",
+        ),
         (lambda: fan_dimension(0, 2, 0), ValueError, "m must be an integer >= 1, got 0"),
         (lambda: fan_dimension(2, 2.0, 0), TypeError, "n must be an integer"),
-        (lambda: fan_dimension(3, 2, -1), ValueError, "rank must be an integer >= 0, got -1"),
-        (lambda: fan_dimension(3, 2, 3), ValueError, r"rank must be an integer <= min\(m, n\) = 2, got 3"),
+        (
+            lambda: fan_dimension(3, 2, -1),
+            ValueError,
+            "rank must be an integer >= 0, got -1",
+        ),
+        (
+            lambda: fan_dimension(3, 2, 3),
+            ValueError,
+            r"rank must be an integer <= min\(m, n\) = 2, got 3",
+        ),
     ],
 )
 def test_errors(call, error, message):

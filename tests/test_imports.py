@@ -1,6 +1,8 @@
-"""Imports point one way, the core needs torch and numpy only, and nothing unpickles: read off the source with ast.
+"""Imports point one way, the core needs torch and numpy only, and nothing unpickles: read
+off the source with ast.
 
-Every import statement counts, also one inside a function. A new module of lrdlib takes a line in one of the lists.
+Every import statement counts, also one inside a function. A new module of lrdlib takes a
+line in one of the lists.
 """
 
 import ast
@@ -14,16 +16,28 @@ import lrdlib
 
 PACKAGE = Path(lrdlib.__file__).parent
 SOURCES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path.read_text(encoding="utf-8")
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path.read_text(
+        encoding="utf-8"
+    )
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-# Imports point down this list only: a module may import those above its own line, and no other. In a package, its own
-# list holds; beside it, the packages above may be used, less what WINGS takes away.
+# Imports point down this list only: a module may import those above its own line, and no
+# other. In a package, its own list holds; beside it, the packages above may be used, less
+# what WINGS takes away.
 CORE = ("tasks", "polar", "spectral", "model", "geometry", "decay", "fourier", "exercises")
 TRAINING = ("backend", "store", "config", "records", "train", "runs", "sweep")
 EVIDENCE = ("grids", "phase", "claims")
-FIGURES = ("canvas", "captions", "runs", "phase_layout", "phase_words", "phase", "sphinx", "page")
+FIGURES = (
+    "canvas",
+    "captions",
+    "runs",
+    "phase_layout",
+    "phase_words",
+    "phase",
+    "sphinx",
+    "page",
+)
 HOUSE = [
     *CORE,
     *(f"training.{name}" for name in TRAINING),
@@ -35,7 +49,10 @@ HOUSE = [
 FREE = {"_check"}  # may be imported by all, and imports none
 ABOVE_ALL = {"__init__", "__main__"}  # the public names, and the command line
 # A picture never trains and shows no lab; the lab, which trains, draws its own pictures.
-FORBIDDEN = {"figures": {"training.train", "training.sweep"}, "lab": {f"figures.{name}" for name in FIGURES}}
+FORBIDDEN = {
+    "figures": {"training.train", "training.sweep"},
+    "lab": {f"figures.{name}" for name in FIGURES},
+}
 
 NEEDED = {"torch", "numpy", "filelock"} | set(sys.stdlib_module_names)
 EXTRAS = {
@@ -46,7 +63,12 @@ EXTRAS = {
     "lab": {"anywidget", "traitlets", "ipywidgets", "onnx", "plotly"},
 }
 PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
-UNPICKLERS = {"torch.load", "torch.save", "joblib.load", "joblib.dump"}  # joblib's processes are no files
+UNPICKLERS = {
+    "torch.load",
+    "torch.save",
+    "joblib.load",
+    "joblib.dump",
+}  # joblib's processes are no files
 
 
 def imports(name: str, source: str) -> Iterator[str]:
@@ -61,48 +83,73 @@ def imports(name: str, source: str) -> Iterator[str]:
 
 
 def place(name: str) -> str:
-    """The line of HOUSE (or FREE, ABOVE_ALL) on which a module of lrdlib stands; its package's, where that has one."""
+    """The line of HOUSE (or FREE, ABOVE_ALL) on which a module of lrdlib stands; its
+    package's, where that has one."""
     parts = name.split(".")
     known = {*HOUSE, *FREE, *ABOVE_ALL}
     return next((line for n in (2, 1) if (line := ".".join(parts[:n])) in known), parts[0])
 
 
 def siblings(name: str, source: str) -> set[str]:
-    """The other lines of HOUSE that a module imports; "__init__" for a name of the package itself."""
-    inside = [target.split(".")[1:] for target in imports(name, source) if target.split(".")[0] == "lrdlib"]
+    """The other lines of HOUSE that a module imports; "__init__" for a name of the package
+    itself."""
+    inside = [
+        target.split(".")[1:]
+        for target in imports(name, source)
+        if target.split(".")[0] == "lrdlib"
+    ]
     known = {path.split(".")[0] for path in SOURCES}
-    return {place(".".join(path)) if path and path[0] in known else "__init__" for path in inside} - {place(name)}
+    return {
+        place(".".join(path)) if path and path[0] in known else "__init__"
+        for path in inside
+    } - {place(name)}
 
 
 def wrong_imports(name: str, source: str) -> set[str]:
-    """What a module imports against the list: a line below its own, or a package it may not need."""
+    """What a module imports against the list: a line below its own, or a package it may not
+    need."""
     own, wing = place(name), name.split(".")[0]
     outside = {target.split(".")[0] for target in imports(name, source)} - {"lrdlib"}
     wrong = outside - NEEDED - EXTRAS.get(wing, set()) - EXTRAS.get(own, set())
     if own in ABOVE_ALL:
         return wrong
-    allowed = set() if own in FREE else FREE | set(HOUSE[: HOUSE.index(own)]) - FORBIDDEN.get(wing, set())
+    allowed = (
+        set()
+        if own in FREE
+        else FREE | set(HOUSE[: HOUSE.index(own)]) - FORBIDDEN.get(wing, set())
+    )
     return wrong | siblings(name, source) - allowed
 
 
 def unpickling(source: str) -> set[str]:
-    """The expressions of a source that write or read pickles: importing a pickler, torch.load/save, allow_pickle."""
+    """The expressions of a source that write or read pickles: importing a pickler,
+    torch.load/save, allow_pickle."""
     found = {target for target in imports("", source) if target.split(".")[0] in PICKLERS}
     found |= {target for target in imports("", source) if target in UNPICKLERS}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and ast.unparse(node) in UNPICKLERS:
             found.add(ast.unparse(node))
-        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg == "allow_pickle"
+            and ast.unparse(node.value) != "False"
+        ):
             found.add(f"allow_pickle={ast.unparse(node.value)}")
     return found
 
 
-MODULES = [name for name in SOURCES if not (name.endswith(".__init__") and name.split(".")[0] not in HOUSE)]
+MODULES = [
+    name
+    for name in SOURCES
+    if not (name.endswith(".__init__") and name.split(".")[0] not in HOUSE)
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_point_one_way(name):
-    assert place(name) in {*HOUSE, *FREE, *ABOVE_ALL}, "a new module: give it a line in the list"
+    assert place(name) in {*HOUSE, *FREE, *ABOVE_ALL}, (
+        "a new module: give it a line in the list"
+    )
     assert not wrong_imports(name, SOURCES[name])
 
 
@@ -127,7 +174,11 @@ def test_nothing_unpickles(name):
 @pytest.mark.parametrize(
     ("name", "source", "wrong"),
     [
-        ("spectral", "import torch\nfrom lrdlib._check import check_real\nimport math", set()),
+        (
+            "spectral",
+            "import torch\nfrom lrdlib._check import check_real\nimport math",
+            set(),
+        ),
         ("polar", "from lrdlib.spectral import rank", {"spectral"}),
         ("polar", "from lrdlib import spectral", {"spectral"}),
         ("polar", "from . import spectral", {"spectral"}),
@@ -147,16 +198,28 @@ def test_nothing_unpickles(name):
         ("training.runs", "import joblib", {"joblib"}),
         ("training.sweep", "import joblib", set()),
         ("evidence.claims", "from lrdlib.training.sweep import recorded", set()),
-        ("figures.runs", "import plotly.graph_objects as go\nfrom lrdlib.training.runs import Run", set()),
+        (
+            "figures.runs",
+            "import plotly.graph_objects as go\nfrom lrdlib.training.runs import Run",
+            set(),
+        ),
         ("figures.runs", "from lrdlib.training.train import train", {"training.train"}),
         ("figures.phase", "from lrdlib.evidence.phase import panels", set()),
         ("figures.phase", "from ..evidence.phase import panels", set()),
         ("figures.canvas", "from lrdlib.figures.runs import timeline", {"figures.runs"}),
         ("figures.page", "from lrdlib import lab", {"lab"}),
-        ("lab.widget", "from ..training.train import train\nfrom .page import HTML\nimport anywidget", set()),
+        (
+            "lab.widget",
+            "from ..training.train import train\nfrom .page import HTML\nimport anywidget",
+            set(),
+        ),
         ("lab.widget", "from ..figures.runs import timeline", {"figures.runs"}),
         ("lab.widget", "from ..commands.claims import run", {"commands"}),
-        ("commands.mechanism", "from lrdlib.figures.runs import timeline_figure\nimport tqdm", set()),
+        (
+            "commands.mechanism",
+            "from lrdlib.figures.runs import timeline_figure\nimport tqdm",
+            set(),
+        ),
         ("__main__", "from lrdlib.commands import mechanism\nimport tqdm", {"tqdm"}),
         ("__main__", "import book", {"book"}),
     ],

@@ -1,4 +1,5 @@
-"""Recorded runs as pieces of data: the codec against its promise, the index against the runs, and the sizes."""
+"""Recorded runs as pieces of data: the codec against its promise, the index against the
+runs, and the sizes."""
 
 import gzip
 import importlib
@@ -27,8 +28,14 @@ RUNS = ROOT / "book" / "runs"
 sys.path.insert(0, str(ROOT / "book"))
 colab = importlib.import_module("colab")
 
-NUMBERS = arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6) | st.just(np.nan))
-POSITIVE = arrays(np.float64, st.integers(1, 40), elements=st.floats(1e-12, 1e6) | st.sampled_from([0.0, np.nan]))
+NUMBERS = arrays(
+    np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6) | st.just(np.nan)
+)
+POSITIVE = arrays(
+    np.float64,
+    st.integers(1, 40),
+    elements=st.floats(1e-12, 1e6) | st.sampled_from([0.0, np.nan]),
+)
 
 
 # ---- the codec
@@ -54,7 +61,9 @@ def test_a_logarithm_comes_back_to_half_a_step(values):
     floor = values[known].max(initial=0) * 1e-9 or 1.0
     wanted = np.log10(np.maximum(values[known], floor))
     step = (code["high"] - code["low"]) / 4095
-    assert (np.abs(np.log10(back[known]) - wanted) <= 0.5 * step * (1 + 1e-6) + 1e-5).all()  # seven digits, below 12
+    assert (
+        np.abs(np.log10(back[known]) - wanted) <= 0.5 * step * (1 + 1e-6) + 1e-5
+    ).all()  # seven digits, below 12
     assert code["high"] - code["low"] <= 9.001
 
 
@@ -83,14 +92,24 @@ def recorded() -> dict[str, Run]:
 
 def test_the_index_lists_every_run_and_what_became_of_it(recorded):
     rows = table(data.index(recorded))
-    assert len(rows) == len({data.place(run.config) for run in recorded.values()}) >= 0.95 * len(recorded)
+    assert (
+        len(rows)
+        == len({data.place(run.config) for run in recorded.values()})
+        >= 0.95 * len(recorded)
+    )
     for name, row in rows.items():
         run, c = recorded[name], recorded[name].config
-        assert [row["rule"], row["strength"], row["fraction"]] == [c["rule"], c["weight_decay"], c["fraction"]]
+        assert [row["rule"], row["strength"], row["fraction"]] == [
+            c["rule"],
+            c["weight_decay"],
+            c["fraction"],
+        ]
         assert [row["seed"], row["lr"], row["steps"]] == [c["seed"], c["lr"], c["steps"]]
         found = outcome(run, "orbit_clean_accuracy")
         assert row["first"] == found.step == run.first_step("orbit_clean_accuracy")
-        assert row["best"] == pytest.approx(np.nanmax(run.history["orbit_clean_accuracy"]), rel=1e-3)
+        assert row["best"] == pytest.approx(
+            np.nanmax(run.history["orbit_clean_accuracy"]), rel=1e-3
+        )
         assert row["full"] == int(bool(run.weights)) and not row["diverged"]
 
 
@@ -120,16 +139,26 @@ def test_other_settings_are_tasks_of_their_own():
 def test_a_piece_holds_its_run(recorded):
     name = next(name for name, run in recorded.items() if run.weights)
     run, made = recorded[name], data.piece(recorded[name])
-    assert made["steps"] == run.history["step"].tolist() and made["bands"] is None and made["pattern"]
+    assert (
+        made["steps"] == run.history["step"].tolist()
+        and made["bands"] is None
+        and made["pattern"]
+    )
     for metric, code in made["curves"].items():
         values = run.history[metric]
-        assert digits.decode(code) == pytest.approx(values, abs=float(np.ptp(values)) / 8000)
+        assert digits.decode(code) == pytest.approx(
+            values, abs=float(np.ptp(values)) / 8000
+        )
     spectrum = made["spectra"]["1.key"]
     back = digits.decode(spectrum).reshape(-1, spectrum["size"])
-    assert np.abs(np.log(back / np.maximum(run.spectra["1.key"], back.min()))).max() < 0.003  # 9 decades in 4096 steps
+    assert (
+        np.abs(np.log(back / np.maximum(run.spectra["1.key"], back.min()))).max() < 0.003
+    )  # 9 decades in 4096 steps
     Q, K = run.weights["0.query"], run.weights["0.key"]
     (pattern,) = data.pattern(run)["values"]
-    assert digits.decode(pattern).reshape(128, 128) == pytest.approx(Q.T @ K, abs=float(np.abs(Q.T @ K).max()) / 2000)
+    assert digits.decode(pattern).reshape(128, 128) == pytest.approx(
+        Q.T @ K, abs=float(np.abs(Q.T @ K).max()) / 2000
+    )
 
 
 def test_seeds_of_a_cell_make_bands():
@@ -137,40 +166,62 @@ def test_seeds_of_a_cell_make_bands():
     made = data.piece(runs[0], runs)["bands"]
     low, high = (digits.decode(made[end]["test_accuracy"]) for end in ("low", "high"))
     values = np.stack([run.history["test_accuracy"] for run in runs])
-    assert low == pytest.approx(values.min(0), abs=1e-3) and high == pytest.approx(values.max(0), abs=1e-3)
+    assert low == pytest.approx(values.min(0), abs=1e-3) and high == pytest.approx(
+        values.max(0), abs=1e-3
+    )
     assert made["seeds"] == 3 and made["steps"] == runs[0].history["step"].tolist()
     finer = made_run(TrainConfig(seed=3, eval_every=50))
-    assert data.bands([finer, *runs]) | {"seeds": 3} == data.bands([*runs, finer]) | {"seeds": 3}
-    assert data.bands([finer, *runs])["steps"] == made["steps"]  # those that all have recorded
+    assert data.bands([finer, *runs]) | {"seeds": 3} == data.bands([*runs, finer]) | {
+        "seeds": 3
+    }
+    assert (
+        data.bands([finer, *runs])["steps"] == made["steps"]
+    )  # those that all have recorded
 
 
 def test_only_seeds_of_the_same_cell_make_a_band():
     made = data.pieces(made_runs())
     assert made["lrd-0.01-f0.4-seed0"]["bands"]["seeds"] == 2
-    finer = made["full-seed0"]["bands"]  # of a cell is a run however finely it was recorded, and of each seed one
+    finer = made["full-seed0"][
+        "bands"
+    ]  # of a cell is a run however finely it was recorded, and of each seed one
     assert finer["seeds"] == 2 and finer["steps"] == made["lrd-0.01-f0.4-seed0"]["steps"]
-    assert made["l2-3-f0.4-seed0"]["bands"] is not None and data.piece(made_runs()["full-seed0"])["bands"] is None
+    assert (
+        made["l2-3-f0.4-seed0"]["bands"] is not None
+        and data.piece(made_runs()["full-seed0"])["bands"] is None
+    )
     assert "full-seed0.pattern" in made and "lrd-0.01-f0.4-seed0.pattern" not in made
 
 
 def test_what_the_page_loads_is_small(recorded):
     made = data.pieces(recorded)
-    sizes = {name: len(gzip.compress(data.script(name, piece).encode(), 6)) for name, piece in made.items()}
+    sizes = {
+        name: len(gzip.compress(data.script(name, piece).encode(), 6))
+        for name, piece in made.items()
+    }
     index = sizes.pop("index")
-    print(f"index {index / 1e3:.1f} kB; pieces up to {max(sizes.values()) / 1e3:.1f} kB, compressed")
+    print(
+        f"index {index / 1e3:.1f} kB; pieces up to {max(sizes.values()) / 1e3:.1f} kB, "
+        "compressed"
+    )
     assert index < 100_000 and max(sizes.values()) < 40_000
 
 
 def test_files_are_scripts_and_old_ones_go(tmp_path):
     for i in range(2):
-        save_run(made_run(TrainConfig(seed=i, eval_every=500)), tmp_path / "runs" / f"a-seed{i}.npz")
+        save_run(
+            made_run(TrainConfig(seed=i, eval_every=500)),
+            tmp_path / "runs" / f"a-seed{i}.npz",
+        )
     data.main([str(tmp_path / "lab"), str(tmp_path / "runs")])
     (tmp_path / "runs" / "a-seed1.npz").unlink()
     data.main([str(tmp_path / "lab"), str(tmp_path / "runs")])
     files = sorted((tmp_path / "lab" / "data").iterdir())
     assert [file.name for file in files] == ["a-seed0.js", "index.js"]
     text = files[0].read_text(encoding="utf-8")
-    assert text.startswith('lrdLab.piece("a-seed0",{') and json.loads(text[len('lrdLab.piece("a-seed0",') : -3])
+    assert text.startswith('lrdLab.piece("a-seed0",{') and json.loads(
+        text[len('lrdLab.piece("a-seed0",') : -3]
+    )
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path):
@@ -186,7 +237,14 @@ def test_a_folder_without_runs_is_an_error(tmp_path):
 
 
 LINK = re.compile(r'<a class=\\?"lrd-go\\?" href=\\?"#lab:([^"\\]+)')
-FIELDS = {"task": "setting", "rule": "rule", "mode": "variant", "lr": "lr", "lambda": "strength", "f": "fraction"}
+FIELDS = {
+    "task": "setting",
+    "rule": "rule",
+    "mode": "variant",
+    "lr": "lr",
+    "lambda": "strength",
+    "f": "fraction",
+}
 LINKS = [
     (path.stem, unescape(address))
     for path in sorted((ROOT / "book").glob("*.ipynb"))
@@ -198,7 +256,9 @@ def asked(address: str) -> list[dict[str, str]]:
     """What a link says of its first run and, if it names one, of its second."""
     entries = parse_qsl(address)
     first = {name: value for name, value in entries if not name.startswith("vs.")}
-    second = {name.removeprefix("vs."): value for name, value in entries if name.startswith("vs.")}
+    second = {
+        name.removeprefix("vs."): value for name, value in entries if name.startswith("vs.")
+    }
     return [first, second] if second else [first]
 
 
@@ -216,7 +276,11 @@ def test_words_that_move_the_lab_lead_to_a_recorded_run_and_step(page, address, 
     for wish in asked(address):
         assert set(wish) <= {*FIELDS, "seed", "step", "matrix"}
         fields = {FIELDS[name]: text for name, text in wish.items() if name in FIELDS}
-        found = [row for row in rows if all(agrees(row[name], text) for name, text in fields.items())]
+        found = [
+            row
+            for row in rows
+            if all(agrees(row[name], text) for name, text in fields.items())
+        ]
         assert found, f"no recorded run has {fields}"
         step = int(wish.get("step", 0))
         assert any(step % row["every"] == 0 and step <= row["steps"] for row in found)
@@ -226,10 +290,17 @@ def test_the_copy_for_colab_says_where_the_lab_is_and_links_to_the_views():
     book = colab.Book(repository="https://github.com/me/mine", pages={"lab": ["# The lab"]})
     copy = colab.Copy(book, "lab")
     said = copy.cell('<div class="lrd-lab" data-lab="recorded"><p>None.</p></div>')
-    assert said.startswith("> The lab of recorded runs is on the site: [The lab](https://me.github.io/mine/lab.html).")
+    assert said.startswith(
+        "> The lab of recorded runs is on the site: [The "
+        "lab](https://me.github.io/mine/lab.html)."
+    )
     said = copy.cell('See <a class="lrd-go" href="#lab:rule=l2&amp;step=5">*there*</a>.')
     assert said == "See [*there*](https://me.github.io/mine/lab.html#lab:rule=l2&step=5)."
-    for wrong in ('<div class="lrd-lab" data-lab="none"></div>', 'A <a href="#lab:rule=l2">link</a>.', "End</a>."):
+    for wrong in (
+        '<div class="lrd-lab" data-lab="none"></div>',
+        'A <a href="#lab:rule=l2">link</a>.',
+        "End</a>.",
+    ):
         with pytest.raises(colab.Unknown):
             copy.cell(wrong)
 
@@ -238,15 +309,21 @@ def test_the_copy_for_colab_says_where_the_lab_is_and_links_to_the_views():
 
 
 def test_every_fragment_is_in_a_script():
-    used = {name for names in script.SCRIPTS.values() for name in names} | set(script.STYLES)
+    used = {name for names in script.SCRIPTS.values() for name in names} | set(
+        script.STYLES
+    )
     assert {path.name for path in script.STATIC.iterdir()} <= used
 
 
 def test_fragments_are_no_modules():
     for path in script.STATIC.glob("*.js"):
-        assert not re.search(r"^\s*(import|export)\b", path.read_text(encoding="utf-8"), re.MULTILINE), path.name
+        assert not re.search(
+            r"^\s*(import|export)\b", path.read_text(encoding="utf-8"), re.MULTILINE
+        ), path.name
 
 
 def test_a_script_ends_with_what_starts_it():
-    assert script.source("page").endswith("boot();\n})();\n") and script.source("worker").endswith("})();\n")
+    assert script.source("page").endswith("boot();\n})();\n") and script.source(
+        "worker"
+    ).endswith("})();\n")
     assert script.source("widget").endswith("export default { render };\n")

@@ -1,4 +1,5 @@
-"""The lab in the kernel: the thread that trains, the messages of the widget, and both in a real Jupyter in Chromium."""
+"""The lab in the kernel: the thread that trains, the messages of the widget, and both in a
+real Jupyter in Chromium."""
 
 import builtins
 import importlib
@@ -23,7 +24,15 @@ from lrdlib.training.runs import load_run, runs_of
 from lrdlib.training.train import Training
 
 TINY = TrainConfig(
-    p=7, d_model=16, heads=2, layers=1, batch_size=16, steps=12, eval_every=4, lr=3e-3, weight_decay=0.02
+    p=7,
+    d_model=16,
+    heads=2,
+    layers=1,
+    batch_size=16,
+    steps=12,
+    eval_every=4,
+    lr=3e-3,
+    weight_decay=0.02,
 )
 ENDLESS = replace(TINY, steps=10**6, eval_every=5)
 SOON = 20  # seconds: many times what a step takes here, also on a busy machine
@@ -43,11 +52,15 @@ class Told(list):
     def until(self, wanted):
         """The first content that `wanted(event, content)` takes."""
         with self.news:
-            assert self.news.wait_for(lambda: any(wanted(*item) for item in self), SOON), self[-3:]
+            assert self.news.wait_for(lambda: any(wanted(*item) for item in self), SOON), (
+                self[-3:]
+            )
             return next(content for event, content in self if wanted(event, content))
 
     def state(self, name):
-        return self.until(lambda event, content: event == "status" and content["state"] == name)
+        return self.until(
+            lambda event, content: event == "status" and content["state"] == name
+        )
 
     def records(self, n):
         self.until(lambda *_: sum(event == "record" for event, _ in self) >= n)
@@ -70,10 +83,14 @@ def made():
 
 
 def reference(config, changes, steps):
-    """The Training of `config` after `steps`, with Training.set as `changes` say: what the thread must have done."""
+    """The Training of `config` after `steps`, with Training.set as `changes` say: what the
+    thread must have done."""
     training = Training([config])
     next(training)
-    due = {change["step"]: {k: v for k, v in change.items() if k != "step"} for change in changes}
+    due = {
+        change["step"]: {k: v for k, v in change.items() if k != "step"}
+        for change in changes
+    }
     while training.step < steps:
         training.set(**due.get(training.step, {}))
         if (training.step + 1) % config.eval_every and training.step + 1 < config.steps:
@@ -88,10 +105,13 @@ def assert_same_run(run, expected):
         found, wanted = getattr(run, group), getattr(expected, group)
         assert set(found) == set(wanted)
         for name in found:
-            np.testing.assert_array_equal(found[name], wanted[name], err_msg=f"{group}/{name}")
+            np.testing.assert_array_equal(
+                found[name], wanted[name], err_msg=f"{group}/{name}"
+            )
 
 
-# --- the thread ------------------------------------------------------------------------------------------------------
+# --- the thread
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_run_in_the_thread_is_the_run_of_train(made):
@@ -100,7 +120,9 @@ def test_a_run_in_the_thread_is_the_run_of_train(made):
     assert trainer.wait(SOON) == "done"
     assert_same_run(trainer.run, runs_of(reference(TINY, [], TINY.steps))[0])
     assert "changes" not in trainer.run.provenance
-    assert [event for event, _ in told].count("record") == 4 and told[-1][1]["state"] == "done"
+    assert [event for event, _ in told].count("record") == 4 and told[-1][1][
+        "state"
+    ] == "done"
 
 
 def test_what_is_seen_is_what_is_recorded(made):
@@ -115,11 +137,14 @@ def test_what_is_seen_is_what_is_recorded(made):
             np.testing.assert_array_equal(S, trainer.run.spectra[name][i])
         np.testing.assert_array_equal(seen.fourier, trainer.run.fourier["embedding"][i])
     Q, K = (trainer.run.weights[name] for name in ("0.query", "0.key"))
-    np.testing.assert_allclose(seen.pattern, Q.T @ K, rtol=1e-4, atol=1e-6)  # float32, in another order
+    np.testing.assert_allclose(
+        seen.pattern, Q.T @ K, rtol=1e-4, atol=1e-6
+    )  # float32, in another order
 
 
 def test_sliders_act_while_it_trains_and_are_noted(made):
-    """Two moves at steps of the thread's own choosing; a Training with the same changes is the same run, to the bit."""
+    """Two moves at steps of the thread's own choosing; a Training with the same changes is
+    the same run, to the bit."""
     trainer, told = made()
     trainer.start(ENDLESS)
     told.records(3)
@@ -143,13 +168,16 @@ def test_the_record_after_a_move_has_obeyed(made):
     trainer, told = made()
     trainer.start(ENDLESS)
     before = told.records(3)[-1]
-    trainer.set(rule="l2", weight_decay=300.0)  # takes lr * 300 = 0.9 of every weight, each step
+    trainer.set(
+        rule="l2", weight_decay=300.0
+    )  # takes lr * 300 = 0.9 of every weight, each step
     after = told.records(5)[-1]
     assert float(after.spectra["0.query"][0]) < 0.1 * float(before.spectra["0.query"][0])
 
 
 def paused_early(made):
-    """A trainer that stands still after its second record, what it has told, and its step."""
+    """A trainer that stands still after its second record, what it has told, and its
+    step."""
     trainer, told = made()
     trainer.start(ENDLESS)
     told.records(2)
@@ -164,9 +192,15 @@ def test_pause_step_and_resume(made):
     seen = len(trainer.seen)
     trainer.step()
     told.until(lambda event, content: event == "record" and content.step == at + 1)
-    assert trainer.state == "paused" and trainer.training.step == at + 1 and len(trainer.seen) == seen + 1
+    assert (
+        trainer.state == "paused"
+        and trainer.training.step == at + 1
+        and len(trainer.seen) == seen + 1
+    )
     recorded = trainer.run.history["step"].tolist()
-    assert recorded == [step for step in range(at + 2) if step % 5 == 0]  # a single step is shown, and not recorded
+    assert recorded == [
+        step for step in range(at + 2) if step % 5 == 0
+    ]  # a single step is shown, and not recorded
     trainer.resume()
     told.records(seen + 3)
     assert trainer.state == "running"
@@ -179,7 +213,9 @@ def test_a_move_while_it_stands_still_holds_for_the_next_step(made):
     trainer.step()
     told.until(lambda event, content: event == "record" and content.step == at + 1)
     trainer.stop()
-    assert json.loads(trainer.run.provenance["changes"]) == [{"step": at, "weight_decay": 0.3}]
+    assert json.loads(trainer.run.provenance["changes"]) == [
+        {"step": at, "weight_decay": 0.3}
+    ]
 
 
 def test_stop_ends_the_thread_within_a_step(made):
@@ -247,7 +283,10 @@ def test_the_run_can_be_taken_while_it_trains(made):
 
 @pytest.mark.parametrize(
     "config, word",
-    [({"fraction": 0.999}, "fraction must leave both parts"), ({"p": 8, "task": "div"}, "p must be prime")],
+    [
+        ({"fraction": 0.999}, "fraction must leave both parts"),
+        ({"p": 8, "task": "div"}, "p must be prime"),
+    ],
 )
 def test_a_config_that_cannot_be_trained_leaves_the_run_alone(made, config, word):
     trainer, told = made()
@@ -288,8 +327,13 @@ def test_divergence_ends_the_run_with_a_sentence(made):
     told.records(1)
     trainer.set(lr=1e30)
     assert trainer.wait(SOON) == "failed"
-    assert trainer.message.startswith("It has diverged by step ") and "lower learning rate" in trainer.message
-    assert trainer.run.history["step"][-1] == trainer.training.step  # what there is can be looked at
+    assert (
+        trainer.message.startswith("It has diverged by step ")
+        and "lower learning rate" in trainer.message
+    )
+    assert (
+        trainer.run.history["step"][-1] == trainer.training.step
+    )  # what there is can be looked at
 
 
 def test_an_error_in_the_thread_is_its_message(made, monkeypatch):
@@ -301,16 +345,23 @@ def test_an_error_in_the_thread_is_its_message(made, monkeypatch):
         raise torch.OutOfMemoryError("no memory left\nand a long tale")
 
     monkeypatch.setattr(trainer.training, "update", broken)
-    assert trainer.wait(SOON) == "failed" and trainer.message == "OutOfMemoryError: no memory left"
+    assert (
+        trainer.wait(SOON) == "failed"
+        and trainer.message == "OutOfMemoryError: no memory left"
+    )
     trainer.start(TINY)
     assert trainer.wait(SOON) == "done" and trainer.message == ""
 
 
 def test_sentences():
-    assert sentence(RuntimeError()) == "RuntimeError" and sentence(TypeError("p must be an int")) == "p must be an int"
+    assert (
+        sentence(RuntimeError()) == "RuntimeError"
+        and sentence(TypeError("p must be an int")) == "p must be an int"
+    )
 
 
-# --- the widget, without a browser -----------------------------------------------------------------------------------
+# --- the widget, without a browser
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -349,12 +400,20 @@ def test_the_widget_trains_by_message(lab):
     assert events(lab, "config")[-1]["config"]["weight_decay"] == 0.5
     ask(lab, "stop")
     assert events(lab, "status")[-1]["state"] == lab.state == "stopped"
-    message, buffers = next((content, b) for content, b in lab.sent if content["event"] == "record")
+    message, buffers = next(
+        (content, b) for content, b in lab.sent if content["event"] == "record"
+    )
     json.dumps(message, allow_nan=False)  # the messages of Jupyter have no NaN
     assert message["metrics"]["grad_norm"] is None and message["run"] == 1
-    spectrum, pattern = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[-1], np.float32)
+    spectrum, pattern = (
+        np.frombuffer(buffers[0], np.float32),
+        np.frombuffer(buffers[-1], np.float32),
+    )
     np.testing.assert_array_equal(spectrum, lab.run.spectra[message["spectra"][0]][0])
-    assert pattern.shape == (message["size"] ** 2,) == (16 * 16,) and len(buffers) == len(message["spectra"]) + 2
+    assert (
+        pattern.shape == (message["size"] ** 2,) == (16 * 16,)
+        and len(buffers) == len(message["spectra"]) + 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -370,7 +429,11 @@ def test_the_widget_trains_by_message(lab):
 def test_what_is_refused_is_answered_in_a_sentence(lab, command, values, word):
     ask(lab, command, **values)
     content, _ = lab.sent[-1]
-    assert content["event"] == "refused" and content["to"] == "v" and word in content["message"]
+    assert (
+        content["event"] == "refused"
+        and content["to"] == "v"
+        and word in content["message"]
+    )
     assert "\n" not in content["message"] and lab.state == "idle"
 
 
@@ -379,7 +442,11 @@ def test_a_new_view_is_shown_all_that_has_happened(lab):
     lab.wait(SOON)
     lab.sent.clear()
     ask(lab, "hello")
-    assert [content["event"] for content, _ in lab.sent] == ["config", *["record"] * 4, "status"]
+    assert [content["event"] for content, _ in lab.sent] == [
+        "config",
+        *["record"] * 4,
+        "status",
+    ]
     assert all(content["to"] == "v" for content, _ in lab.sent)
     assert [content["step"] for content in events(lab, "record")] == [0, 4, 8, 12]
 
@@ -437,7 +504,8 @@ def test_presets_can_be_trained():
         assert next(Training([replace(config, batch_size=8)])).step == 0
 
 
-# --- plain widgets ---------------------------------------------------------------------------------------------------
+# --- plain widgets
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -465,7 +533,11 @@ def test_the_plain_lab_trains_by_its_buttons_and_sliders(plain):
     buttons["pause"].click()
     wait_for(lambda: plain.state == "running")
     buttons["stop"].click()
-    assert plain.state == "stopped" and buttons["stop"].disabled and not controls["seed"].disabled
+    assert (
+        plain.state == "stopped"
+        and buttons["stop"].disabled
+        and not controls["seed"].disabled
+    )
     assert plain._figures.value.count("<svg") == 3 and "Stopped" in plain._status.value
     assert plain.run.config["seed"] == 3
 
@@ -496,7 +568,8 @@ def test_without_anywidget_lab_is_the_plain_one(monkeypatch):
     assert importlib.import_module("lrdlib.lab").Lab is PlainLab
 
 
-# --- in JupyterLab ---------------------------------------------------------------------------------------------------
+# --- in JupyterLab
+# ----------------------------------------------------------------------------------------
 
 CELL = """from lrdlib import TrainConfig
 from lrdlib.lab import Lab
@@ -519,7 +592,8 @@ CONTRAST = """(lab) => {
 
 @pytest.fixture(scope="module")
 def notebook_page(tmp_path_factory):
-    """A notebook with two cells in a dark JupyterLab; requests that leave this machine are refused and noted."""
+    """A notebook with two cells in a dark JupyterLab; requests that leave this machine are
+    refused and noted."""
     pytest.importorskip("playwright.sync_api")
     pytest.importorskip("jupyterlab")
     pytest.importorskip("anywidget")
@@ -543,7 +617,8 @@ def notebook_page(tmp_path_factory):
 
 
 def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
-    """Start, move a slider, see the next record obey; pause, stop, start again, and lose the kernel."""
+    """Start, move a slider, see the next record obey; pause, stop, start again, and lose
+    the kernel."""
     from jupyter import restart_kernel, run_cell
 
     page, lab = notebook_page.page, notebook_page.page.locator(".lab-live")
@@ -552,19 +627,30 @@ def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
         lab.get_by_role("button", name=name, exact=True).click()
 
     def state(name):
-        page.wait_for_function("(name) => document.querySelector('.lab-live')?.dataset.state === name", arg=name)
+        page.wait_for_function(
+            "(name) => document.querySelector('.lab-live')?.dataset.state === name",
+            arg=name,
+        )
 
     def shown():
-        return int(lab.get_by_label("shown step").get_attribute("aria-valuetext").removeprefix("step "))
+        return int(
+            lab.get_by_label("shown step")
+            .get_attribute("aria-valuetext")
+            .removeprefix("step ")
+        )
 
     def record_after(step):
         page.wait_for_function(
-            "(step) => Number(document.querySelector('.lab-live-scrub .lab-value').textContent) > step", arg=step
+            "(step) => Number(document.querySelector('.lab-live-scrub "
+            ".lab-value').textContent) > step",
+            arg=step,
         )
 
     run_cell(page, 0)
     state("idle")
-    assert lab.locator(".lab-source").inner_text() == "Training in the kernel by torch, on cpu"
+    assert (
+        lab.locator(".lab-source").inner_text() == "Training in the kernel by torch, on cpu"
+    )
     press("Start")
     record_after(20)
 
@@ -580,14 +666,18 @@ def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
     # cells run meanwhile, and it trains while they do
     run_cell(page, 1)
     said = page.get_by_text("steps meanwhile:").last
-    page.wait_for_function("() => /meanwhile: \\d/.test(document.querySelector('.jp-Notebook').textContent)")
+    page.wait_for_function(
+        "() => /meanwhile: \\d/.test(document.querySelector('.jp-Notebook').textContent)"
+    )
     assert int(said.inner_text().split(":")[1]) > 0
 
     press("Pause")
     state("paused")
     at = lab.locator(".lab-live-progress").inner_text()
     press("Step")
-    page.wait_for_function("(at) => document.querySelector('.lab-live-progress').textContent !== at", arg=at)
+    page.wait_for_function(
+        "(at) => document.querySelector('.lab-live-progress').textContent !== at", arg=at
+    )
     assert lab.get_attribute("data-state") == "paused"
     press("Resume")
     state("running")
@@ -599,14 +689,19 @@ def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
     download.value.save_as(tmp_path / "run.npz")
     run = load_run(tmp_path / "run.npz")
     changes = json.loads(run.provenance["changes"])
-    assert [change.get("weight_decay") for change in changes][-2:] == [0.02, 1.0] and changes[-1]["rule"] == "l2"
+    assert [change.get("weight_decay") for change in changes][-2:] == [
+        0.02,
+        1.0,
+    ] and changes[-1]["rule"] == "l2"
     last = int(run.history["step"][-1])
     again = reference(TrainConfig(**run.config), changes, last)
     for name, values in runs_of(again)[0].history.items():
         np.testing.assert_array_equal(run.history[name], values, err_msg=name)
 
     # it can be read in the dark, and on a phone nothing sticks out
-    assert len(contrasts := lab.evaluate(CONTRAST)) > 20 and min(contrasts) >= 4.5  # WCAG 2.1 asks so much of text
+    assert (
+        len(contrasts := lab.evaluate(CONTRAST)) > 20 and min(contrasts) >= 4.5
+    )  # WCAG 2.1 asks so much of text
     page.set_viewport_size({"width": 390, "height": 844})
     assert lab.evaluate("(lab) => lab.scrollWidth <= lab.clientWidth + 1")
     page.set_viewport_size({"width": 1280, "height": 900})
@@ -618,7 +713,9 @@ def test_the_lab_in_jupyterlab(notebook_page, tmp_path):
     restart_kernel(page)
     state("gone")
     status = lab.get_by_role("status").inner_text()
-    assert status.startswith("The kernel of this lab is gone") and status.endswith("Run the cell again.")
+    assert status.startswith("The kernel of this lab is gone") and status.endswith(
+        "Run the cell again."
+    )
     assert lab.locator("button:not([aria-disabled=true])").count() == 0
     run_cell(page, 0)
     state("idle")

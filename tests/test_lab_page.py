@@ -1,4 +1,5 @@
-"""The recorded lab in Chromium, on a page of its own that is made here. The network is shut, each control driven."""
+"""The recorded lab in Chromium, on a page of its own that is made here. The network is
+shut, each control driven."""
 
 import re
 import shutil
@@ -32,32 +33,70 @@ READY = "document.querySelector('.lrd-lab').dataset.state === 'ready'"
 
 
 def made_run(config: TrainConfig, *, matrices: bool = False, k: int = 128) -> Run:
-    """A run of plausible shape without any training: curves that rise, spectra that fall, a Fourier peak."""
-    rng = np.random.default_rng([config.seed, int(1e4 * config.weight_decay), int(100 * config.fraction)])
+    """A run of plausible shape without any training: curves that rise, spectra that fall, a
+    Fourier peak."""
+    rng = np.random.default_rng(
+        [config.seed, int(1e4 * config.weight_decay), int(100 * config.fraction)]
+    )
     steps = np.arange(0, config.steps + 1, config.eval_every)
     t = steps / config.steps
     rise = 1 / (1 + np.exp(-12 * (t - 0.5 + config.weight_decay)))
-    history = {"step": steps, "train_loss": 1 - t, "qk_stable_rank": 30 * np.exp(-3 * t) + 3}
-    history |= {"qk_effective_rank": 90 * np.exp(-t) + 10, "train_accuracy": np.minimum(1, 3 * t)}
-    history |= {"test_accuracy": 0.9 * rise + 0.05 * rng.random(len(t)), "orbit_clean_accuracy": rise}
-    fall = np.exp(-np.outer(0.02 + 0.1 * t * (1 + config.weight_decay + config.fraction + config.seed), np.arange(k)))
+    history = {
+        "step": steps,
+        "train_loss": 1 - t,
+        "qk_stable_rank": 30 * np.exp(-3 * t) + 3,
+    }
+    history |= {
+        "qk_effective_rank": 90 * np.exp(-t) + 10,
+        "train_accuracy": np.minimum(1, 3 * t),
+    }
+    history |= {
+        "test_accuracy": 0.9 * rise + 0.05 * rng.random(len(t)),
+        "orbit_clean_accuracy": rise,
+    }
+    fall = np.exp(
+        -np.outer(
+            0.02 + 0.1 * t * (1 + config.weight_decay + config.fraction + config.seed),
+            np.arange(k),
+        )
+    )
     names = [f"{layer}.{role}" for layer in (0, 1) for role in ("query", "key")]
     power = rng.random((len(t), 48)) + 20 * t[:, None] * (np.arange(48) == 7)
-    weights = {name: rng.normal(size=(k, k)).astype(np.float32) for name in names} if matrices else {}
+    weights = (
+        {name: rng.normal(size=(k, k)).astype(np.float32) for name in names}
+        if matrices
+        else {}
+    )
     fourier = {"embedding": power / power.sum(1, keepdims=True)}
-    return Run(plain(config), history, {name: fall * (1 + i) for i, name in enumerate(names)}, weights, {}, fourier)
+    return Run(
+        plain(config),
+        history,
+        {name: fall * (1 + i) for i, name in enumerate(names)},
+        weights,
+        {},
+        fourier,
+    )
 
 
 def made_runs() -> dict[str, Run]:
-    """Two rules, two strengths, two fractions, two seeds; one cell is missing, one run holds its matrices."""
+    """Two rules, two strengths, two fractions, two seeds; one cell is missing, one run
+    holds its matrices."""
     found = {}
     for rule, strengths in {"lrd": (0.005, 0.01), "l2": (1.0, 3.0)}.items():
         for strength in strengths:
             for fraction in (0.3, 0.4):
                 for seed in (0, 1):
-                    config = TrainConfig(rule=rule, weight_decay=strength, fraction=fraction, seed=seed, eval_every=100)
+                    config = TrainConfig(
+                        rule=rule,
+                        weight_decay=strength,
+                        fraction=fraction,
+                        seed=seed,
+                        eval_every=100,
+                    )
                     if (rule, strength, fraction) != ("l2", 3.0, 0.3):
-                        found[f"{rule}-{strength:g}-f{fraction}-seed{seed}"] = made_run(config)
+                        found[f"{rule}-{strength:g}-f{fraction}-seed{seed}"] = made_run(
+                            config
+                        )
     found["full-seed0"] = made_run(TrainConfig(eval_every=50), matrices=True)
     return found
 
@@ -99,10 +138,13 @@ def visited(request, chromium, site):
 
 @pytest.fixture
 def lab(visited):
-    """One page for many tests, sent back to what it opens with; at the end nothing may have gone wrong."""
+    """One page for many tests, sent back to what it opens with; at the end nothing may have
+    gone wrong."""
     page, before = visited.page, len(visited.errors)
     page.evaluate("location.hash = `#lab:step=3000&again=${performance.now()}`")
-    page.wait_for_function("document.querySelector('.lab-source').textContent.includes('LRD λ = 0.01 (')")
+    page.wait_for_function(
+        "document.querySelector('.lab-source').textContent.includes('LRD λ = 0.01 (')"
+    )
     settled(page)
     yield page
     assert visited.errors[before:] == []
@@ -122,7 +164,9 @@ def source(page) -> str:
 
 def settled(page) -> None:
     """Everything loaded and drawn."""
-    page.wait_for_function("document.querySelector('.lab-plots')?.getAttribute('aria-busy') === 'false'")
+    page.wait_for_function(
+        "document.querySelector('.lab-plots')?.getAttribute('aria-busy') === 'false'"
+    )
 
 
 # ---- what it shows
@@ -130,7 +174,9 @@ def settled(page) -> None:
 
 def test_it_opens_on_a_run_with_every_panel_drawn_and_in_words(lab):
     settled(lab)
-    assert source(lab).startswith("Recorded: LRD λ = 0.01 (a + b modulo 97, 40% of the pairs")
+    assert source(lab).startswith(
+        "Recorded: LRD λ = 0.01 (a + b modulo 97, 40% of the pairs"
+    )
     assert lab.locator(".lab-plot svg").count() >= 5
     labels = [plot.get_attribute("aria-label") for plot in lab.locator(".lab-plot").all()]
     assert len(labels) == 5 and all(len(label) > 40 for label in labels)
@@ -174,8 +220,14 @@ CONTRAST = """() => {
 def test_colours_change_with_the_page(lab):
     settled(lab)
     ink = "getComputedStyle(document.querySelector('.lab-plot text')).fill"
-    before, theme = lab.evaluate(ink), lab.evaluate("document.documentElement.dataset.theme")
-    lab.evaluate(f"document.documentElement.dataset.theme = '{'light' if theme == 'dark' else 'dark'}'")
+    before, theme = (
+        lab.evaluate(ink),
+        lab.evaluate("document.documentElement.dataset.theme"),
+    )
+    lab.evaluate(
+        "document.documentElement.dataset.theme = "
+        f"'{'light' if theme == 'dark' else 'dark'}'"
+    )
     lab.wait_for_function(f"{ink} !== '{before}'", timeout=5000)
     lab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
 
@@ -187,15 +239,21 @@ def test_what_is_not_recorded_is_said(lab):
     assert task.locator("option:disabled").all_inner_texts()[0] == "a − b (not recorded)"
     lab.get_by_role("combobox", name="seed").select_option("0/100")  # without matrices
     lab.locator("[data-panel=pattern] .lab-none:visible").wait_for()
-    assert "without its matrices" in lab.locator("[data-panel=pattern] .lab-none").inner_text()
+    assert (
+        "without its matrices" in lab.locator("[data-panel=pattern] .lab-none").inner_text()
+    )
 
 
 def test_seeds_of_a_cell_make_bands(lab):
     lab.get_by_role("combobox", name="seed").select_option("1/100")
-    lab.wait_for_function("document.querySelector('.lab-source').textContent.includes('seed 1')")
+    lab.wait_for_function(
+        "document.querySelector('.lab-source').textContent.includes('seed 1')"
+    )
     settled(lab)
     key = lab.locator("[data-panel=accuracy] .lab-key").inner_text()
-    assert "range over 2 seeds" in key and re.search(r"test [\d.]+% \([\d.]+% to [\d.]+%\)", key)
+    assert "range over 2 seeds" in key and re.search(
+        r"test [\d.]+% \([\d.]+% to [\d.]+%\)", key
+    )
     assert lab.locator("[data-panel=accuracy] .lab-band").count() == 3
 
 
@@ -215,9 +273,17 @@ def test_every_choice_changes_the_panels(lab):
         settled(lab)
         assert source(lab) != said
         after = shown(lab)
-        assert all(after[panel] != before[panel] for panel in ("accuracy", "spectrum", "fourier"))
-    assert "L2 λ = 1 (a + b modulo 97, 30% of the pairs, learning rate 0.001, seed 1)" in source(lab)
-    values = [lab.get_by_role("slider", name=n).get_attribute("aria-valuetext") for n in ("λ", "training")]
+        assert all(
+            after[panel] != before[panel] for panel in ("accuracy", "spectrum", "fourier")
+        )
+    assert (
+        "L2 λ = 1 (a + b modulo 97, 30% of the pairs, learning rate 0.001, seed 1)"
+        in source(lab)
+    )
+    values = [
+        lab.get_by_role("slider", name=n).get_attribute("aria-valuetext")
+        for n in ("λ", "training")
+    ]
     assert values == ["1", "step 3000"]
 
 
@@ -240,7 +306,10 @@ def test_the_training_slider_moves_every_panel_by_keyboard(lab):
     slider.press("Home")
     settled(lab)
     after = shown(lab)
-    assert all(after[panel] != before[panel] for panel in ("accuracy", "rank", "spectrum", "fourier"))
+    assert all(
+        after[panel] != before[panel]
+        for panel in ("accuracy", "rank", "spectrum", "fourier")
+    )
     assert slider.get_attribute("aria-valuetext") == "step 0"
     slider.press("ArrowRight")
     assert slider.get_attribute("aria-valuetext") == "step 50"
@@ -276,11 +345,17 @@ def test_a_pointer_on_a_curve_moves_to_its_step(lab):
     box = plot.bounding_box()
     middle = box["x"] + 46 + (box["width"] - 64) / 2  # between the margins of draw.js
     lab.mouse.click(middle, box["y"] + 50)
-    assert lab.get_by_role("slider", name="training").get_attribute("aria-valuetext") == "step 1500"
+    assert (
+        lab.get_by_role("slider", name="training").get_attribute("aria-valuetext")
+        == "step 1500"
+    )
     lab.mouse.down()
     lab.mouse.move(box["x"] + 46, box["y"] + 60, steps=3)
     lab.mouse.up()
-    assert lab.get_by_role("slider", name="training").get_attribute("aria-valuetext") == "step 0"
+    assert (
+        lab.get_by_role("slider", name="training").get_attribute("aria-valuetext")
+        == "step 0"
+    )
 
 
 # ---- the phase diagram
@@ -290,7 +365,9 @@ def test_the_diagram_leads_to_a_run_by_click_and_by_keyboard(lab):
     cells = lab.get_by_role("gridcell")
     assert cells.count() == 4
     marked = lab.locator(".lab-here")
-    assert marked.get_attribute("aria-selected") == "true" and "λ = 0.01, 40%" in marked.get_attribute("aria-label")
+    assert marked.get_attribute(
+        "aria-selected"
+    ) == "true" and "λ = 0.01, 40%" in marked.get_attribute("aria-label")
     lab.get_by_role("gridcell", name=re.compile("λ = 0.005, 30%")).click()
     settled(lab)
     assert "λ = 0.005" in source(lab) and "30% of the pairs" in source(lab)
@@ -319,7 +396,9 @@ def test_colour_can_mean_the_first_step(lab):
     before = lab.get_by_role("gridcell").all_inner_texts()
     lab.get_by_role("combobox", name="cells show").select_option("first")
     after = lab.get_by_role("gridcell").all_inner_texts()
-    assert after != before and "first above 95% at step" in lab.locator(".lab-here").get_attribute("aria-label")
+    assert after != before and "first above 95% at step" in lab.locator(
+        ".lab-here"
+    ).get_attribute("aria-label")
 
 
 # ---- two runs
@@ -330,10 +409,13 @@ def test_two_runs_are_compared_on_the_same_axes(lab):
     button.click()
     settled(lab)
     assert button.get_attribute("aria-pressed") == "true"
-    assert lab.locator(".lab-side:visible").count() == 2 and "; against it, L2 λ = " in source(lab)
+    assert lab.locator(
+        ".lab-side:visible"
+    ).count() == 2 and "; against it, L2 λ = " in source(lab)
     assert lab.locator(".lab-panel").first.locator(".lab-plot svg").count() >= 2
     ranges = lab.evaluate(
-        "[...document.querySelectorAll('[data-panel=rank] .lab-frame')].map((frame) => frame.textContent)"
+        "[...document.querySelectorAll('[data-panel=rank] .lab-frame')].map((frame) => "
+        "frame.textContent)"
     )
     assert len(ranges) == 2 and ranges[0] == ranges[1]
     second = lab.get_by_role("group", name="second run")
@@ -362,15 +444,24 @@ def test_a_view_survives_in_its_address(lab, chromium, site):
         settled(page)
         assert source(page) == source(lab)
         step = page.get_by_role("slider", name="training").get_attribute("aria-valuetext")
-        assert step == lab.get_by_role("slider", name="training").get_attribute("aria-valuetext") != "step 0"
+        assert (
+            step
+            == lab.get_by_role("slider", name="training").get_attribute("aria-valuetext")
+            != "step 0"
+        )
         assert page.get_by_role("combobox", name="matrix").input_value() == "0.key"
         assert again.errors == []
 
 
 def test_an_address_that_is_not_recorded_is_said(lab):
     lab.evaluate("location.hash = '#lab:rule=lrd&lambda=7&f=0.3&step=500'")
-    lab.wait_for_function("document.querySelector('.lab-source').textContent.includes('30% of the pairs')")
-    assert lab.locator(".lab-say").inner_text() == "Not recorded: lambda 7. The nearest recorded run is shown."
+    lab.wait_for_function(
+        "document.querySelector('.lab-source').textContent.includes('30% of the pairs')"
+    )
+    assert (
+        lab.locator(".lab-say").inner_text()
+        == "Not recorded: lambda 7. The nearest recorded run is shown."
+    )
     assert "LRD" in source(lab)
 
 
@@ -381,11 +472,14 @@ def test_words_in_the_prose_play_to_their_step(lab):
         lab.get_by_role("slider", name="training").press("End")
         lab.get_by_role("link", name="at step 700").click()
         lab.wait_for_function(
-            "document.querySelector('.lab-transport input').getAttribute('aria-valuetext') === 'step 700'"
+            "document.querySelector('.lab-transport input').getAttribute('aria-valuetext') "
+            "=== 'step 700'"
         )
         assert "LRD λ = 0.01" in source(lab)
         settled(lab)
-        assert 0 <= lab.locator(".lab-transport").bounding_box()["y"] < 200  # the panels are in view
+        assert (
+            0 <= lab.locator(".lab-transport").bounding_box()["y"] < 200
+        )  # the panels are in view
     assert lab.evaluate("location.hash") == "#lab:rule=lrd&lambda=0.01&f=0.4&step=700"
     lab.keyboard.press("ArrowRight")  # and the keyboard goes on from there
     assert lab.locator(".lab-transport input").get_attribute("aria-valuetext") == "step 750"
@@ -402,9 +496,13 @@ def test_going_back_goes_back(lab):
     lab.get_by_role("link", name="at step 700").click()
     settled(lab)
     lab.evaluate("location.hash = '#lab:rule=l2&lambda=1&f=0.3&step=200'")
-    lab.wait_for_function("document.querySelector('.lab-source').textContent.includes('L2 λ = 1')")
+    lab.wait_for_function(
+        "document.querySelector('.lab-source').textContent.includes('L2 λ = 1')"
+    )
     lab.go_back()
-    lab.wait_for_function("document.querySelector('.lab-source').textContent.includes('LRD λ = 0.01')")
+    lab.wait_for_function(
+        "document.querySelector('.lab-source').textContent.includes('LRD λ = 0.01')"
+    )
 
 
 def test_a_piece_that_cannot_be_loaded_is_said_and_can_be_tried_again(chromium, site):
@@ -412,10 +510,14 @@ def test_a_piece_that_cannot_be_loaded_is_said_and_can_be_tried_again(chromium, 
         page = opened(seen)
         page.context.route("**/data/l2-*.js", lambda route: route.abort())
         page.get_by_role("radio", name="L2").check()
-        page.wait_for_function("document.querySelector('.lab-say').textContent.includes('could not be loaded')")
+        page.wait_for_function(
+            "document.querySelector('.lab-say').textContent.includes('could not be loaded')"
+        )
         page.context.unroute("**/data/l2-*.js")
         page.get_by_role("slider", name="λ", exact=True).press("End")
-        page.wait_for_function("document.querySelector('.lab-source').textContent.includes('L2 λ = 3')")
+        page.wait_for_function(
+            "document.querySelector('.lab-source').textContent.includes('L2 λ = 3')"
+        )
 
 
 # ---- speed
@@ -441,7 +543,9 @@ def test_a_move_of_the_slider_redraws_in_50_ms(lab):
     settled(lab)
     times = lab.evaluate(MOVES)
     print(f"slider to redraw: median {times[10]:.1f} ms, slowest {times[-1]:.1f} ms")
-    assert times[17] < 50  # 18 of 20: the machine that tests may be busy with something else
+    assert (
+        times[17] < 50
+    )  # 18 of 20: the machine that tests may be busy with something else
 
 
 TASKS = """() => { window.tasks = []; new PerformanceObserver((list) => window.tasks.push(...list.getEntries()
@@ -451,7 +555,11 @@ TASKS = """() => { window.tasks = []; new PerformanceObserver((list) => window.t
 def test_no_task_is_long_after_loading(lab):
     lab.evaluate(TASKS)
     rounds = []
-    for rule in ("L2", "LRD", "L2"):  # in the best of three rounds: the machine may be busy with something else
+    for rule in (
+        "L2",
+        "LRD",
+        "L2",
+    ):  # in the best of three rounds: the machine may be busy with something else
         lab.evaluate("window.tasks = []")
         lab.get_by_role("radio", name=rule).check()
         settled(lab)

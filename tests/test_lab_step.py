@@ -1,4 +1,5 @@
-"""The train step that the browser runs is lrdlib's own: `train_step` against lrdlib.training.train, step by step."""
+"""The train step that the browser runs is lrdlib's own: `train_step` against
+lrdlib.training.train, step by step."""
 
 from functools import partial
 
@@ -13,12 +14,16 @@ from lrdlib.model import init_params, shapes
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.train import Training, batch
 
-TINY = dict(p=7, d_model=16, heads=2, batch_size=16, fraction=0.6, lr=3e-3, steps=20, eval_every=20)
+TINY = dict(
+    p=7, d_model=16, heads=2, batch_size=16, fraction=0.6, lr=3e-3, steps=20, eval_every=20
+)
 RULES = {
     "none": dict(rule="none", weight_decay=0.0),
     "l2": dict(rule="l2", weight_decay=3.0),
     "lrd": dict(rule="lrd", weight_decay=0.02, l2=0.5),
-    "lrd-decoupled-on-qk": dict(rule="lrd", weight_decay=5.0, mode="decoupled", select="qk", scale=None, ns_steps=5),
+    "lrd-decoupled-on-qk": dict(
+        rule="lrd", weight_decay=5.0, mode="decoupled", select="qk", scale=None, ns_steps=5
+    ),
     "elastic": dict(rule="elastic", weight_decay=0.02, l2=2.0),
 }
 
@@ -29,20 +34,36 @@ def state_of(training: Training) -> tuple[torch.Tensor, ...]:
 
     def moments(key: str) -> torch.Tensor:
         states = training.optimizer.state
-        return flat({n: states[W][key][0] if W in states else torch.zeros_like(W[0]) for n, W in params.items()})
+        return flat(
+            {
+                n: states[W][key][0] if W in states else torch.zeros_like(W[0])
+                for n, W in params.items()
+            }
+        )
 
-    return flat({n: W[0].detach() for n, W in params.items()}), moments("exp_avg"), moments("exp_avg_sq")
+    return (
+        flat({n: W[0].detach() for n, W in params.items()}),
+        moments("exp_avg"),
+        moments("exp_avg_sq"),
+    )
 
 
 def inputs_of(training: Training) -> tuple[torch.Tensor, ...]:
     """The other inputs of `train_step` for the training's next step."""
     c = training.configs[0]
-    rows = batch(training.splits[0].train, seed=c.seed, step=training.step, size=c.batch_size)
+    rows = batch(
+        training.splits[0].train, seed=c.seed, step=training.step, size=c.batch_size
+    )
     l2 = c.weight_decay if c.rule == "l2" else c.l2
     blocks = {"l2": c.weight_decay, "elastic": c.l2}.get(c.rule, 0.0)
     low = c.weight_decay if c.rule in ("lrd", "elastic") else 0.0
     scalars = (torch.tensor(value) for value in (c.lr, l2, blocks, low))
-    return torch.tensor(float(training.step)), training.tokens[rows], training.labels[rows], *scalars
+    return (
+        torch.tensor(float(training.step)),
+        training.tokens[rows],
+        training.labels[rows],
+        *scalars,
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -50,21 +71,31 @@ def test_a_step_is_lrdlib_s_own(rule):
     config = TrainConfig(**(TINY | RULES[rule]))
     training = Training([config])
     low = config.rule in ("lrd", "elastic")
-    step = partial(train_step, model=config.model(config.data()), config=config, low_rank=low)
+    step = partial(
+        train_step, model=config.model(config.data()), config=config, low_rank=low
+    )
     for _ in range(config.steps):
         _, *after = step(*state_of(training), *inputs_of(training))
         training.update()
         for ours, theirs in zip(after, state_of(training), strict=True):
-            # float32 rounding; the polar factor multiplies that of a small singular value by up to 2e4 (lrdlib.polar),
-            # and the strength (0.02) and the share of such values bring it down again
+            # float32 rounding; the polar factor multiplies that of a small singular value
+            # by up to 2e4 (lrdlib.polar), and the strength (0.02) and the share of such
+            # values bring it down again
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-5 if low else 1e-6)
 
 
 def test_the_loss_is_the_batch_s_before_the_step():
     config = TrainConfig(**TINY, rule="none", weight_decay=0.0)
     inputs = step_inputs(config)
-    loss, *_ = train_step(*inputs.values(), model=config.model(config.data()), config=config, low_rank=False)
-    losses, *_ = evaluate(inputs["weights"], inputs["tokens"], inputs["labels"], model=config.model(config.data()))
+    loss, *_ = train_step(
+        *inputs.values(), model=config.model(config.data()), config=config, low_rank=False
+    )
+    losses, *_ = evaluate(
+        inputs["weights"],
+        inputs["tokens"],
+        inputs["labels"],
+        model=config.model(config.data()),
+    )
     torch.testing.assert_close(loss, losses.mean())
 
 
@@ -75,13 +106,20 @@ def test_a_vector_and_its_names_are_inverse(layers, d_model, seed):
     model = config.model(config.data())
     params = init_params(model, torch.Generator().manual_seed(seed))
     again = named(flat(params), model)
-    assert list(again) == list(params) and all(torch.equal(again[name], W) for name, W in params.items())
+    assert list(again) == list(params) and all(
+        torch.equal(again[name], W) for name, W in params.items()
+    )
 
 
 @pytest.mark.parametrize("rule", ["l2", "elastic"])
 def test_the_trace_computes_what_the_function_does_on_other_numbers(rule):
     config = TrainConfig(**(TINY | RULES[rule]))
-    function = partial(train_step, model=config.model(config.data()), config=config, low_rank=rule == "elastic")
+    function = partial(
+        train_step,
+        model=config.model(config.data()),
+        config=config,
+        low_rank=rule == "elastic",
+    )
     traced = trace(function, tuple(step_inputs(config).values()))
     training = Training([config])
     for _ in range(3):
@@ -103,6 +141,8 @@ def test_the_description_fits_the_model():
     given = description(config)
     sizes = {entry["name"]: tuple(entry["shape"]) for entry in given["shapes"]}
     assert sizes == shapes(config.model(config.data()))
-    assert sum(entry["size"] for entry in given["shapes"]) == len(step_inputs(config)["weights"])
+    assert sum(entry["size"] for entry in given["shapes"]) == len(
+        step_inputs(config)["weights"]
+    )
     assert len(given["table"]["labels"]) == 49 and len(given["table"]["tokens"]) == 3 * 49
     assert given["sources"] == sources()

@@ -1,6 +1,8 @@
-"""Training on the page: the exported train step in onnxruntime, and in Chromium's wasm, against lrdlib's own.
+"""Training on the page: the exported train step in onnxruntime, and in Chromium's wasm,
+against lrdlib's own.
 
-Build the book first (`make book`; `make test` does): the files under test are the ones that a reader loads.
+Build the book first (`make book`; `make test` does): the files under test are the ones that
+a reader loads.
 """
 
 import base64
@@ -42,17 +44,30 @@ RULES = {
     "lrd": dict(rule="lrd", weight_decay=0.02),
     "elastic": dict(rule="elastic", weight_decay=0.01, l2=1.0),
 }
-# Relative distance of weights (and moments), after one step from the same state. Rounding of float32 sums; where there
-# is low-rank decay, the polar factor multiplies that of a small singular value by up to 2e4 (lrdlib.polar), and the
-# strength brings it down again.
+# Relative distance of weights (and moments), after one step from the same state. Rounding
+# of float32 sums; where there is low-rank decay, the polar factor multiplies that of a
+# small singular value by up to 2e4 (lrdlib.polar), and the strength brings it down again.
 ONE = {"none": 1e-5, "l2": 1e-5, "lrd": 2e-4, "elastic": 2e-4}
-# The same after 200 steps on its own. With low-rank decay two matmuls of torch's (MKL, oneDNN) end 0.02 to 0.03 apart.
+# The same after 200 steps on its own. With low-rank decay two matmuls of torch's (MKL,
+# oneDNN) end 0.02 to 0.03 apart.
 FAR = {"none": 1e-5, "l2": 2e-5, "lrd": 0.1, "elastic": 0.1}
-CURVES = {"none": 1e-4, "l2": 1e-4, "lrd": 0.1, "elastic": 0.1}  # relative distance of losses and ranks then
+CURVES = {
+    "none": 1e-4,
+    "l2": 1e-4,
+    "lrd": 0.1,
+    "elastic": 0.1,
+}  # relative distance of losses and ranks then
 
 
 def config_of(rule: str, **changes) -> TrainConfig:
-    return TrainConfig(**(SMALL | dict(l2=0.0, seed=1, steps=STEPS, eval_every=100) | RULES[rule] | changes))
+    return TrainConfig(
+        **(
+            SMALL
+            | dict(l2=0.0, seed=1, steps=STEPS, eval_every=100)
+            | RULES[rule]
+            | changes
+        )
+    )
 
 
 def own(rule: str) -> Run:
@@ -67,7 +82,9 @@ def own(rule: str) -> Run:
 def native(graph: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(FOLDER / f"small-{graph}.onnx", options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        FOLDER / f"small-{graph}.onnx", options, providers=["CPUExecutionProvider"]
+    )
 
 
 def graph_of(config: TrainConfig) -> str:
@@ -75,9 +92,16 @@ def graph_of(config: TrainConfig) -> str:
 
 
 def feeds_of(training: Training, state: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Inputs of the exported step: what the training's next step starts from, but for the state."""
-    data = zip(("steps", "tokens", "labels", "lr", "l2", "l2_blocks", "low"), inputs_of(training), strict=True)
-    return dict(zip(STATE, state, strict=True)) | {name: value.numpy() for name, value in data}
+    """Inputs of the exported step: what the training's next step starts from, but for the
+    state."""
+    data = zip(
+        ("steps", "tokens", "labels", "lr", "l2", "l2_blocks", "low"),
+        inputs_of(training),
+        strict=True,
+    )
+    return dict(zip(STATE, state, strict=True)) | {
+        name: value.numpy() for name, value in data
+    }
 
 
 def distance(weights: np.ndarray, own: np.ndarray) -> float:
@@ -91,12 +115,15 @@ def test_the_export_is_of_these_sources():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_200_steps_in_onnxruntime_are_lrdlib_s(rule):
-    """Each of 200 steps from lrdlib's own state before it, and the same steps on their own."""
+    """Each of 200 steps from lrdlib's own state before it, and the same steps on their
+    own."""
     config = config_of(rule)
     training, session = Training([config]), native(graph_of(config))
     alone = [part.numpy() for part in state_of(training)]
     for _ in range(STEPS):
-        after = session.run(None, feeds_of(training, [part.numpy() for part in state_of(training)]))[1:]
+        after = session.run(
+            None, feeds_of(training, [part.numpy() for part in state_of(training)])
+        )[1:]
         alone = session.run(None, feeds_of(training, alone))[1:]
         training.update()
         for ours, theirs in zip(after, state_of(training), strict=True):
@@ -135,7 +162,8 @@ def page(chromium, site):
 
 
 def in_wasm(page, rule: str, tmp_path, **changes) -> tuple[Run, dict]:
-    """What the worker makes of a run: the file that a reader may download, and its last status."""
+    """What the worker makes of a run: the file that a reader may download, and its last
+    status."""
     fields = plain(config_of(rule, **changes))
     page.evaluate(START, ["small", fields, "wasm"])
     page.wait_for_function(ENDED, timeout=120_000)
@@ -173,10 +201,17 @@ STEP = """async ([graph, feeds, names]) => {
 def step_in_wasm(page, graph: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """One exported step in the page's own onnxruntime: the new weights and moments."""
     packed = {
-        name: [str(value.dtype), list(value.shape), base64.b64encode(value.tobytes()).decode()]
+        name: [
+            str(value.dtype),
+            list(value.shape),
+            base64.b64encode(value.tobytes()).decode(),
+        ]
         for name, value in feeds.items()
     }
-    return [np.frombuffer(base64.b64decode(t), np.float32) for t in page.evaluate(STEP, [graph, packed, list(STATE)])]
+    return [
+        np.frombuffer(base64.b64decode(t), np.float32)
+        for t in page.evaluate(STEP, [graph, packed, list(STATE)])
+    ]
 
 
 def test_single_steps_in_wasm_are_lrdlib_s(page):
@@ -186,7 +221,11 @@ def test_single_steps_in_wasm_are_lrdlib_s(page):
         config = config_of(rule)
         training = Training([config])
         for step in range(STEPS):
-            feeds = feeds_of(training, [part.numpy() for part in state_of(training)]) if step % 10 == 0 else None
+            feeds = (
+                feeds_of(training, [part.numpy() for part in state_of(training)])
+                if step % 10 == 0
+                else None
+            )
             training.update()
             if feeds is not None:
                 after = step_in_wasm(page, graph_of(config), feeds)
@@ -200,14 +239,27 @@ def test_200_steps_of_the_worker_are_lrdlib_s(page, rule, tmp_path):
     run, _ = in_wasm(page, rule, tmp_path)
     reference = own(rule)
     assert run.config == reference.config
-    assert run.history["step"].tolist() == reference.history["step"].tolist() == [0, 100, 200]
-    for name in ("train_loss", "test_loss", "orbit_clean_loss", "weight_norm", "qk_stable_rank", "qk_effective_rank"):
+    assert (
+        run.history["step"].tolist() == reference.history["step"].tolist() == [0, 100, 200]
+    )
+    for name in (
+        "train_loss",
+        "test_loss",
+        "orbit_clean_loss",
+        "weight_norm",
+        "qk_stable_rank",
+        "qk_effective_rank",
+    ):
         assert run.history[name].dtype == np.float32
-        np.testing.assert_allclose(run.history[name], reference.history[name], rtol=CURVES[rule])
+        np.testing.assert_allclose(
+            run.history[name], reference.history[name], rtol=CURVES[rule]
+        )
     for name, S in run.spectra.items():
         close = dict(rtol=0, atol=CURVES[rule] * S.max())
         np.testing.assert_allclose(S, reference.spectra[name], **close)
-        np.testing.assert_allclose(np.linalg.svd(run.weights[name], compute_uv=False), S[-1], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(
+            np.linalg.svd(run.weights[name], compute_uv=False), S[-1], rtol=0, atol=1e-4
+        )
     power, expected = run.fourier["embedding"], reference.fourier["embedding"]
     np.testing.assert_allclose(power, expected, rtol=0, atol=CURVES[rule] * expected.max())
 
@@ -216,9 +268,13 @@ def test_initial_weights_are_torch_s(page, tmp_path):
     rate = 1e-8  # the one step moves no weight by more than this
     run, _ = in_wasm(page, "none", tmp_path, steps=1, eval_every=1, lr=rate)
     config = config_of("none")
-    params = init_params(config.model(config.data()), torch.Generator().manual_seed(config.seed))
+    params = init_params(
+        config.model(config.data()), torch.Generator().manual_seed(config.seed)
+    )
     for name, W in run.weights.items():
-        np.testing.assert_allclose(W, params[name], rtol=0, atol=1e-6)  # logarithm and cosine to float32
+        np.testing.assert_allclose(
+            W, params[name], rtol=0, atol=1e-6
+        )  # logarithm and cosine to float32
 
 
 def test_a_loss_that_is_no_number_is_one_clear_sentence(page):
@@ -230,11 +286,16 @@ def test_a_loss_that_is_no_number_is_one_clear_sentence(page):
     assert last["state"] == "failed" and "no longer a number" in last["message"]
 
 
-SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+SOFTWARE_GPU = [
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+]
 
 
 def test_steps_on_webgpu_are_lrdlib_s(chromium, site):
-    """On a GPU that is software: seconds a step, so one of them. A card of its own no test here has met."""
+    """On a GPU that is software: seconds a step, so one of them. A card of its own no test
+    here has met."""
     config = config_of("lrd", steps=1, eval_every=1)
     flags = [flag for flag in FLAGS if flag != "--disable-gpu"] + SOFTWARE_GPU
     browser = chromium.browser_type.launch(executable_path=find(), args=flags)
@@ -253,7 +314,9 @@ def test_steps_on_webgpu_are_lrdlib_s(chromium, site):
     training = Training([config])
     for record, ours in zip(training, seen, strict=True):
         for name in ("train_loss", "orbit_clean_loss", "weight_norm", "qk_stable_rank"):
-            assert ours["metrics"][name] == pytest.approx(float(record.metrics[name]), rel=1e-4)
+            assert ours["metrics"][name] == pytest.approx(
+                float(record.metrics[name]), rel=1e-4
+            )
 
 
 # ---- the lab on its page
@@ -267,7 +330,9 @@ LAB = ".lrd-lab[data-lab=train]"
 
 @pytest.fixture(params=["light-desktop", "dark-phone"])
 def lab(request, chromium, site):
-    theme, viewport = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}[request.param]
+    theme, viewport = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}[
+        request.param
+    ]
     with visit(chromium, f"{site}/lab.html", theme=theme, viewport=viewport) as seen:
         root = seen.page.locator(LAB)
         root.scroll_into_view_if_needed()
@@ -304,15 +369,22 @@ def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(lab, tmp
     page.evaluate(LONG)
     button(root, "Start").click()
     page.wait_for_selector(f"{LAB}[data-state=running]", timeout=60_000)
-    page.evaluate("() => { window.long.length = 0; }")  # what loading took is another matter
+    page.evaluate(
+        "() => { window.long.length = 0; }"
+    )  # what loading took is another matter
     page.wait_for_selector(f"{LAB}[data-state=done]", timeout=180_000)
     long = page.evaluate("() => window.long")
     run = saved(page, root, tmp_path / "run.npz")
     assert TrainConfig(**run.config) == TrainConfig(**SMALL)
     assert run.first_step("orbit_clean_accuracy") is not None
     assert lab.errors == []
-    print(f"{page.locator('.lab-live-progress').inner_text()} longest task {max(long, default=0):.0f} ms")
-    assert sum(duration > 100 for duration in long) <= 2  # a machine that is busy with other things may hold one up
+    print(
+        f"{page.locator('.lab-live-progress').inner_text()} longest task "
+        f"{max(long, default=0):.0f} ms"
+    )
+    assert (
+        sum(duration > 100 for duration in long) <= 2
+    )  # a machine that is busy with other things may hold one up
 
 
 def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path):
@@ -329,16 +401,23 @@ def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path)
         page.locator(f"{LAB} .lab-live-scrub .lab-value").inner_text() == before.split()[1]
     )  # it shows where it stands
     button(root, "Step").click()
-    page.wait_for_function(f"(old) => document.querySelector('{LAB} .lab-live-progress').innerText !== old", arg=before)
+    page.wait_for_function(
+        f"(old) => document.querySelector('{LAB} .lab-live-progress').innerText !== old",
+        arg=before,
+    )
     slide(page, root.get_by_label("strength λ"), "0.05")
-    page.wait_for_timeout(500)  # a slider tells at most every 60 ms, and its last value last
+    page.wait_for_timeout(
+        500
+    )  # a slider tells at most every 60 ms, and its last value last
     button(root, "Resume").click()
     page.wait_for_selector(f"{LAB}[data-state=running]", timeout=10_000)
     page.wait_for_timeout(1500)
     button(root, "Stop").click()
     page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
     changes = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
-    assert [change["weight_decay"] for change in changes] == [0.05] and changes[0]["step"] > 0
+    assert [change["weight_decay"] for change in changes] == [0.05] and changes[0][
+        "step"
+    ] > 0
     said = page.locator(f"{LAB} .lab-live-changed").inner_text()
     assert said == f"Changed after step {changes[0]['step']}: λ = 0.05."
     button(root, "Reset").click()
@@ -375,8 +454,14 @@ def test_a_slider_moved_while_it_loads_is_obeyed(lab, tmp_path):
     page.context.unroute("**/small*.onnx")
     for route in held:
         route.continue_()
-    page.wait_for_function(f"() => document.querySelector('{LAB} .lab-live-changed').textContent.includes('λ = 0.05')")
-    page.wait_for_function(f"() => document.querySelector('{LAB} .lab-live-progress').textContent.includes(' left')")
+    page.wait_for_function(
+        f"() => document.querySelector('{LAB} .lab-live-changed').textContent.includes('λ "
+        "= 0.05')"
+    )
+    page.wait_for_function(
+        f"() => document.querySelector('{LAB} .lab-live-progress').textContent.includes(' "
+        "left')"
+    )
     button(root, "Stop").click()
     page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
     (change,) = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
@@ -394,7 +479,8 @@ def test_an_earlier_record_stays_until_the_latest_is_asked_for(lab):
     page.wait_for_function(f"({value})() === '50'", timeout=60_000)
     scrub.press("Home")
     page.wait_for_function(
-        f"() => Number(document.querySelector('{LAB} .lab-live-scrub input').max) > 3", timeout=60_000
+        f"() => Number(document.querySelector('{LAB} .lab-live-scrub input').max) > 3",
+        timeout=60_000,
     )
     assert page.evaluate(value) == "0"
     button(root, "latest").click()
@@ -404,7 +490,12 @@ def test_an_earlier_record_stays_until_the_latest_is_asked_for(lab):
 
 
 def test_a_seed_that_cannot_be_is_made_one_that_can(lab):
-    for typed, taken in (("-1", "0"), ("1.5", "1"), ("99999999999", "4294967295"), ("", "0")):
+    for typed, taken in (
+        ("-1", "0"),
+        ("1.5", "1"),
+        ("99999999999", "4294967295"),
+        ("", "0"),
+    ):
         lab.root.get_by_label("seed").fill(typed)
         lab.root.get_by_label("seed").press("Tab")
         assert lab.root.get_by_label("seed").input_value() == taken
@@ -412,9 +503,18 @@ def test_a_seed_that_cannot_be_is_made_one_that_can(lab):
 
 def test_the_lab_says_how_much_it_loads():
     """ENGINES in worker.js: the engine with the larger of the presets."""
-    graphs = max(sum(path.stat().st_size for path in FOLDER.glob(f"{name}-*")) for name in ("small", "paper"))
-    for engine, file in (("wasm", "ort-wasm-simd-threaded.wasm"), ("webgpu", "ort-wasm-simd-threaded.asyncify.wasm")):
-        said = re.search(rf"{engine}: {{.*megabytes: (\d+)", STATIC.joinpath("worker.js").read_text(encoding="utf-8"))
+    graphs = max(
+        sum(path.stat().st_size for path in FOLDER.glob(f"{name}-*"))
+        for name in ("small", "paper")
+    )
+    for engine, file in (
+        ("wasm", "ort-wasm-simd-threaded.wasm"),
+        ("webgpu", "ort-wasm-simd-threaded.asyncify.wasm"),
+    ):
+        said = re.search(
+            rf"{engine}: {{.*megabytes: (\d+)",
+            STATIC.joinpath("worker.js").read_text(encoding="utf-8"),
+        )
         size = (HTML / "vendor/ort" / file).stat().st_size + graphs
         assert said is not None and int(said[1]) == pytest.approx(size / 1e6, abs=3)
 

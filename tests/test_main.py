@@ -1,4 +1,5 @@
-"""The command line, driven as a newcomer would, at a size that takes seconds; and the matmul that it asks for."""
+"""The command line, driven as a newcomer would, at a size that takes seconds; and the
+matmul that it asks for."""
 
 import sys
 
@@ -11,12 +12,25 @@ from lrdlib.commands.mechanism import PRESETS, mechanism_configs
 from lrdlib.training import backend
 from lrdlib.training.runs import load_run
 
-SMALL = ["mechanism", "--p", "7", "--d-model", "16", "--steps", "6", "--eval-every", "3", "--batch-size", "8"]
+SMALL = [
+    "mechanism",
+    "--p",
+    "7",
+    "--d-model",
+    "16",
+    "--steps",
+    "6",
+    "--eval-every",
+    "3",
+    "--batch-size",
+    "8",
+]
 
 
 @pytest.fixture(autouse=True)
 def matmul_as_it_was():
-    """The command line chooses torch's matmul for its whole process, which here is the tests'."""
+    """The command line chooses torch's matmul for its whole process, which here is the
+    tests'."""
     before = torch.backends.mkldnn.matmul.fp32_precision
     yield
     torch.backends.mkldnn.matmul.fp32_precision = before
@@ -29,7 +43,9 @@ def configs_of(*arguments):
 def test_it_writes_every_run_and_the_figure(tmp_path, capsys):
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     names = {path.name for path in tmp_path.iterdir()}
-    files = {f"{run}-p7-f0.4-seed0.npz" for run in ("l2-0.1", "l2-3", "lrd-0.01", "elastic-0.01")}
+    files = {
+        f"{run}-p7-f0.4-seed0.npz" for run in ("l2-0.1", "l2-3", "lrd-0.01", "elastic-0.01")
+    }
     assert names == files | {"checkpoint.npz", "mechanism.html"}
     for name in files:
         run = load_run(tmp_path / name)
@@ -41,11 +57,16 @@ def test_it_writes_every_run_and_the_figure(tmp_path, capsys):
     assert "test" in out.err and "rank" in out.err  # the progress bar
 
 
-def test_the_same_command_again_replays_and_another_is_refused(tmp_path, capsys, monkeypatch):
+def test_the_same_command_again_replays_and_another_is_refused(
+    tmp_path, capsys, monkeypatch
+):
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     before = load_run(tmp_path / "lrd-0.01-p7-f0.4-seed0.npz")
     with monkeypatch.context() as patch:
-        patch.setattr("lrdlib.training.train.Training.update", lambda self: pytest.fail("trained again"))
+        patch.setattr(
+            "lrdlib.training.train.Training.update",
+            lambda self: pytest.fail("trained again"),
+        )
         assert main([*SMALL, "--out", str(tmp_path)]) == 0
     after = load_run(tmp_path / "lrd-0.01-p7-f0.4-seed0.npz")
     assert np.array_equal(before.history["test_loss"], after.history["test_loss"])
@@ -55,7 +76,8 @@ def test_the_same_command_again_replays_and_another_is_refused(tmp_path, capsys,
 
 
 def test_a_run_of_the_line_is_a_run_of_the_library(tmp_path):
-    """Interrupted after the first record by Ctrl-C, then gone on with: the same history as in one go."""
+    """Interrupted after the first record by Ctrl-C, then gone on with: the same history as
+    in one go."""
     assert main([*SMALL, "--out", str(tmp_path / "whole")]) == 0
     with pytest.MonkeyPatch.context() as patch:
         calls = []
@@ -117,12 +139,38 @@ def test_the_presets_are_the_two_sources_settings():
     lrd = configs_of("--preset", "published")[2]
     assert (lrd.steps, lrd.qk_norm, lrd.betas) == (4000, "width", (0.9, 0.999))
     assert configs_of("--preset", "published", "--steps", "10")[2].steps == 10
-    assert (lrd.rule, lrd.p, lrd.fraction, lrd.select, lrd.mode) == ("lrd", 113, 0.5, "qk", "independent")
-    assert (lrd.weight_decay, lrd.scale, lrd.method, lrd.ns_steps, lrd.l2) == (5e-3, None, "cubic", 5, 0.1)
+    assert (lrd.rule, lrd.p, lrd.fraction, lrd.select, lrd.mode) == (
+        "lrd",
+        113,
+        0.5,
+        "qk",
+        "independent",
+    )
+    assert (lrd.weight_decay, lrd.scale, lrd.method, lrd.ns_steps, lrd.l2) == (
+        5e-3,
+        None,
+        "cubic",
+        5,
+        0.1,
+    )
     lrd = configs_of()[2]
-    assert (lrd.p, lrd.fraction, lrd.select, lrd.scale, lrd.weight_decay) == (97, 0.4, "attention+mlp", "norm", 1e-2)
-    rules = [(c.rule, c.weight_decay, c.l2) for c in configs_of("--l2", "3", "1", "3", "--elastic-l2", "0.2")]
-    assert rules == [("l2", 1.0, 0.0), ("l2", 3.0, 0.0), ("lrd", 0.01, 0.0), ("elastic", 0.01, 0.2)]
+    assert (lrd.p, lrd.fraction, lrd.select, lrd.scale, lrd.weight_decay) == (
+        97,
+        0.4,
+        "attention+mlp",
+        "norm",
+        1e-2,
+    )
+    rules = [
+        (c.rule, c.weight_decay, c.l2)
+        for c in configs_of("--l2", "3", "1", "3", "--elastic-l2", "0.2")
+    ]
+    assert rules == [
+        ("l2", 1.0, 0.0),
+        ("l2", 3.0, 0.0),
+        ("lrd", 0.01, 0.0),
+        ("elastic", 0.01, 0.2),
+    ]
 
 
 def test_without_an_extra_it_says_what_to_install(tmp_path, capsys, monkeypatch):
@@ -135,14 +183,19 @@ def test_without_an_extra_it_says_what_to_install(tmp_path, capsys, monkeypatch)
 
 
 def relative_error() -> float:
-    A, B = (torch.randn(300, 300, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    A, B = (
+        torch.randn(300, 300, generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 2)
+    )
     exact = A.double() @ B.double()
     return float((A @ B - exact).abs().max() / exact.abs().max())
 
 
 def test_onednn_is_taken_only_if_it_is_float32(monkeypatch):
     assert backend.use_onednn() == backend.onednn_in_use()
-    assert relative_error() <= 2 * backend.PRECISION  # another product than the one it checked
+    assert (
+        relative_error() <= 2 * backend.PRECISION
+    )  # another product than the one it checked
 
 
 def test_onednn_is_given_back_if_it_is_not_exact(monkeypatch):

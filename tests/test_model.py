@@ -1,4 +1,5 @@
-"""The model against a one-sequence-at-a-time oracle, and the symmetries that the paper's argument rests on."""
+"""The model against a one-sequence-at-a-time oracle, and the symmetries that the paper's
+argument rests on."""
 
 import oracles
 import pytest
@@ -12,11 +13,14 @@ TOKENS = torch.tensor([[0, 3, 6], [5, 1, 6], [2, 2, 6], [4, 0, 6], [3, 5, 6]])
 
 
 def config_of(**options):
-    return ModelConfig(**({"vocab": 7, "seq_len": 3, "classes": 6, "d_model": 16, "heads": 4} | options))
+    return ModelConfig(
+        **({"vocab": 7, "seq_len": 3, "classes": 6, "d_model": 16, "heads": 4} | options)
+    )
 
 
 def model_of(config, seed=0, dtype=torch.float64):
-    """Random parameters in which also the gains and positions are far from their initial values."""
+    """Random parameters in which also the gains and positions are far from their initial
+    values."""
     generator = torch.Generator().manual_seed(seed)
     params = {name: W.to(dtype) for name, W in init_params(config, generator).items()}
     for name, W in params.items():
@@ -33,16 +37,21 @@ def scaled(params, which, alpha):
 
 
 def rescale_heads(params, which, factors):
-    """params with each head's rows of the matrices of role `which` multiplied by its own factor."""
+    """params with each head's rows of the matrices of role `which` multiplied by its own
+    factor."""
 
     def per_head(W):
-        return (W.unflatten(0, (len(factors), -1)) * torch.tensor(factors).to(W)[:, None, None]).flatten(0, 1)
+        return (
+            W.unflatten(0, (len(factors), -1)) * torch.tensor(factors).to(W)[:, None, None]
+        ).flatten(0, 1)
 
     return {name: per_head(W) if role(name) == which else W for name, W in params.items()}
 
 
 def oracle(params, tokens, config):
-    return oracles.forward(params, tokens, heads=config.heads, layers=config.layers, qk_norm=config.qk_norm)
+    return oracles.forward(
+        params, tokens, heads=config.heads, layers=config.layers, qk_norm=config.qk_norm
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -52,7 +61,12 @@ def test_forward_is_the_equations_written_out(qk_norm, gains, layers):
     config = config_of(qk_norm=qk_norm, gains=gains, layers=layers)
     params = model_of(config)
     # float64 against float64: only the order of the sums differs
-    torch.testing.assert_close(forward(params, TOKENS, config), oracle(params, TOKENS, config), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        forward(params, TOKENS, config),
+        oracle(params, TOKENS, config),
+        rtol=1e-10,
+        atol=1e-10,
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,9 +84,16 @@ def test_forward_is_the_equations_written_out(qk_norm, gains, layers):
 )
 def test_forward_for_other_shapes(options):
     config = config_of(**options)
-    tokens = torch.randint(7, (4, config.seq_len), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(
+        7, (4, config.seq_len), generator=torch.Generator().manual_seed(1)
+    )
     params = model_of(config)
-    torch.testing.assert_close(forward(params, tokens, config), oracle(params, tokens, config), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        forward(params, tokens, config),
+        oracle(params, tokens, config),
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 def test_forward_in_float32_is_the_float64_forward_to_rounding():
@@ -80,7 +101,10 @@ def test_forward_in_float32_is_the_float64_forward_to_rounding():
     params = model_of(config, dtype=torch.float32)
     # logits are O(1), a few hundred roundings of 6e-8
     torch.testing.assert_close(
-        forward(params, TOKENS, config).double(), oracle(params, TOKENS, config), rtol=1e-4, atol=1e-4
+        forward(params, TOKENS, config).double(),
+        oracle(params, TOKENS, config),
+        rtol=1e-4,
+        atol=1e-4,
     )
     assert forward(params, TOKENS, config).dtype == torch.float32
 
@@ -96,8 +120,12 @@ def test_a_stack_is_each_model_alone(qk_norm, gains):
     assert shared.shape == separate.shape == (3, 5, 6)
     for r, params in enumerate(models):
         # a batched matmul may sum in another order than a single one: float64 rounding
-        torch.testing.assert_close(shared[r], forward(params, TOKENS, config), rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(separate[r], forward(params, own[r], config), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            shared[r], forward(params, TOKENS, config), rtol=1e-10, atol=1e-10
+        )
+        torch.testing.assert_close(
+            separate[r], forward(params, own[r], config), rtol=1e-10, atol=1e-10
+        )
 
 
 def test_a_stack_of_one_and_a_batch_of_one():
@@ -105,7 +133,12 @@ def test_a_stack_of_one_and_a_batch_of_one():
     params = model_of(config)
     alone = forward(params, TOKENS[:1], config)
     assert alone.shape == (1, 6)
-    torch.testing.assert_close(forward(stack_params([params]), TOKENS[:1], config)[0], alone, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        forward(stack_params([params]), TOKENS[:1], config)[0],
+        alone,
+        rtol=1e-10,
+        atol=1e-10,
+    )
 
 
 def test_the_gradient_of_a_stack_is_each_models_own():
@@ -115,7 +148,9 @@ def test_the_gradient_of_a_stack_is_each_models_own():
 
     def loss(params):
         logits = forward(params, TOKENS, config)
-        return F.cross_entropy(logits.flatten(0, -2), labels.repeat(logits.shape[:-2].numel()), reduction="sum")
+        return F.cross_entropy(
+            logits.flatten(0, -2), labels.repeat(logits.shape[:-2].numel()), reduction="sum"
+        )
 
     stack = {name: W.requires_grad_() for name, W in stack_params(models).items()}
     loss(stack).backward()
@@ -142,23 +177,32 @@ def test_permuting_the_batch_permutes_the_logits():
     params, order = model_of(config), torch.tensor([3, 0, 4, 1, 2])
     # rows of one matmul may be blocked differently: float64 rounding
     torch.testing.assert_close(
-        forward(params, TOKENS[order], config), forward(params, TOKENS, config)[order], rtol=1e-11, atol=1e-11
+        forward(params, TOKENS[order], config),
+        forward(params, TOKENS, config)[order],
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
 def test_there_is_no_causal_mask():
-    """The position that is read sees the others, and in a deeper model they see each other whatever their order."""
+    """The position that is read sees the others, and in a deeper model they see each other
+    whatever their order."""
     config = config_of(layers=2)
     params = model_of(config)
     params["position"] = torch.zeros_like(params["position"])
     swapped = TOKENS[:, [1, 0, 2]]
-    # without positions, attention is a sum over a set; a causal mask would tell the first token from the second
+    # without positions, attention is a sum over a set; a causal mask would tell the first
+    # token from the second
     torch.testing.assert_close(
-        forward(params, swapped, config), forward(params, TOKENS, config), rtol=1e-11, atol=1e-11
+        forward(params, swapped, config),
+        forward(params, TOKENS, config),
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
-# --- scale invariance: the paper's definition 1 and equation (5) -----------------------------------------------------
+# --- scale invariance: the paper's definition 1 and equation (5)
+# -----------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 2.0, 10.0])
@@ -170,7 +214,12 @@ def test_queries_and_keys_are_scale_invariant(monkeypatch, qk_norm, which, alpha
     config = config_of(qk_norm=qk_norm, gains=gains)
     params = model_of(config)
     logits = forward(params, TOKENS, config)
-    torch.testing.assert_close(forward(scaled(params, which, alpha), TOKENS, config), logits, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        forward(scaled(params, which, alpha), TOKENS, config),
+        logits,
+        rtol=1e-11,
+        atol=1e-11,
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 2.0, 10.0])
@@ -180,8 +229,9 @@ def test_eps_breaks_the_invariance_only_by_its_size(qk_norm, alpha):
     params = model_of(config)
     logits = forward(params, TOKENS, config)
     change = (forward(scaled(params, "query", alpha), TOKENS, config) - logits).abs().max()
-    # A query of mean square m scales by 1 - eps / (2 a^2 m) instead of 1: with m > 0.1 (queries are O(1)) and a = 0.1
-    # at most 5e-4, and logits of O(1) follow. It is not 0 either, or EPS would not be in use.
+    # A query of mean square m scales by 1 - eps / (2 a^2 m) instead of 1: with m > 0.1
+    # (queries are O(1)) and a = 0.1 at most 5e-4, and logits of O(1) follow. It is not 0
+    # either, or EPS would not be in use.
     assert 0 < change < 5e-6 * max(1.0, alpha**-2) * logits.abs().max()
 
 
@@ -192,7 +242,9 @@ def test_each_head_is_scale_invariant_by_itself_under_head_norm_only(monkeypatch
     for qk_norm, invariant in (("head", True), ("width", False), ("none", False)):
         config = config_of(qk_norm=qk_norm)
         params = model_of(config)
-        change = forward(rescale_heads(params, which, factors), TOKENS, config) - forward(params, TOKENS, config)
+        change = forward(rescale_heads(params, which, factors), TOKENS, config) - forward(
+            params, TOKENS, config
+        )
         assert (change.abs().max() < 1e-11) == invariant, qk_norm
         assert invariant or change.abs().max() > 1e-2, qk_norm
 
@@ -201,38 +253,53 @@ def test_each_head_is_scale_invariant_by_itself_under_head_norm_only(monkeypatch
 def test_without_qk_norm_nothing_is_invariant(which):
     config = config_of(qk_norm="none")
     params = model_of(config)
-    change = forward(scaled(params, which, 3.0), TOKENS, config) - forward(params, TOKENS, config)
+    change = forward(scaled(params, which, 3.0), TOKENS, config) - forward(
+        params, TOKENS, config
+    )
     assert change.abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("which", ["embedding", "position", "value", "output", "up", "down", "head"])
+@pytest.mark.parametrize(
+    "which", ["embedding", "position", "value", "output", "up", "down", "head"]
+)
 def test_other_weights_are_not_invariant_one_by_one(which):
     config = config_of()
     params = model_of(config)
-    change = forward(scaled(params, which, 3.0), TOKENS, config) - forward(params, TOKENS, config)
+    change = forward(scaled(params, which, 3.0), TOKENS, config) - forward(
+        params, TOKENS, config
+    )
     assert change.abs().max() > 1e-2
 
 
 def test_embedding_and_position_and_all_writes_together_are_invariant(monkeypatch):
-    """The residual stream as a whole is normalised before each reading: only its direction counts."""
+    """The residual stream as a whole is normalised before each reading: only its direction
+    counts."""
     monkeypatch.setattr(model, "EPS", 0.0)
     config = config_of()
     params = model_of(config)
     writes = ("embedding", "position", "output", "down")
     stretched = {name: 3.0 * W if role(name) in writes else W for name, W in params.items()}
     torch.testing.assert_close(
-        forward(stretched, TOKENS, config), forward(params, TOKENS, config), rtol=1e-11, atol=1e-11
+        forward(stretched, TOKENS, config),
+        forward(params, TOKENS, config),
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
 @pytest.mark.parametrize("which", ["query", "key"])
 @pytest.mark.parametrize("qk_norm", model.QK_NORMS)
-def test_the_gradient_is_tangential_to_a_scale_invariant_matrix(monkeypatch, qk_norm, which):
-    """Euler: <grad L(W), W> = 0, the paper's equation (5); also for each head's rows where heads are normalised."""
+def test_the_gradient_is_tangential_to_a_scale_invariant_matrix(
+    monkeypatch, qk_norm, which
+):
+    """Euler: <grad L(W), W> = 0, the paper's equation (5); also for each head's rows where
+    heads are normalised."""
     monkeypatch.setattr(model, "EPS", 0.0)
     config = config_of(qk_norm=qk_norm)
     params = {name: W.requires_grad_() for name, W in model_of(config).items()}
-    F.cross_entropy(forward(params, TOKENS, config), torch.tensor([0, 1, 2, 3, 4])).backward()
+    F.cross_entropy(
+        forward(params, TOKENS, config), torch.tensor([0, 1, 2, 3, 4])
+    ).backward()
     for layer in range(config.layers):
         W = params[f"{layer}.{which}"]
         rows = (W * W.grad).detach().unflatten(0, (config.heads, -1)).sum((-2, -1))
@@ -242,7 +309,8 @@ def test_the_gradient_is_tangential_to_a_scale_invariant_matrix(monkeypatch, qk_
         assert (float(rows.abs().max()) < 1e-12 * size) == (qk_norm == "head")
 
 
-# --- parameters and configuration ------------------------------------------------------------------------------------
+# --- parameters and configuration
+# ----------------------------------------------------------------------------------------
 
 
 def test_shapes_and_initial_distribution():
@@ -255,14 +323,20 @@ def test_shapes_and_initial_distribution():
             assert torch.equal(W, torch.ones_like(W)), name
             continue
         std = {"embedding": 1.0, "position": 0.02}.get(name, W.shape[-1] ** -0.5)
-        # at least 384 samples: the sample deviation is within 4 / sqrt(2 n) of the true one, and so for the mean
+        # at least 384 samples: the sample deviation is within 4 / sqrt(2 n) of the true
+        # one, and so for the mean
         assert abs(float(W.std()) / std - 1) < 4 / (2 * W.numel()) ** 0.5, name
         assert abs(float(W.mean())) < 4 * std / W.numel() ** 0.5, name
 
 
 def test_the_default_model_is_the_papers():
     config = ModelConfig(vocab=98, seq_len=3, classes=97)
-    assert (config.d_model, config.heads, config.layers, config.qk_norm) == (128, 4, 2, "head")
+    assert (config.d_model, config.heads, config.layers, config.qk_norm) == (
+        128,
+        4,
+        2,
+        "head",
+    )
     assert shapes(config)["0.query_norm"] == (32,)
     assert shapes(config_of(qk_norm="width"))["0.key_norm"] == (16,)
     assert not any("query_norm" in name for name in shapes(config_of(qk_norm="none")))
@@ -287,7 +361,9 @@ def test_forward_changes_neither_parameters_nor_tokens():
     params, tokens = model_of(config), TOKENS.clone()
     before = {name: W.clone() for name, W in params.items()}
     forward(params, tokens, config)
-    assert torch.equal(tokens, TOKENS) and all(torch.equal(W, before[name]) for name, W in params.items())
+    assert torch.equal(tokens, TOKENS) and all(
+        torch.equal(W, before[name]) for name, W in params.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -299,7 +375,11 @@ def test_forward_changes_neither_parameters_nor_tokens():
         ({"vocab": 2.0}, TypeError, "vocab"),
         ({"heads": True}, TypeError, "heads"),
         ({"mlp_ratio": None}, TypeError, "mlp_ratio"),
-        ({"qk_norm": "layer"}, ValueError, "qk_norm must be one of 'head', 'width', 'none', got 'layer'"),
+        (
+            {"qk_norm": "layer"},
+            ValueError,
+            "qk_norm must be one of 'head', 'width', 'none', got 'layer'",
+        ),
         ({"qk_norm": None}, ValueError, "qk_norm"),
         ({"gains": "yes"}, TypeError, "gains"),
     ],

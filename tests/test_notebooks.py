@@ -1,7 +1,8 @@
-"""The notebooks as files: executed, without errors, and without what changes from run to run.
+"""The notebooks as files: executed, without errors, and without what changes from run to
+run.
 
-`make nbval` runs them again and compares what they print; it would pass on a notebook without outputs, so this file
-says that there are some.
+`make nbval` runs them again and compares what they print; it would pass on a notebook
+without outputs, so this file says that there are some.
 """
 
 import ast
@@ -27,7 +28,11 @@ def code(notebook):
 
 def plain_python(source):
     """A cell's code without the lines that only IPython understands."""
-    return "" if source.startswith("%%") else re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+    return (
+        ""
+        if source.startswith("%%")
+        else re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+    )
 
 
 def test_there_are_notebooks():
@@ -35,14 +40,20 @@ def test_there_are_notebooks():
 
 
 def test_every_cell_was_executed_once_from_the_top(notebook):
-    counts = [cell["execution_count"] for cell in code(notebook) if "".join(cell["source"]).strip()]
+    counts = [
+        cell["execution_count"]
+        for cell in code(notebook)
+        if "".join(cell["source"]).strip()
+    ]
     assert counts == list(range(1, len(counts) + 1))
 
 
 def test_no_cell_failed_or_complained(notebook):
     outputs = [output for cell in code(notebook) for output in cell["outputs"]]
     assert [output["ename"] for output in outputs if output["output_type"] == "error"] == []
-    assert ["".join(output["text"]) for output in outputs if output.get("name") == "stderr"] == []
+    assert [
+        "".join(output["text"]) for output in outputs if output.get("name") == "stderr"
+    ] == []
 
 
 def test_metadata_holds_nothing_of_the_machine_that_ran_it(notebook):
@@ -54,19 +65,37 @@ def test_metadata_holds_nothing_of_the_machine_that_ran_it(notebook):
 
 
 def test_lrdlib_is_used_only_where_a_later_cell_imports_it(notebook):
-    """The first cell may end in an install, as in Colab: then it leaves the name `lrdlib` unbound."""
-    trees = [ast.parse(plain_python("".join(cell["source"]))) for cell in code(notebook)[1:]]
+    """The first cell may end in an install, as in Colab: then it leaves the name `lrdlib`
+    unbound."""
+    trees = [
+        ast.parse(plain_python("".join(cell["source"]))) for cell in code(notebook)[1:]
+    ]
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    imported = any(isinstance(n, ast.Import) and any(a.name == "lrdlib" for a in n.names) for n in nodes)
+    imported = any(
+        isinstance(n, ast.Import) and any(a.name == "lrdlib" for a in n.names)
+        for n in nodes
+    )
     assert imported or not any(isinstance(n, ast.Name) and n.id == "lrdlib" for n in nodes)
 
 
 def test_every_figure_says_what_it_shows(notebook):
-    figures = [o["data"][PLOTLY] for cell in code(notebook) for o in cell["outputs"] if PLOTLY in o.get("data", {})]
+    figures = [
+        o["data"][PLOTLY]
+        for cell in code(notebook)
+        for o in cell["outputs"]
+        if PLOTLY in o.get("data", {})
+    ]
     for figure in figures:
         assert len(figure["layout"]["meta"]["alt"]) > 40  # a sentence, not a title
 
 
 def test_nothing_is_stored_that_only_a_kernel_can_show(notebook):
-    kinds = {kind for cell in code(notebook) for output in cell["outputs"] for kind in output.get("data", {})}
-    assert not {kind for kind in kinds if "widget" in kind or kind == "application/javascript"}
+    kinds = {
+        kind
+        for cell in code(notebook)
+        for output in cell["outputs"]
+        for kind in output.get("data", {})
+    }
+    assert not {
+        kind for kind in kinds if "widget" in kind or kind == "application/javascript"
+    }

@@ -1,4 +1,5 @@
-"""Every numbered item of the paper has one place in the book: a target such as (paper-equation-9)= in one chapter."""
+"""Every numbered item of the paper has one place in the book: a target such as
+(paper-equation-9)= in one chapter."""
 
 import json
 import re
@@ -37,7 +38,9 @@ def prose(path):
     if path.suffix == ".md":
         return path.read_text(encoding="utf-8")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return "\n".join(
+        "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
+    )
 
 
 def places():

@@ -1,4 +1,5 @@
-"""The numbers of a phase diagram, against slow obvious ones; nothing is made up where nothing is recorded."""
+"""The numbers of a phase diagram, against slow obvious ones; nothing is made up where
+nothing is recorded."""
 
 from itertools import product
 from math import inf, nan
@@ -8,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrdlib.evidence.phase import bootstrap, effective_strength, frontier, frontiers, outcome, panels, success
+from lrdlib.evidence.phase import (
+    bootstrap,
+    effective_strength,
+    frontier,
+    frontiers,
+    outcome,
+    panels,
+    success,
+)
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run
 
@@ -17,32 +26,52 @@ FRACTIONS, STRENGTHS, SEEDS = (0.3, 0.4, 0.5), (0.001, 0.01), (0, 1, 2)
 
 def run_of(config, best, final=None, *, metric="test_accuracy", loss=0.0):
     history = {"step": np.array([0, 100, 200]), "train_loss": np.array([1.0, 1.0, loss])}
-    history |= {name: np.array([0.0, 0.1, 0.1]) for name in ("test_accuracy", "orbit_clean_accuracy")}
+    history |= {
+        name: np.array([0.0, 0.1, 0.1])
+        for name in ("test_accuracy", "orbit_clean_accuracy")
+    }
     history[metric] = np.array([0.0, best, best if final is None else final])
     return Run(plain(config), history, {}, {}, {})
 
 
 def configs(rules=("lrd",), **fields):
     grid = product(rules, STRENGTHS, FRACTIONS, SEEDS)
-    return [TrainConfig(rule=r, weight_decay=s, fraction=f, seed=seed, **fields) for r, s, f, seed in grid]
+    return [
+        TrainConfig(rule=r, weight_decay=s, fraction=f, seed=seed, **fields)
+        for r, s, f, seed in grid
+    ]
 
 
 WANTED = configs()
 # for each wanted run: not recorded (None), failed or succeeded
-outcomes = st.lists(st.sampled_from([None, False, True]), min_size=len(WANTED), max_size=len(WANTED))
+outcomes = st.lists(
+    st.sampled_from([None, False, True]), min_size=len(WANTED), max_size=len(WANTED)
+)
 
 
 def runs_of(found):
-    return [run_of(c, 0.99 if won else 0.5) for c, won in zip(WANTED, found, strict=True) if won is not None]
+    return [
+        run_of(c, 0.99 if won else 0.5)
+        for c, won in zip(WANTED, found, strict=True)
+        if won is not None
+    ]
 
 
 def slow_bounds(found, seeds=SEEDS, strengths=STRENGTHS):
-    """The frontier by its definition: cell by cell, seed by seed; a seed may be listed more than once."""
-    by = {(c.weight_decay, c.fraction, c.seed): won for c, won in zip(WANTED, found, strict=True)}
+    """The frontier by its definition: cell by cell, seed by seed; a seed may be listed more
+    than once."""
+    by = {
+        (c.weight_decay, c.fraction, c.seed): won
+        for c, won in zip(WANTED, found, strict=True)
+    }
     low = high = inf
     for fraction in reversed(FRACTIONS):
         for strength in strengths:
-            known = [by[strength, fraction, seed] for seed in seeds if by[strength, fraction, seed] is not None]
+            known = [
+                by[strength, fraction, seed]
+                for seed in seeds
+                if by[strength, fraction, seed] is not None
+            ]
             if sum(known) > len(known) / 2:
                 high = fraction
             if not known or sum(known) > len(known) / 2:
@@ -56,7 +85,9 @@ def test_frontiers_are_what_counting_by_hand_gives(found):
     (panel,) = panels(runs_of(found), WANTED)
     rows = frontiers(panel, np.random.default_rng(0), resamples=50)
     assert [row.strength for row in rows] == [*STRENGTHS, None]
-    for row, strengths in zip(rows, ([STRENGTHS[0]], [STRENGTHS[1]], STRENGTHS), strict=True):
+    for row, strengths in zip(
+        rows, ([STRENGTHS[0]], [STRENGTHS[1]], STRENGTHS), strict=True
+    ):
         assert (row.low, row.high) == slow_bounds(found, strengths=strengths)
         assert row.low <= row.high and row.settled == (row.low == row.high)
         for seed, bounds in row.by_seed.items():
@@ -71,7 +102,9 @@ def test_the_order_of_runs_and_of_wishes_does_not_matter(found, random):
     before = frontiers(*panels(runs, wanted), np.random.default_rng(1), resamples=50)
     random.shuffle(runs)
     random.shuffle(wanted)
-    assert frontiers(*panels(runs, wanted), np.random.default_rng(1), resamples=50) == before
+    assert (
+        frontiers(*panels(runs, wanted), np.random.default_rng(1), resamples=50) == before
+    )
 
 
 @given(outcomes, st.integers(0, len(WANTED) - 1))
@@ -80,16 +113,21 @@ def test_one_more_failure_never_lowers_a_frontier(found, at):
     found[at] = None
     with_failure = [False if i == at else won for i, won in enumerate(found)]
     before, after = (
-        frontiers(*panels(runs_of(f), WANTED), np.random.default_rng(0), resamples=1) for f in (found, with_failure)
+        frontiers(*panels(runs_of(f), WANTED), np.random.default_rng(0), resamples=1)
+        for f in (found, with_failure)
     )
-    assert all(b.low <= a.low and b.high <= a.high for b, a in zip(before, after, strict=True))
+    assert all(
+        b.low <= a.low and b.high <= a.high for b, a in zip(before, after, strict=True)
+    )
 
 
 @given(outcomes)
 @settings(deadline=None, max_examples=40)
 def test_of_identical_seeds_the_interval_is_the_frontier(found):
     same = [found[i - i % len(SEEDS)] for i in range(len(found))]
-    for row in frontiers(*panels(runs_of(same), WANTED), np.random.default_rng(0), resamples=50):
+    for row in frontiers(
+        *panels(runs_of(same), WANTED), np.random.default_rng(0), resamples=50
+    ):
         assert row.interval is None or row.interval == (row.low, row.high)
 
 
@@ -97,17 +135,27 @@ def test_of_identical_seeds_the_interval_is_the_frontier(found):
 @settings(deadline=None, max_examples=40)
 def test_cells_hold_what_is_recorded_and_nothing_else(found):
     (panel,) = panels(runs_of(found), WANTED)
-    by = {(c.weight_decay, c.fraction, c.seed): won for c, won in zip(WANTED, found, strict=True)}
+    by = {
+        (c.weight_decay, c.fraction, c.seed): won
+        for c, won in zip(WANTED, found, strict=True)
+    }
     assert len(panel.cells) == len(STRENGTHS) * len(FRACTIONS)
     for cell in panel.cells:
-        known = [won for seed in SEEDS if (won := by[cell.strength, cell.fraction, seed]) is not None]
+        known = [
+            won
+            for seed in SEEDS
+            if (won := by[cell.strength, cell.fraction, seed]) is not None
+        ]
         assert [c.seed for c in cell.configs] == list(SEEDS)
         assert cell.agreement() == (sum(known), len(known))
         assert len(cell.recorded) == len(known)
     seeds, S = success(panel)
     for i, seed in enumerate(seeds):
         for j, strength in enumerate(STRENGTHS):
-            expected = [nan if (won := by[strength, f, seed]) is None else float(won) for f in FRACTIONS]
+            expected = [
+                nan if (won := by[strength, f, seed]) is None else float(won)
+                for f in FRACTIONS
+            ]
             np.testing.assert_equal(S[i, j], expected)
 
 
@@ -129,32 +177,59 @@ def test_seeds_in_part_of_the_grid_count_there():
     some = [i for i, c in enumerate(WANTED) if c.seed == 0 or c.fraction < 0.45]
     found = [(c.fraction > 0.35 if i in some else None) for i, c in enumerate(WANTED)]
     row = frontiers(*panels(runs_of(found), WANTED), np.random.default_rng(0))[-1]
-    assert row.settled and row.high == 0.4 and row.interval == (0.4, 0.4) and len(row.by_seed) == 3
+    assert (
+        row.settled
+        and row.high == 0.4
+        and row.interval == (0.4, 0.4)
+        and len(row.by_seed) == 3
+    )
     assert row.cells == (6, 6) and not row.complete
     never = [None if won is None else False for won in found]
     row = frontiers(*panels(runs_of(never), WANTED), np.random.default_rng(0))[-1]
-    assert row.settled and row.high == inf and row.interval == (0.5, inf) and row.by_seed[1] == (0.5, inf)
+    assert (
+        row.settled
+        and row.high == inf
+        and row.interval == (0.5, inf)
+        and row.by_seed[1] == (0.5, inf)
+    )
 
 
 def test_nothing_recorded_is_no_frontier():
     for row in frontiers(*panels([], WANTED), np.random.default_rng(0)):
-        assert (row.low, row.high, row.interval, row.by_seed) == (FRACTIONS[0], inf, None, {})
+        assert (row.low, row.high, row.interval, row.by_seed) == (
+            FRACTIONS[0],
+            inf,
+            None,
+            {},
+        )
 
 
 def test_a_run_that_dips_has_succeeded_and_one_that_diverged_has_not():
     config = WANTED[0]
     dips = outcome(run_of(config, 0.99, 0.4))
     assert (dips.step, dips.best, dips.final, dips.diverged) == (100, 0.99, 0.4, False)
-    for lost in (outcome(run_of(config, 0.99, nan)), outcome(run_of(config, 0.99, 0.01, loss=nan))):
-        assert (lost.step, lost.best, lost.diverged) == (None, 0.99, True) and np.isnan(lost.final)
+    for lost in (
+        outcome(run_of(config, 0.99, nan)),
+        outcome(run_of(config, 0.99, 0.01, loss=nan)),
+    ):
+        assert (lost.step, lost.best, lost.diverged) == (None, 0.99, True) and np.isnan(
+            lost.final
+        )
     assert outcome(run_of(config, 0.95)).step is None  # exceeds, not reaches
     assert outcome(run_of(config, 0.99, metric="orbit_clean_accuracy")).step is None
-    assert outcome(run_of(config, 0.99, metric="orbit_clean_accuracy"), "orbit_clean_accuracy").step == 100
+    assert (
+        outcome(
+            run_of(config, 0.99, metric="orbit_clean_accuracy"), "orbit_clean_accuracy"
+        ).step
+        == 100
+    )
     nowhere = run_of(config, 0.99)
     nowhere.history["orbit_clean_accuracy"][:] = nan  # no such pair is left to test on
     of = outcome(nowhere, "orbit_clean_accuracy")
     assert of.step is None and not of.diverged and np.isnan([of.best, of.final]).all()
-    with pytest.raises(ValueError, match=r"metric must be one of .*'test_accuracy'.*got 'accuracy'"):
+    with pytest.raises(
+        ValueError, match=r"metric must be one of .*'test_accuracy'.*got 'accuracy'"
+    ):
         outcome(run_of(config, 0.9), "accuracy")
 
 
@@ -173,23 +248,47 @@ def test_a_run_that_dips_has_succeeded_and_one_that_diverged_has_not():
     ],
 )
 def test_effective_strength(fields, strength):
-    assert effective_strength(TrainConfig(weight_decay=2.0, lr=1e-3, **fields)) == pytest.approx(strength)
+    assert effective_strength(
+        TrainConfig(weight_decay=2.0, lr=1e-3, **fields)
+    ) == pytest.approx(strength)
 
 
 def test_panels_are_the_settings_by_rule():
-    wanted = configs(["elastic"], l2=0.1) + configs(["lrd"], mode="decoupled") + configs(["lrd"]) + configs(["l2"])
+    wanted = (
+        configs(["elastic"], l2=0.1)
+        + configs(["lrd"], mode="decoupled")
+        + configs(["lrd"])
+        + configs(["l2"])
+    )
     names = [panel.name for panel in panels([], wanted)]
-    assert names == ["L2", "LRD, decoupled", "LRD, independent", "elastic, independent + L2 0.1"]
+    assert names == [
+        "L2",
+        "LRD, decoupled",
+        "LRD, independent",
+        "elastic, independent + L2 0.1",
+    ]
     rates = [c for lr in (1e-2, 1e-3) for c in configs(["lrd", "l2"], lr=lr)]
     parts = panels([], rates)
-    assert [part.name for part in parts] == ["L2, lr 0.001", "L2, lr 0.01", "LRD, lr 0.001", "LRD, lr 0.01"]
+    assert [part.name for part in parts] == [
+        "L2, lr 0.001",
+        "L2, lr 0.01",
+        "LRD, lr 0.001",
+        "LRD, lr 0.01",
+    ]
     assert [part.setting for part in parts] == ["lr 0.001", "lr 0.01"] * 2
 
 
 def test_a_second_strength_that_goes_with_the_first_is_no_panel():
-    tied = [TrainConfig(rule="elastic", weight_decay=s, l2=s, fraction=f) for s in STRENGTHS for f in FRACTIONS]
+    tied = [
+        TrainConfig(rule="elastic", weight_decay=s, l2=s, fraction=f)
+        for s in STRENGTHS
+        for f in FRACTIONS
+    ]
     assert [panel.name for panel in panels([], tied)] == ["elastic"]
-    free = tied + [TrainConfig(rule="elastic", weight_decay=STRENGTHS[0], l2=0.5, fraction=f) for f in FRACTIONS]
+    free = tied + [
+        TrainConfig(rule="elastic", weight_decay=STRENGTHS[0], l2=0.5, fraction=f)
+        for f in FRACTIONS
+    ]
     assert [len(panel.cells) for panel in panels([], free)] == [3, 3, 3]
 
 
@@ -197,7 +296,9 @@ def test_runs_that_nobody_wants_are_left_out_and_two_of_one_are_an_error():
     run = run_of(WANTED[0], 0.99)
     (panel,) = panels([run, run_of(TrainConfig(p=23), 0.99)], WANTED * 2)
     assert sum(len(cell.recorded) for cell in panel.cells) == 1
-    with pytest.raises(ValueError, match=r"one run per config, got two of LRD λ=0\.001, seed 0"):
+    with pytest.raises(
+        ValueError, match=r"one run per config, got two of LRD λ=0\.001, seed 0"
+    ):
         panels([run, run], WANTED)
     with pytest.raises(ValueError, match="at least one TrainConfig"):
         panels([run], [])

@@ -1,4 +1,5 @@
-"""The command line of the phase diagrams: what it trains, what it says, and what it refuses."""
+"""The command line of the phase diagrams: what it trains, what it says, and what it
+refuses."""
 
 import json
 import os
@@ -22,12 +23,21 @@ BLOCKS = [
     {"rule": "lrd", "weight_decay": [0.02, 0.1], "seed": [0, 1]},
     {"rule": "l2", "weight_decay": 1, "seed": [0, 1]},
 ]
-SIZE = {"p": 7, "d_model": 16, "heads": 2, "layers": 1, "batch_size": 16, "steps": 6, "eval_every": 2}
+SIZE = {
+    "p": 7,
+    "d_model": 16,
+    "heads": 2,
+    "layers": 1,
+    "batch_size": 16,
+    "steps": 6,
+    "eval_every": 2,
+}
 
 
 @pytest.fixture(autouse=True)
 def matmul_as_it_was():
-    """The command line chooses torch's matmul for its whole process, which here is the tests'."""
+    """The command line chooses torch's matmul for its whole process, which here is the
+    tests'."""
     before = torch.backends.mkldnn.matmul.fp32_precision
     yield
     torch.backends.mkldnn.matmul.fp32_precision = before
@@ -49,7 +59,9 @@ def drawn(monkeypatch):
 @pytest.fixture
 def untrained(monkeypatch):
     """No step may be trained from now on."""
-    return lambda: monkeypatch.setattr(Training, "update", lambda self: pytest.fail("trained"))
+    return lambda: monkeypatch.setattr(
+        Training, "update", lambda self: pytest.fail("trained")
+    )
 
 
 @pytest.fixture
@@ -64,11 +76,15 @@ def write(path, content):
 
 
 def small(file, out, *arguments):
-    workers = [] if "--workers" in arguments or "--dask" in arguments else ["--workers", "1"]
+    workers = (
+        [] if "--workers" in arguments or "--dask" in arguments else ["--workers", "1"]
+    )
     return ["phase-diagram", "--grid", str(file), "--out", str(out), *workers, *arguments]
 
 
-def test_it_trains_the_grid_says_how_far_and_draws(tmp_path, file, capsys, drawn, untrained):
+def test_it_trains_the_grid_says_how_far_and_draws(
+    tmp_path, file, capsys, drawn, untrained
+):
     assert main(small(file, tmp_path / "out")) == 0
     configs = read_grid(file)
     runs = recorded(configs, tmp_path / "out" / "runs")
@@ -79,7 +95,9 @@ def test_it_trains_the_grid_says_how_far_and_draws(tmp_path, file, capsys, drawn
     assert "4 of 4 runs recorded" in said.out and "2 of 2 runs recorded" in said.out
     assert f"figure: {tmp_path / 'out' / 'phase-diagram.html'}" in said.out
     ((shown, grid, out, commands),) = drawn
-    assert [TrainConfig(**run.config) for run in shown] == grid == configs and out == tmp_path / "out"
+    assert [
+        TrainConfig(**run.config) for run in shown
+    ] == grid == configs and out == tmp_path / "out"
     assert commands == {config: run.provenance["command"] for config, run in runs.items()}
     before = stored(tmp_path / "out" / "runs")
     untrained()
@@ -94,20 +112,31 @@ def test_the_figures_are_pages_of_their_own(tmp_path, file, monkeypatch, capsys)
     said = capsys.readouterr().out
     for name in ("phase-diagram", "seed-agreement", "frontier"):
         path = tmp_path / f"{name}.html"
-        assert f"figure: {path}\n" in said and "plotly" in path.read_text(encoding="utf-8").lower()
+        assert (
+            f"figure: {path}\n" in said
+            and "plotly" in path.read_text(encoding="utf-8").lower()
+        )
 
 
 def test_a_dry_run_counts_and_trains_nothing(tmp_path, file, capsys, drawn):
     out = tmp_path / "out"
     assert main(small(file, out, "--dry-run", "--workers", "2")) == 0
     said = capsys.readouterr().out
-    assert "6 runs, 0 of them recorded" in said and "6 to train: about" in said and "2 processes" in said
+    assert (
+        "6 runs, 0 of them recorded" in said
+        and "6 to train: about" in said
+        and "2 processes" in said
+    )
     assert not out.exists() and not drawn
     assert main(small(file, out, "--only", "seed=1")) == 0
     capsys.readouterr()
     assert main(small(file, out, "--dry-run", "--workers", "-1")) == 0
     said = capsys.readouterr().out
-    assert "6 runs, 3 of them recorded" in said and "3 to train: about" in said and "-" not in said
+    assert (
+        "6 runs, 3 of them recorded" in said
+        and "3 to train: about" in said
+        and "-" not in said
+    )
     assert main(small(file, out, "--dry-run", "--only", "seed=1")) == 0
     assert capsys.readouterr().out == "3 runs, 3 of them recorded\n"
     assert len(stored(out / "runs")) == 3
@@ -115,22 +144,43 @@ def test_a_dry_run_counts_and_trains_nothing(tmp_path, file, capsys, drawn):
 
 def test_a_part_of_the_grid_is_drawn_within_the_whole(tmp_path, file, drawn):
     runs = tmp_path / "elsewhere"
-    assert main(small(file, tmp_path / "out", "--runs", str(runs), "--only", "rule=lrd", "seed=1")) == 0
-    assert set(stored(runs)) == {file_name(c) for c in read_grid(file) if c.rule == "lrd" and c.seed == 1}
+    assert (
+        main(
+            small(
+                file, tmp_path / "out", "--runs", str(runs), "--only", "rule=lrd", "seed=1"
+            )
+        )
+        == 0
+    )
+    assert set(stored(runs)) == {
+        file_name(c) for c in read_grid(file) if c.rule == "lrd" and c.seed == 1
+    }
     assert not (tmp_path / "out" / "runs").exists()
-    assert main(small(file, tmp_path / "out", "--runs", str(runs), "--only", "rule=l2")) == 0
+    assert (
+        main(small(file, tmp_path / "out", "--runs", str(runs), "--only", "rule=l2")) == 0
+    )
     (first, grid, *_), (second, same, *_) = drawn
     assert grid == same == read_grid(file) and (len(first), len(second)) == (2, 4)
 
 
 def test_conditions():
-    grid = expand({"rule": ["l2", "lrd"], "weight_decay": [0.1, 1.0], "scale": [None, "norm"], "gains": [True, False]})
+    grid = expand(
+        {
+            "rule": ["l2", "lrd"],
+            "weight_decay": [0.1, 1.0],
+            "scale": [None, "norm"],
+            "gains": [True, False],
+        }
+    )
     grid += expand({"betas": [(0.9, 0.98), (0.9, 0.999)], "seed": 7})
     assert only(grid, []) == grid
     for conditions, wanted in [
         (["rule=l2"], lambda c: c.rule == "l2"),
         (["weight_decay=1,0.1"], lambda c: c.weight_decay in (0.1, 1.0)),
-        (["weight_decay=1e-1", "rule=lrd"], lambda c: c.weight_decay == 0.1 and c.rule == "lrd"),
+        (
+            ["weight_decay=1e-1", "rule=lrd"],
+            lambda c: c.weight_decay == 0.1 and c.rule == "lrd",
+        ),
         (["scale=null"], lambda c: c.scale is None),
         (["scale=norm,null", "gains=false"], lambda c: not c.gains),
         (["betas=[0.9, 0.999]"], lambda c: c.betas == (0.9, 0.999)),
@@ -193,7 +243,9 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, file, capsys, argume
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_store_is_an_error_that_says_what_to_delete(tmp_path, file, capsys, untrained):
+def test_a_damaged_store_is_an_error_that_says_what_to_delete(
+    tmp_path, file, capsys, untrained
+):
     assert main(small(file, tmp_path / "out", "--only", "rule=l2")) == 0
     path = sorted((tmp_path / "out" / "runs").glob("*.npz"))[0]
     path.write_bytes(path.read_bytes()[:99])
@@ -201,7 +253,10 @@ def test_a_damaged_store_is_an_error_that_says_what_to_delete(tmp_path, file, ca
     untrained()
     for arguments in ([], ["--dry-run"]):
         assert main(small(file, tmp_path / "out", *arguments)) == 2
-        assert f"delete what is listed here to have it trained again:\n  {path}" in capsys.readouterr().err
+        assert (
+            f"delete what is listed here to have it trained again:\n  {path}"
+            in capsys.readouterr().err
+        )
 
 
 def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path, file, capsys, monkeypatch):
@@ -217,28 +272,44 @@ def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path, file, capsys, monk
     kept = stored(tmp_path / "out" / "runs")
     assert len(kept) == 3
     assert main(small(file, tmp_path / "out")) == 0
-    assert kept.items() <= stored(tmp_path / "out" / "runs").items() and len(stored(tmp_path / "out" / "runs")) == 6
+    assert (
+        kept.items() <= stored(tmp_path / "out" / "runs").items()
+        and len(stored(tmp_path / "out" / "runs")) == 6
+    )
 
 
 def test_two_sources_and_an_unknown_preset_are_refused_with_the_usage(capsys, file):
-    for arguments in (["--preset", "fast"], ["--preset", "paper", "--grid", str(file)], ["--only"]):
+    for arguments in (
+        ["--preset", "fast"],
+        ["--preset", "paper", "--grid", str(file)],
+        ["--only"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(["phase-diagram", *arguments])
-        assert stop.value.code == 2 and "usage: python -m lrdlib phase-diagram" in capsys.readouterr().err
+        assert (
+            stop.value.code == 2
+            and "usage: python -m lrdlib phase-diagram" in capsys.readouterr().err
+        )
 
 
 def test_help_explains_the_presets(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["phase-diagram", "--help"])
     text = capsys.readouterr().out
-    assert stop.value.code == 0 and all(preset in text for preset in GRIDS) and "--dry-run" in text
+    assert (
+        stop.value.code == 0
+        and all(preset in text for preset in GRIDS)
+        and "--dry-run" in text
+    )
 
 
-# --- the command that remakes a run -----------------------------------------------------------------------------------
+# --- the command that remakes a run
+# ----------------------------------------------------------------------------------------
 
 
 def assert_remakes(configs, options):
-    """Each command, parsed again, is of this one run; checked for every 17th of a large grid, which is read once."""
+    """Each command, parsed again, is of this one run; checked for every 17th of a large
+    grid, which is read once."""
     commands = remakes(configs, configs, options)
     assert len(set(commands.values())) == len(configs) == len(commands)
     for config in configs[:: 17 if len(configs) > 100 else 1]:
@@ -251,31 +322,57 @@ def assert_remakes(configs, options):
 
 @pytest.mark.parametrize("preset", GRIDS)
 def test_the_command_of_a_run_is_of_that_run_alone(preset):
-    assert_remakes(expand(*GRIDS[preset]()), parser().parse_args(["phase-diagram", "--preset", preset]))
+    assert_remakes(
+        expand(*GRIDS[preset]()), parser().parse_args(["phase-diagram", "--preset", preset])
+    )
 
 
 @pytest.mark.parametrize(
     "blocks",
     [
         [{"seed": 3}],
-        [{"betas": [[0.9, 0.98], [0.9, 0.999]], "scale": [None, "norm"], "gains": [True, False]}],
-        [{"rule": "lrd", "weight_decay": [1, 1e-7, 0.30000000000000004], "ns_steps": [None, 5]}, {"rule": "none"}],
+        [
+            {
+                "betas": [[0.9, 0.98], [0.9, 0.999]],
+                "scale": [None, "norm"],
+                "gains": [True, False],
+            }
+        ],
+        [
+            {
+                "rule": "lrd",
+                "weight_decay": [1, 1e-7, 0.30000000000000004],
+                "ns_steps": [None, 5],
+            },
+            {"rule": "none"},
+        ],
     ],
 )
 def test_the_command_of_a_run_of_ones_own_grid(tmp_path, blocks):
     path = write(tmp_path / "a grid's file.json", blocks)
-    assert_remakes(read_grid(path), parser().parse_args(["phase-diagram", "--grid", str(path)]))
+    assert_remakes(
+        read_grid(path), parser().parse_args(["phase-diagram", "--grid", str(path)])
+    )
 
 
-# --- processes --------------------------------------------------------------------------------------------------------
+# --- processes
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("to_all", [True, False])
 def test_the_command_is_killed_and_started_again(tmp_path, to_all):
-    """With joblib's own worker processes: SIGKILL to all of them, or to the parent alone."""
+    """With joblib's own worker processes: SIGKILL to all of them, or to the parent
+    alone."""
     file = write(tmp_path / "grid.json", [SIZE | {"steps": 100, "seed": [*range(8)]}])
-    command = [sys.executable, "-m", "lrdlib", *small(file, tmp_path / "out", "--workers", "2")]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "lrdlib",
+        *small(file, tmp_path / "out", "--workers", "2"),
+    ]
+    with subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             wait_for(lambda: stored(tmp_path / "out" / "runs"))
             (os.killpg if to_all else os.kill)(process.pid, signal.SIGKILL)
@@ -290,4 +387,8 @@ def test_the_command_is_killed_and_started_again(tmp_path, to_all):
 
 
 def remakes_of(file):
-    return remakes(read_grid(file), read_grid(file), parser().parse_args(["phase-diagram", "--grid", str(file)]))
+    return remakes(
+        read_grid(file),
+        read_grid(file),
+        parser().parse_args(["phase-diagram", "--grid", str(file)]),
+    )

@@ -1,4 +1,5 @@
-"""The polar factor against a float64 SVD, and what the mathematics of its polynomials promises."""
+"""The polar factor against a float64 SVD, and what the mathematics of its polynomials
+promises."""
 
 import re
 
@@ -37,11 +38,16 @@ def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> 
 
 def factors(m: int, n: int, rank: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Orthonormal U (m, rank) and V (n, rank)."""
-    return torch.linalg.qr(gaussian(m, rank, seed=seed))[0], torch.linalg.qr(gaussian(n, rank, seed=seed + 1))[0]
+    return torch.linalg.qr(gaussian(m, rank, seed=seed))[0], torch.linalg.qr(
+        gaussian(n, rank, seed=seed + 1)
+    )[0]
 
 
-def conditioned(m: int, n: int, condition: float, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """W (m, n) with geometric singular values from 1 to 1/condition, its exact polar factor, the singular values."""
+def conditioned(
+    m: int, n: int, condition: float, *, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """W (m, n) with geometric singular values from 1 to 1/condition, its exact polar
+    factor, the singular values."""
     U, V = factors(m, n, min(m, n), seed=seed)
     S = torch.tensor(np.geomspace(1, 1 / condition, min(m, n)))
     return U * S @ V.mT, U @ V.mT, S
@@ -49,16 +55,22 @@ def conditioned(m: int, n: int, condition: float, *, seed: int = 0) -> tuple[Ten
 
 def start_norm(S: Tensor, method: str) -> Tensor:
     """The norm that the iteration divides by, from the singular values S (..., k)."""
-    return torch.linalg.vector_norm(S, 8 if method == "polar_express" else 2, dim=-1, keepdim=True)
+    return torch.linalg.vector_norm(
+        S, 8 if method == "polar_express" else 2, dim=-1, keepdim=True
+    )
 
 
 def svd_oracle(W: Tensor, method: str, steps: int | None) -> Tensor:
-    """U response(S / norm) Vᵀ in float64: the iteration with its matrix products replaced by an SVD."""
+    """U response(S / norm) Vᵀ in float64: the iteration with its matrix products replaced
+    by an SVD."""
     U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
-    return (U * response(S / start_norm(S, method), method=method, steps=steps).unsqueeze(-2)) @ Vh
+    return (
+        U * response(S / start_norm(S, method), method=method, steps=steps).unsqueeze(-2)
+    ) @ Vh
 
 
-# --- the answer -------------------------------------------------------------------------------------------------
+# --- the answer
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -67,16 +79,38 @@ def svd_oracle(W: Tensor, method: str, steps: int | None) -> Tensor:
     ("method", "steps", "bound"),
     [
         ("svd", None, {1e1: 1e-12, 1e2: 1e-12, 1e3: 1e-12}),
-        ("cubic", 30, {1e1: 1e-12, 1e2: 1e-12, 1e3: 1e-12}),  # 30 doublings in all: converged
-        ("cubic", 5, {1e1: 0.7, 1e2: 0.98, 1e3: 0.999}),  # the paper's five steps are not the polar factor
-        ("quintic", 5, {1e1: 0.33, 1e2: 0.33, 1e3: 0.9}),  # Muon's band is [0.68, 1.21]; it stays in it for ever
+        (
+            "cubic",
+            30,
+            {1e1: 1e-12, 1e2: 1e-12, 1e3: 1e-12},
+        ),  # 30 doublings in all: converged
+        (
+            "cubic",
+            5,
+            {1e1: 0.7, 1e2: 0.98, 1e3: 0.999},
+        ),  # the paper's five steps are not the polar factor
+        (
+            "quintic",
+            5,
+            {1e1: 0.33, 1e2: 0.33, 1e3: 0.9},
+        ),  # Muon's band is [0.68, 1.21]; it stays in it for ever
         ("polar_express", 3, {1e1: 2e-2, 1e2: 0.9, 1e3: 0.99}),
         ("polar_express", 5, {1e1: 1.01e-3, 1e2: 1.01e-3, 1e3: 0.8}),
-        ("polar_express", 6, {1e1: 1.5e-3, 1e2: 1.5e-3, 1e3: 2e-2}),  # 1e3: σ_min is 8e-4 of the norm, out of reach
-        ("polar_express", 8, {1e1: 1e-7, 1e2: 1e-7, 1e3: 1e-7}),  # what the 1% margin leaves: 5/16 0.01³ / 4
+        (
+            "polar_express",
+            6,
+            {1e1: 1.5e-3, 1e2: 1.5e-3, 1e3: 2e-2},
+        ),  # 1e3: σ_min is 8e-4 of the norm, out of reach
+        (
+            "polar_express",
+            8,
+            {1e1: 1e-7, 1e2: 1e-7, 1e3: 1e-7},
+        ),  # what the 1% margin leaves: 5/16 0.01³ / 4
     ],
 )
-def test_singular_values_are_within_the_stated_error(shape, condition, method, steps, bound):
+def test_singular_values_are_within_the_stated_error(
+    shape, condition, method, steps, bound
+):
     W, P, _ = conditioned(*shape, condition)
     answer = polar_factor(W, method=method, steps=steps)
     assert (torch.linalg.svdvals(answer) - 1).abs().max() <= bound[condition]
@@ -95,9 +129,13 @@ def test_singular_values_are_within_the_stated_error(shape, condition, method, s
 )
 def test_matrix_products_do_what_an_svd_would_do(m, n, batch, method, steps, seed):
     W = gaussian(*batch, m, n, seed=seed)
-    # float64 rounding 1e-16, on the Gram matrix magnified by the slope squared of four steps: below 1e-9
+    # float64 rounding 1e-16, on the Gram matrix magnified by the slope squared of four
+    # steps: below 1e-9
     torch.testing.assert_close(
-        polar_factor(W, method=method, steps=steps), svd_oracle(W, method, steps), rtol=0, atol=1e-9
+        polar_factor(W, method=method, steps=steps),
+        svd_oracle(W, method, steps),
+        rtol=0,
+        atol=1e-9,
     )
 
 
@@ -107,14 +145,20 @@ def test_response_is_what_happens_to_a_diagonal_matrix(method, steps):
     S = torch.tensor([1.0, 0.5, 0.1, 1e-2, 1e-3, 0.0], dtype=torch.float64)
     expected = response(S / start_norm(S, method), method=method, steps=steps)
     torch.testing.assert_close(
-        polar_factor(S.diag(), method=method, steps=steps), expected.diag(), rtol=1e-10, atol=1e-12
+        polar_factor(S.diag(), method=method, steps=steps),
+        expected.diag(),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 
 def test_response_keeps_its_input_type_and_is_a_step_for_svd():
     sigma = np.linspace(0, 1, 5)
     for method in METHODS:
-        as_array, as_tensor = response(sigma, method=method), response(torch.tensor(sigma), method=method)
+        as_array, as_tensor = (
+            response(sigma, method=method),
+            response(torch.tensor(sigma), method=method),
+        )
         assert isinstance(as_array, np.ndarray) and as_array.dtype == np.float64
         np.testing.assert_array_equal(as_array, as_tensor.numpy())
     np.testing.assert_array_equal(response(sigma, method="svd"), [0, 1, 1, 1, 1])
@@ -124,10 +168,13 @@ def test_response_keeps_its_input_type_and_is_a_step_for_svd():
 def test_one_cubic_step_is_equation_9():
     W = gaussian(5, 3)
     X = W / torch.linalg.matrix_norm(W)
-    torch.testing.assert_close(polar_factor(W, method="cubic", steps=1), X @ (3 * torch.eye(3) - X.mT @ X) / 2)
+    torch.testing.assert_close(
+        polar_factor(W, method="cubic", steps=1), X @ (3 * torch.eye(3) - X.mT @ X) / 2
+    )
 
 
-# --- symmetries -------------------------------------------------------------------------------------------------
+# --- symmetries
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,7 +184,9 @@ def test_rotations_and_transposes_pass_through(method, shape):
     Q, R = (torch.linalg.qr(gaussian(k, k, seed=k))[0] for k in shape)
     P = polar_factor(W, method=method)
     # float64 rounding times the slope of the iteration (2e3 at most) stays below 1e-10
-    torch.testing.assert_close(polar_factor(Q @ W @ R, method=method), Q @ P @ R, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        polar_factor(Q @ W @ R, method=method), Q @ P @ R, rtol=0, atol=1e-10
+    )
     torch.testing.assert_close(polar_factor(W.mT, method=method), P.mT, rtol=0, atol=1e-10)
     torch.testing.assert_close(polar_factor(-W, method=method), -P, rtol=0, atol=1e-10)
 
@@ -146,7 +195,9 @@ def test_rotations_and_transposes_pass_through(method, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_stack_is_a_loop(method, shape):
     W = gaussian(2, 3, *shape, dtype=torch.float32)
-    loop = torch.stack([torch.stack([polar_factor(w, method=method) for w in row]) for row in W])
+    loop = torch.stack(
+        [torch.stack([polar_factor(w, method=method) for w in row]) for row in W]
+    )
     # float32 rounding 6e-8 times the slope 2e3: a stack may sum in another order
     torch.testing.assert_close(polar_factor(W, method=method), loop, rtol=0, atol=1e-3)
     assert polar_factor(W[:0], method=method).shape == (0, 3, *shape)
@@ -156,9 +207,12 @@ def test_a_stack_is_a_loop(method, shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("exponent", [-90, -1, 1, 90])
 def test_a_power_of_two_changes_no_bit(method, dtype, exponent):
-    # entries of a Gaussian lie within 2^-20 and 2^3, so 2^±90 stays normal in float32, whose squares would not
+    # entries of a Gaussian lie within 2^-20 and 2^3, so 2^±90 stays normal in float32,
+    # whose squares would not
     W = gaussian(12, 9, dtype=dtype)
-    assert torch.equal(polar_factor(W * 2.0**exponent, method=method), polar_factor(W, method=method))
+    assert torch.equal(
+        polar_factor(W * 2.0**exponent, method=method), polar_factor(W, method=method)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -166,11 +220,15 @@ def test_a_power_of_two_changes_no_bit(method, dtype, exponent):
 def test_any_positive_scale_changes_nothing(method, scale):
     W = conditioned(12, 9, 10)[0].float()
     torch.testing.assert_close(
-        polar_factor(W * scale, method=method), polar_factor(W, method=method), rtol=0, atol=1e-4
+        polar_factor(W * scale, method=method),
+        polar_factor(W, method=method),
+        rtol=0,
+        atol=1e-4,
     )  # float32 entries near 3e-38 have lost bits, so a looser bound than rounding times slope
 
 
-# --- the edges: zero, rank-deficient, vectors, scalars -------------------------------------------------------------
+# --- the edges: zero, rank-deficient, vectors, scalars
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -190,8 +248,11 @@ def test_rank_deficient_gives_the_partial_isometry(shape, rank):
     U, V = factors(*shape, rank)
     W = U * torch.linspace(1, 0.1, rank, dtype=torch.float64) @ V.mT
     torch.testing.assert_close(polar_factor(W, method="svd"), U @ V.mT, rtol=0, atol=1e-12)
-    torch.testing.assert_close(polar_factor(W.float(), method="svd").double(), U @ V.mT, rtol=0, atol=1e-5)
-    # the stated 1.4e-3 above, and rounding 6e-8 times the slope 2e3 (a few times over) on the null space
+    torch.testing.assert_close(
+        polar_factor(W.float(), method="svd").double(), U @ V.mT, rtol=0, atol=1e-5
+    )
+    # the stated 1.4e-3 above, and rounding 6e-8 times the slope 2e3 (a few times over) on
+    # the null space
     P = polar_factor(W.float()).double()
     assert torch.linalg.matrix_norm(P - U @ V.mT, 2) < 2e-3
     null = P - U @ (U.mT @ P)
@@ -211,7 +272,9 @@ def test_rounding_on_the_null_space_never_grows_to_a_singular_value(steps):
 def test_vectors_become_unit_vectors(method, shape):
     W = -gaussian(*shape, seed=2).abs()
     top = float(response(np.ones(1), method=method)[0])
-    torch.testing.assert_close(polar_factor(W, method=method), top * W / torch.linalg.matrix_norm(W))
+    torch.testing.assert_close(
+        polar_factor(W, method=method), top * W / torch.linalg.matrix_norm(W)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -228,7 +291,9 @@ def test_bfloat16(shape):
         P = polar_factor(W, method=method)
         assert P.dtype == torch.bfloat16
         # computed in float32 to 1.4e-3, then rounded to 8 bits, 2^-9 in each entry
-        assert torch.linalg.matrix_norm(P.double() - exact) < 4e-3 * torch.linalg.matrix_norm(exact)
+        assert torch.linalg.matrix_norm(
+            P.double() - exact
+        ) < 4e-3 * torch.linalg.matrix_norm(exact)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -239,7 +304,8 @@ def test_the_input_is_left_alone(method):
     assert torch.equal(W, before)
 
 
-# --- the polynomials ----------------------------------------------------------------------------------------------
+# --- the polynomials
+# ----------------------------------------------------------------------------------------
 
 
 def evaluate(quintic: tuple[float, float, float], x: np.ndarray) -> np.ndarray:
@@ -249,7 +315,8 @@ def evaluate(quintic: tuple[float, float, float], x: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=80, deadline=None)
 @given(
-    lower=st.floats(-8, -5e-5).map(lambda e: 10**e), scale=st.floats(-2, 2).map(lambda e: 10**e)
+    lower=st.floats(-8, -5e-5).map(lambda e: 10**e),
+    scale=st.floats(-2, 2).map(lambda e: 10**e),
 )  # lower/upper from 1e-8 to 0.9999
 def test_minimax_error_alternates_at_four_points(lower, scale):
     quintic, error = minimax_quintic(lower * scale, scale)
@@ -257,7 +324,11 @@ def test_minimax_error_alternates_at_four_points(lower, scale):
     difference = 1 - evaluate(quintic, x)
     assert np.abs(difference).max() <= error + 1e-10
     a, b, c = quintic
-    inner = np.sqrt(np.sort(np.roots([5 * c, 3 * b, a]).real)) if lower < 0.999 else np.array([])
+    inner = (
+        np.sqrt(np.sort(np.roots([5 * c, 3 * b, a]).real))
+        if lower < 0.999
+        else np.array([])
+    )
     at = 1 - evaluate(quintic, np.array([lower * scale, *inner, scale]))
     if inner.size:  # nearer to 1 the whole error is below 1e-10
         assert lower * scale < inner[0] < inner[1] < scale
@@ -271,7 +342,9 @@ def test_no_perturbation_of_the_minimax_quintic_does_better(lower):
     rng = np.random.default_rng(0)
     for size in np.geomspace(1e-6, 1, 200):
         other = tuple(np.array(quintic) + size * rng.standard_normal(3))
-        assert np.abs(1 - evaluate(other, x)).max() > error - 1e-9  # the grid misses the extrema by at most 1e-9
+        assert (
+            np.abs(1 - evaluate(other, x)).max() > error - 1e-9
+        )  # the grid misses the extrema by at most 1e-9
 
 
 def test_greedy_steps_work_on_the_interval_that_is_left():
@@ -283,7 +356,9 @@ def test_greedy_steps_work_on_the_interval_that_is_left():
 
 
 def test_coefficients_converge_to_the_pade_quintic_and_never_break():
-    np.testing.assert_allclose(polar_express_coefficients(40)[-1], [15 / 8, -10 / 8, 3 / 8], rtol=0.03)  # the 1% margin
+    np.testing.assert_allclose(
+        polar_express_coefficients(40)[-1], [15 / 8, -10 / 8, 3 / 8], rtol=0.03
+    )  # the 1% margin
     assert np.isfinite(polar_express_coefficients(40, lower=1e-8)).all()
 
 
@@ -291,7 +366,11 @@ def test_coefficients_converge_to_the_pade_quintic_and_never_break():
 def test_every_number_of_steps_is_accurate_above_its_reach(steps):
     x = np.geomspace(polar_express_reach(steps), 1, 20001)
     assert np.abs(1 - response(x, method="polar_express", steps=steps)).max() < 1.5e-3
-    below = response(np.geomspace(1e-9, polar_express_reach(steps), 2001), method="polar_express", steps=steps)
+    below = response(
+        np.geomspace(1e-9, polar_express_reach(steps), 2001),
+        method="polar_express",
+        steps=steps,
+    )
     assert (below > 0).all() and (below < 1 + 1.5e-3).all()
 
 
@@ -309,7 +388,9 @@ def test_the_tight_start_is_worth_a_step(seed):
     S = torch.linalg.svdvals(gaussian(128, 128, seed=seed))
     from_schatten = polar_express_reach(5) * start_norm(S, "polar_express")
     from_frobenius = polar_express_reach(6) * start_norm(S, "cubic")
-    assert from_schatten < 1.1 * from_frobenius  # 5 steps reach as far down as 6 did, to 10%
+    assert (
+        from_schatten < 1.1 * from_frobenius
+    )  # 5 steps reach as far down as 6 did, to 10%
 
 
 def test_published_constants_and_defaults():
@@ -318,7 +399,8 @@ def test_published_constants_and_defaults():
     assert DEFAULT_STEPS == {"cubic": 5, "quintic": 5, "polar_express": 6}
 
 
-# --- tracing, and bad input ---------------------------------------------------------------------------------------
+# --- tracing, and bad input
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ITERATIONS)
@@ -345,14 +427,49 @@ W22 = torch.eye(2)
 @pytest.mark.parametrize(
     ("W", "options", "error", "message"),
     [
-        (torch.ones(3), {}, ValueError, "W must be a matrix or a stack of matrices (..., m, n), got shape (3,)"),
-        (torch.ones(0, 3), {}, ValueError, "W must be a matrix or a stack of matrices (..., m, n), got shape (0, 3)"),
-        (torch.ones(2, 2).int(), {}, TypeError, "W must be a floating-point tensor, got dtype torch.int32"),
-        (torch.ones(2, 2).half(), {}, TypeError, "W must be float32, float64 or bfloat16, got dtype torch.float16"),
-        (W22.to_sparse(), {}, TypeError, "W must be a dense tensor, got layout torch.sparse_coo"),
+        (
+            torch.ones(3),
+            {},
+            ValueError,
+            "W must be a matrix or a stack of matrices (..., m, n), got shape (3,)",
+        ),
+        (
+            torch.ones(0, 3),
+            {},
+            ValueError,
+            "W must be a matrix or a stack of matrices (..., m, n), got shape (0, 3)",
+        ),
+        (
+            torch.ones(2, 2).int(),
+            {},
+            TypeError,
+            "W must be a floating-point tensor, got dtype torch.int32",
+        ),
+        (
+            torch.ones(2, 2).half(),
+            {},
+            TypeError,
+            "W must be float32, float64 or bfloat16, got dtype torch.float16",
+        ),
+        (
+            W22.to_sparse(),
+            {},
+            TypeError,
+            "W must be a dense tensor, got layout torch.sparse_coo",
+        ),
         ([[1.0]], {}, TypeError, "W must be a torch.Tensor, got list"),
-        (W22 * float("nan"), {}, ValueError, "W must be finite, got 4 NaN and 0 infinite of 4 entries"),
-        (W22 / 0, {}, ValueError, "W must be finite, got 2 NaN and 2 infinite of 4 entries"),
+        (
+            W22 * float("nan"),
+            {},
+            ValueError,
+            "W must be finite, got 4 NaN and 0 infinite of 4 entries",
+        ),
+        (
+            W22 / 0,
+            {},
+            ValueError,
+            "W must be finite, got 2 NaN and 2 infinite of 4 entries",
+        ),
         (W22, {"steps": 0}, ValueError, "steps must be an integer >= 1, got 0"),
         (W22, {"steps": True}, TypeError, "steps must be an integer >= 1, got True"),
         (W22, {"steps": 2.5}, TypeError, "steps must be an integer >= 1, got 2.5"),
@@ -360,7 +477,8 @@ W22 = torch.eye(2)
             W22,
             {"method": "newton"},
             ValueError,
-            "method must be one of 'svd', 'cubic', 'quintic', 'polar_express', got 'newton'",
+            "method must be one of 'svd', 'cubic', 'quintic', 'polar_express', got "
+            "'newton'",
         ),
         (
             W22,

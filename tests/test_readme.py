@@ -1,4 +1,5 @@
-"""The README's code runs as it stands, in an empty folder, and its table names every file of the library."""
+"""The README's code runs as it stands, in an empty folder, and its table names every file
+of the library."""
 
 import re
 import subprocess
@@ -14,7 +15,12 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 @pytest.mark.parametrize("code", BLOCKS, ids=["own-loop", "own-experiment"])
 def test_the_code_runs_as_it_stands(code, tmp_path):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 

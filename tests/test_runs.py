@@ -19,7 +19,16 @@ from lrdlib.training import store
 from lrdlib.training.runs import KIND, Run, load_run, provenance, runs_of, save_run
 from lrdlib.training.train import TrainConfig, Training, train
 
-TINY = TrainConfig(p=7, d_model=16, heads=2, layers=2, batch_size=16, steps=4, eval_every=2, weight_decay=0.02)
+TINY = TrainConfig(
+    p=7,
+    d_model=16,
+    heads=2,
+    layers=2,
+    batch_size=16,
+    steps=4,
+    eval_every=2,
+    weight_decay=0.02,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +54,8 @@ def assert_equal(a, b):
             assert x[name].tobytes() == y[name].tobytes(), name
 
 
-# --- a run is the training's records, one run at a time --------------------------------------------------------------
+# --- a run is the training's records, one run at a time
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_run_holds_what_the_records_say(training, runs):
@@ -58,12 +68,19 @@ def test_a_run_holds_what_the_records_say(training, runs):
                 np.testing.assert_array_equal(run.history[name][i], value[r].numpy())
             for name, S in record.singular_values.items():
                 np.testing.assert_array_equal(run.spectra[name][i], S[r].numpy())
-        assert set(run.weights) == {n for n in training.params if role(n) in ("query", "key")}
+        assert set(run.weights) == {
+            n for n in training.params if role(n) in ("query", "key")
+        }
         for name, W in run.weights.items():
             assert W.dtype == np.float32 and W.shape == (16, 16)
             np.testing.assert_array_equal(W, training.params[name].detach()[r].numpy())
             # the last spectrum is that of the final matrix: float32 SVD
-            np.testing.assert_allclose(run.spectra[name][-1], np.linalg.svd(W, compute_uv=False), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                run.spectra[name][-1],
+                np.linalg.svd(W, compute_uv=False),
+                rtol=1e-4,
+                atol=1e-5,
+            )
 
 
 def test_the_config_of_a_run_makes_it_again(training, runs):
@@ -73,12 +90,15 @@ def test_the_config_of_a_run_makes_it_again(training, runs):
 
 
 def test_the_config_of_a_loaded_run_makes_it_again(tmp_path, training, runs):
-    """JSON has no tuple; a run that was saved must still be one that can be trained again, also in a stack."""
+    """JSON has no tuple; a run that was saved must still be one that can be trained again,
+    also in a stack."""
     save_run(runs[0], tmp_path / "run.npz")
     config = TrainConfig(**load_run(tmp_path / "run.npz").config)
     assert config == training.configs[0]
     first = next(train([config, config]))
-    assert torch.equal(first.metrics["test_loss"][0], training.records[0].metrics["test_loss"][0])
+    assert torch.equal(
+        first.metrics["test_loss"][0], training.records[0].metrics["test_loss"][0]
+    )
 
 
 def test_a_run_does_not_change_when_its_training_goes_on():
@@ -101,8 +121,14 @@ def test_provenance_says_where_a_number_comes_from(runs):
     assert set(found) >= {"lrdlib", "torch", "numpy", "python", "machine", "command"}
     assert found["torch"] == torch.__version__ and found["numpy"] == np.__version__
     assert found["python"] == platform.python_version()
-    assert found["command"] == "python -m lrdlib mechanism" and provenance()["command"] == ""
-    assert all(isinstance(value, str) for value in found.values()) and found["lrdlib"] and found["machine"]
+    assert (
+        found["command"] == "python -m lrdlib mechanism" and provenance()["command"] == ""
+    )
+    assert (
+        all(isinstance(value, str) for value in found.values())
+        and found["lrdlib"]
+        and found["machine"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,10 +146,17 @@ def test_labels(config, expected):
 
 
 def test_runs_that_differ_in_l2_have_different_labels():
-    """Rules "lrd" and "proximal" put `l2` on the other weights: a legend must tell 0 from 1."""
+    """Rules "lrd" and "proximal" put `l2` on the other weights: a legend must tell 0 from
+    1."""
     for rule in ("lrd", "proximal", "elastic"):
         labels = {
-            Run({"rule": rule, "weight_decay": 0.01, "l2": l2}, {"step": np.arange(1)}, {}, {}, {}).label()
+            Run(
+                {"rule": rule, "weight_decay": 0.01, "l2": l2},
+                {"step": np.arange(1)},
+                {},
+                {},
+                {},
+            ).label()
             for l2 in (0.0, 1.0)
         }
         assert len(labels) == 2, rule
@@ -155,38 +188,53 @@ def test_first_step():
     ],
 )
 def test_histories_of_unequal_lengths_are_refused(history, spectra):
-    with pytest.raises(ValueError, match="history, spectra and fourier must hold one value per step"):
+    with pytest.raises(
+        ValueError, match="history, spectra and fourier must hold one value per step"
+    ):
         Run({}, history, spectra, {}, {})
 
 
-# --- save and load ---------------------------------------------------------------------------------------------------
+# --- save and load
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_saved_run_comes_back_as_it_was(tmp_path, runs):
     for i, run in enumerate(runs):
         path = tmp_path / "new" / "folder" / f"{i}.npz"  # made if missing
         save_run(run, path)
-        assert_equal(load_run(path), replace(run, config=json.loads(json.dumps(run.config))))
+        assert_equal(
+            load_run(path), replace(run, config=json.loads(json.dumps(run.config)))
+        )
         assert load_run(str(path)).label() == run.label()
     assert sorted(os.listdir(path.parent)) == ["0.npz", "1.npz"]
 
 
-numbers = st.sampled_from([np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_, np.float16])
+numbers = st.sampled_from(
+    [np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_, np.float16]
+)
 
 
 def an_array(shape):
     return numbers.flatmap(lambda dtype: arrays_of.arrays(dtype, shape))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     length=st.integers(0, 4),
     data=st.data(),
-    config=st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8)),
+    config=st.dictionaries(
+        st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+    ),
     origin=st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3),
 )
 def test_any_numbers_come_back_exactly(tmp_path, length, data, config, origin):
-    names_of = st.sampled_from(["test_loss", "0.query", "a b", "λ", "file", "allow_pickle", "header.json", "x/y"])
+    names_of = st.sampled_from(
+        ["test_loss", "0.query", "a b", "λ", "file", "allow_pickle", "header.json", "x/y"]
+    )
     history = data.draw(st.dictionaries(names_of, an_array((length,)), max_size=3))
     spectra = data.draw(st.dictionaries(names_of, an_array((length, 3)), max_size=2))
     weights = data.draw(st.dictionaries(names_of, an_array((2, 3)), max_size=2))
@@ -197,7 +245,9 @@ def test_any_numbers_come_back_exactly(tmp_path, length, data, config, origin):
 
 def test_non_contiguous_and_big_endian_arrays_come_back(tmp_path):
     W = np.arange(12.0).reshape(3, 4).T
-    run = Run({}, {"step": np.arange(8)[::2]}, {}, {"0.query": W, "0.key": W.astype(">f8")}, {})
+    run = Run(
+        {}, {"step": np.arange(8)[::2]}, {}, {"0.query": W, "0.key": W.astype(">f8")}, {}
+    )
     save_run(run, tmp_path / "run.npz")
     loaded = load_run(tmp_path / "run.npz")
     np.testing.assert_array_equal(loaded.history["step"], [0, 2, 4, 6])
@@ -236,7 +286,10 @@ def test_it_works_with_a_numpy_whose_savez_has_no_allow_pickle(tmp_path, monkeyp
 
     monkeypatch.setattr(np, "savez_compressed", older)
     save_run(runs[0], tmp_path / "run.npz")
-    assert_equal(load_run(tmp_path / "run.npz"), replace(runs[0], config=json.loads(json.dumps(runs[0].config))))
+    assert_equal(
+        load_run(tmp_path / "run.npz"),
+        replace(runs[0], config=json.loads(json.dumps(runs[0].config))),
+    )
 
 
 class Trap:
@@ -254,10 +307,17 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, runs):
     save_run(runs[0], path)
     good = path.read_bytes()
     cases = [good[:cut] for cut in (0, 1, 30, len(good) // 2, len(good) - 1)]
-    cases += [b"not a run", pickle.dumps(Trap(trace)), good[len(good) // 2 :], good.replace(b"PK", b"QK")]
+    cases += [
+        b"not a run",
+        pickle.dumps(Trap(trace)),
+        good[len(good) // 2 :],
+        good.replace(b"PK", b"QK"),
+    ]
     with zipfile.ZipFile(path) as archive:
         largest = sorted(archive.infolist(), key=lambda member: member.compress_size)[-2:]
-    middle = [member.header_offset + 60 + member.compress_size // 2 for member in largest]  # in compressed data
+    middle = [
+        member.header_offset + 60 + member.compress_size // 2 for member in largest
+    ]  # in compressed data
     cases += [bytes([*good[:k], good[k] ^ 0xFF, *good[k + 1 :]]) for k in middle]
     for content in cases:
         path.write_bytes(content)
@@ -281,7 +341,10 @@ def test_a_missing_file_is_a_file_not_found(tmp_path):
 
 def test_a_checkpoint_is_no_run_and_a_run_no_checkpoint(tmp_path, training, runs):
     training.save(tmp_path / "checkpoint.npz")
-    with pytest.raises(ValueError, match=r"must be a lrdlib-run/1 file, got .* which is 'lrdlib-checkpoint/1'"):
+    with pytest.raises(
+        ValueError,
+        match=r"must be a lrdlib-run/1 file, got .* which is 'lrdlib-checkpoint/1'",
+    ):
         load_run(tmp_path / "checkpoint.npz")
     save_run(runs[0], tmp_path / "run.npz")
     with pytest.raises(ValueError, match="which is 'lrdlib-run/1'"):
@@ -295,9 +358,18 @@ def test_a_checkpoint_is_no_run_and_a_run_no_checkpoint(tmp_path, training, runs
         ({"config": {}}, {"history/step": np.arange(2)}),
         ({"provenance": {}}, {"history/step": np.arange(2)}),
         ({"config": {}, "provenance": {}}, {}),
-        ({"config": {}, "provenance": {}}, {"history/step": np.arange(2), "history/loss": np.arange(3)}),
-        ({"config": {}, "provenance": {}}, {"history/step": np.arange(2), "extra/loss": np.arange(2)}),
-        ({"config": {}, "provenance": {}}, {"history/step": np.arange(2), "loose": np.arange(2)}),
+        (
+            {"config": {}, "provenance": {}},
+            {"history/step": np.arange(2), "history/loss": np.arange(3)},
+        ),
+        (
+            {"config": {}, "provenance": {}},
+            {"history/step": np.arange(2), "extra/loss": np.arange(2)},
+        ),
+        (
+            {"config": {}, "provenance": {}},
+            {"history/step": np.arange(2), "loose": np.arange(2)},
+        ),
         ({"config": {}, "provenance": {}}, {"history/step": np.array(2)}),
     ],
 )
@@ -308,7 +380,9 @@ def test_a_whole_file_with_wrong_contents_is_refused(tmp_path, header, arrays):
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "savez_compressed"])
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_partial(tmp_path, monkeypatch, runs, broken):
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_partial(
+    tmp_path, monkeypatch, runs, broken
+):
     path = tmp_path / "run.npz"
     save_run(runs[0], path)
     old = path.read_bytes()
@@ -335,15 +409,25 @@ def test_a_folder_in_the_way_is_an_oserror_and_leaves_no_partial(tmp_path, runs)
 
 
 def test_a_run_of_default_size_is_a_small_file(tmp_path):
-    """2 layers of width 128 over 3000 steps recorded every 50: random numbers, which do not compress, at that size."""
+    """2 layers of width 128 over 3000 steps recorded every 50: random numbers, which do not
+    compress, at that size."""
     rng, config = np.random.default_rng(0), TrainConfig()
     records = config.steps // config.eval_every + 1
-    names = [f"{layer}.{name}" for layer in range(2) for name in ("query", "key", "value", "output", "up", "down")]
+    names = [
+        f"{layer}.{name}"
+        for layer in range(2)
+        for name in ("query", "key", "value", "output", "up", "down")
+    ]
     run = Run(
         asdict(config),
-        {"step": np.arange(records)} | {f"metric{i}": rng.random(records, np.float32) for i in range(10)},
+        {"step": np.arange(records)}
+        | {f"metric{i}": rng.random(records, np.float32) for i in range(10)},
         {name: rng.random((records, 128), np.float32) for name in names},
-        {name: rng.random((128, 128), np.float32) for name in names if "query" in name or "key" in name},
+        {
+            name: rng.random((128, 128), np.float32)
+            for name in names
+            if "query" in name or "key" in name
+        },
         provenance(),
     )
     save_run(run, tmp_path / "run.npz")

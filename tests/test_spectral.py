@@ -1,4 +1,5 @@
-"""Numbers read off singular values against matrix norms in float64, and the inequalities that order them."""
+"""Numbers read off singular values against matrix norms in float64, and the inequalities
+that order them."""
 
 import math
 from itertools import pairwise
@@ -20,35 +21,52 @@ from lrdlib.spectral import (
     stable_rank,
 )
 
-# Up to 12 values whose ratios are at least 2^-10: far above the default rtol of 10 k eps = 1.4e-5 in float32.
-spectra = st.lists(st.floats(2**-10, 1, width=32) | st.just(0.0), min_size=1, max_size=12).map(
-    lambda values: torch.tensor(sorted(values, reverse=True))
-)
+# Up to 12 values whose ratios are at least 2^-10: far above the default rtol of 10 k eps =
+# 1.4e-5 in float32.
+spectra = st.lists(
+    st.floats(2**-10, 1, width=32) | st.just(0.0), min_size=1, max_size=12
+).map(lambda values: torch.tensor(sorted(values, reverse=True)))
 RATIOS = (stable_rank, effective_rank, participation_ratio, numerical_rank, polar_alignment)
 EVERY = (nuclear_norm, *RATIOS)
-ROUNDING = 1 + 1e-5  # float32 sums of at most 12 terms: a few of eps = 1.2e-7, raised by exp and log
+ROUNDING = (
+    1 + 1e-5
+)  # float32 sums of at most 12 terms: a few of eps = 1.2e-7, raised by exp and log
 
 
-def matrix(m: int, n: int, rank: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def matrix(
+    m: int, n: int, rank: int, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    left, right = (torch.randn(shape, dtype=dtype, generator=generator) for shape in ((m, rank), (rank, n)))
+    left, right = (
+        torch.randn(shape, dtype=dtype, generator=generator)
+        for shape in ((m, rank), (rank, n))
+    )
     return left @ right
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (7, 3), (3, 7), (1, 4), (2, 3, 4, 6)])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+)
 def test_singular_values(shape, dtype):
     W = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     S = singular_values(W)
     assert S.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert S.shape == (*shape[:-2], min(shape[-2:]))
-    gram = W.double() @ W.double().mT if shape[-2] <= shape[-1] else W.double().mT @ W.double()
+    gram = (
+        W.double() @ W.double().mT if shape[-2] <= shape[-1] else W.double().mT @ W.double()
+    )
     expected = torch.linalg.eigvalsh(gram).flip(-1).clamp(min=0)  # s_i^2
-    # Absolute, relative to s_1^2: a backward-stable SVD in float32 errs by a few eps = 1.2e-7 times s_1.
-    torch.testing.assert_close(S.double().square(), expected, rtol=0, atol=1e-5 * float(expected.max()))
+    # Absolute, relative to s_1^2: a backward-stable SVD in float32 errs by a few eps =
+    # 1.2e-7 times s_1.
+    torch.testing.assert_close(
+        S.double().square(), expected, rtol=0, atol=1e-5 * float(expected.max())
+    )
 
 
-@pytest.mark.parametrize(("m", "n", "rank"), [(6, 6, 6), (9, 4, 4), (4, 9, 4), (6, 6, 2), (9, 5, 1)])
+@pytest.mark.parametrize(
+    ("m", "n", "rank"), [(6, 6, 6), (9, 4, 4), (4, 9, 4), (6, 6, 2), (9, 5, 1)]
+)
 def test_against_matrix_norms_and_the_polar_factor(m, n, rank):
     W = matrix(m, n, rank)
     S = singular_values(W)
@@ -56,14 +74,22 @@ def test_against_matrix_norms_and_the_polar_factor(m, n, rank):
     polar = U[:, :rank] @ Vh[:rank]
 
     def near(x: float) -> object:
-        return pytest.approx(x, rel=1e-12)  # float64, eps 2e-16, sums of at most 9 terms: a slip into float32 shows
+        return pytest.approx(
+            x, rel=1e-12
+        )  # float64, eps 2e-16, sums of at most 9 terms: a slip into float32 shows
 
     assert numerical_rank(S).item() == rank == torch.linalg.matrix_rank(W).item()
     assert nuclear_norm(S).item() == near(torch.linalg.matrix_norm(W, "nuc").item())
-    assert stable_rank(S).item() == near((torch.linalg.norm(W) / torch.linalg.matrix_norm(W, 2)).item() ** 2)
-    assert polar_alignment(S).item() == near((W.flatten() @ polar.flatten() / (W.norm() * polar.norm())).item())
+    assert stable_rank(S).item() == near(
+        (torch.linalg.norm(W) / torch.linalg.matrix_norm(W, 2)).item() ** 2
+    )
+    assert polar_alignment(S).item() == near(
+        (W.flatten() @ polar.flatten() / (W.norm() * polar.norm())).item()
+    )
     gram = W @ W.T
-    assert participation_ratio(S).item() == near((gram.trace() ** 2 / (gram @ gram).trace()).item())
+    assert participation_ratio(S).item() == near(
+        (gram.trace() ** 2 / (gram @ gram).trace()).item()
+    )
     p = [s / sum(S.tolist()) for s in S.tolist() if s > 0]
     assert effective_rank(S).item() == near(math.exp(-sum(x * math.log(x) for x in p)))
 
@@ -74,11 +100,18 @@ def test_the_order_of_the_ranks(S):
     assume(S[0] > 0)
     r = int((S > 0).sum())
     assert numerical_rank(S).item() == r
-    stable, ratio, effective = (f(S).item() for f in (stable_rank, participation_ratio, effective_rank))
+    stable, ratio, effective = (
+        f(S).item() for f in (stable_rank, participation_ratio, effective_rank)
+    )
     alignment = polar_alignment(S).item()
-    for chain in ((1, stable, ratio, effective, r), (1, stable, r * alignment**2, effective, r)):
+    for chain in (
+        (1, stable, ratio, effective, r),
+        (1, stable, r * alignment**2, effective, r),
+    ):
         assert all(a <= b * ROUNDING for a, b in pairwise(chain)), chain
-    assert 1 <= stable <= r  # exact: sums of terms in [0, 1], one of which is 1, round monotonically
+    assert (
+        1 <= stable <= r
+    )  # exact: sums of terms in [0, 1], one of which is 1, round monotonically
 
 
 @given(spectra, st.integers(-100, 100))
@@ -120,11 +153,15 @@ def test_the_zero_matrix_is_zero_everywhere(dtype):
 
 
 def test_stacks_are_their_matrices_one_by_one():
-    stack = torch.stack([matrix(5, 4, rank, seed=rank) for rank in (1, 2, 4)] + [torch.zeros(5, 4).double()])
+    stack = torch.stack(
+        [matrix(5, 4, rank, seed=rank) for rank in (1, 2, 4)] + [torch.zeros(5, 4).double()]
+    )
     S = singular_values(stack.view(2, 2, 5, 4))
     for f in EVERY:
         # Same arithmetic in another order of summation: a few eps of float64.
-        torch.testing.assert_close(f(S), torch.stack([f(s) for s in S.view(4, 4)]).view(2, 2), rtol=1e-14, atol=0)
+        torch.testing.assert_close(
+            f(S), torch.stack([f(s) for s in S.view(4, 4)]).view(2, 2), rtol=1e-14, atol=0
+        )
     assert numerical_rank(S).dtype == torch.int64
     assert stable_rank(S[:0]).shape == (0, 2)
 
@@ -141,15 +178,21 @@ def test_rank_and_alignment_see_only_values_above_rtol():
     assert numerical_rank(S, rtol=0.5).item() == 1
     assert polar_alignment(S).item() == pytest.approx(1.5 / math.sqrt(2 * 1.25))
     assert polar_alignment(S, rtol=0).item() == pytest.approx(1.5 / math.sqrt(3 * 1.25))
-    # rounding noise of a float32 product is not rank, up to the 10 : 1 that the default allows for
+    # rounding noise of a float32 product is not rank, up to the 10 : 1 that the default
+    # allows for
     for m, n in ((128, 128), (512, 128), (10, 100)):
-        assert numerical_rank(singular_values(matrix(m, n, 5, dtype=torch.float32))).item() == 5
+        assert (
+            numerical_rank(singular_values(matrix(m, n, 5, dtype=torch.float32))).item()
+            == 5
+        )
 
 
 @given(spectra, st.floats(0, 2, width=32))
 @settings(deadline=None)
 def test_soft_threshold(S, t):
-    assert soft_threshold(S, t).tolist() == [max(s - torch.tensor(t), torch.tensor(0.0)).item() for s in S]
+    assert soft_threshold(S, t).tolist() == [
+        max(s - torch.tensor(t), torch.tensor(0.0)).item() for s in S
+    ]
     assert torch.equal(soft_threshold(S, 0), S)
 
 
@@ -159,8 +202,9 @@ def test_soft_threshold_is_the_proximal_map_of_the_nuclear_norm(seed, t):
     W = matrix(5, 4, 4, seed)
     U, S, Vh = torch.linalg.svd(W, full_matrices=False)
     X = (U * soft_threshold(S, t)) @ Vh
-    # X minimises t |X|_* + |X - W|^2 / 2 exactly if (W - X) / t is a subgradient at X.
-    # A singular value that t nearly removes leaves X's null space known to ~1e-16 / s: compare to 1e-6.
+    # X minimises t |X|_* + |X - W|^2 / 2 exactly if (W - X) / t is a subgradient at X. A
+    # singular value that t nearly removes leaves X's null space known to ~1e-16 / s:
+    # compare to 1e-6.
     assume((S - t).abs().min() > 1e-6)
     assert in_subdifferential((W - X) / t, X, rtol=1e-9, tol=1e-6)
 
@@ -168,7 +212,10 @@ def test_soft_threshold_is_the_proximal_map_of_the_nuclear_norm(seed, t):
 def test_soft_threshold_takes_one_threshold_per_matrix():
     S = torch.tensor([[3.0, 1.0], [3.0, 1.0]])
     t = torch.tensor([[0.5], [2.0]], dtype=torch.float64)
-    assert soft_threshold(S, t).tolist() == [[2.5, 0.5], [1.0, 0.0]] and soft_threshold(S, t).dtype == S.dtype
+    assert (
+        soft_threshold(S, t).tolist() == [[2.5, 0.5], [1.0, 0.0]]
+        and soft_threshold(S, t).dtype == S.dtype
+    )
     assert soft_threshold(S, torch.tensor(1.0)).tolist() == [[2, 0], [2, 0]]
     assert soft_threshold(S.bfloat16(), 0.5).dtype == torch.bfloat16
 
@@ -181,7 +228,12 @@ def test_soft_threshold_takes_one_threshold_per_matrix():
         ("1", TypeError, "threshold must be"),
         (torch.tensor(-1.0), ValueError, "threshold must be >= 0, got -1.0"),
         (torch.tensor([[1.0], [float("inf")]]), ValueError, "threshold must be finite"),
-        (torch.ones(2), ValueError, r"threshold must have shape \(\) or \(2, 1\), one number per matrix, got \(2,\)"),
+        (
+            torch.ones(2),
+            ValueError,
+            r"threshold must have shape \(\) or \(2, 1\), one number per matrix, got "
+            r"\(2,\)",
+        ),
         (torch.ones(2, 1, 1), ValueError, "threshold must have shape"),
         (torch.ones(3, 1), ValueError, "threshold must have shape"),
     ],
@@ -194,7 +246,11 @@ def test_soft_threshold_errors(threshold, error, message):
 @pytest.mark.parametrize(
     ("S", "error", "message"),
     [
-        (matrix(4, 4, 4), ValueError, r"pass singular_values\(W\), not W; got shape \(4, 4\)"),
+        (
+            matrix(4, 4, 4),
+            ValueError,
+            r"pass singular_values\(W\), not W; got shape \(4, 4\)",
+        ),
         (torch.eye(3), ValueError, "pass singular_values"),
         (torch.tensor([1.0, 2.0]), ValueError, "descending"),
         (torch.tensor([1.0, -1.0]), ValueError, ">= 0"),
@@ -202,9 +258,17 @@ def test_soft_threshold_errors(threshold, error, message):
         (torch.tensor([2.0, float("nan"), 1.0]), ValueError, "finite"),
         (torch.tensor([float("nan")]), ValueError, "finite"),
         (torch.tensor([[2.0, 1.0], [1.0, 2.0]]), ValueError, "descending"),
-        (torch.tensor(1.0), ValueError, r"S must have shape \(\.\.\., k\) with k >= 1, got \(\)"),
+        (
+            torch.tensor(1.0),
+            ValueError,
+            r"S must have shape \(\.\.\., k\) with k >= 1, got \(\)",
+        ),
         (torch.ones(2, 0), ValueError, "S must have shape"),
-        (torch.tensor([2, 1]), TypeError, "S must be a floating-point tensor, got dtype torch.int64"),
+        (
+            torch.tensor([2, 1]),
+            TypeError,
+            "S must be a floating-point tensor, got dtype torch.int64",
+        ),
         ([2.0, 1.0], TypeError, "S must be a torch.Tensor of singular values, got list"),
     ],
 )
@@ -215,13 +279,17 @@ def test_what_no_matrix_has_is_an_error(f, S, error, message):
 
 
 @pytest.mark.parametrize("f", [numerical_rank, polar_alignment])
-@pytest.mark.parametrize(("rtol", "error"), [(-1e-3, ValueError), (1.0, ValueError), ("0", TypeError)])
+@pytest.mark.parametrize(
+    ("rtol", "error"), [(-1e-3, ValueError), (1.0, ValueError), ("0", TypeError)]
+)
 def test_rtol_errors(f, rtol, error):
     with pytest.raises(error, match="rtol must be a finite number >= 0 and < 1"):
         f(torch.tensor([1.0]), rtol=rtol)
 
 
-@pytest.mark.parametrize("W", [torch.ones(3), torch.ones(2, 2).long(), torch.full((2, 2), float("nan")), [[1.0]]])
+@pytest.mark.parametrize(
+    "W", [torch.ones(3), torch.ones(2, 2).long(), torch.full((2, 2), float("nan")), [[1.0]]]
+)
 def test_singular_values_errors(W):
     with pytest.raises((TypeError, ValueError), match="W must be"):
         singular_values(W)

@@ -1,4 +1,5 @@
-"""Sweeps: a grid is nested loops, a store holds each run once and whole, and no kill, damage or full disk changes that.
+"""Sweeps: a grid is nested loops, a store holds each run once and whole, and no kill,
+damage or full disk changes that.
 
 Stores are compared file by file, byte by byte: configs, arrays and provenance.
 """
@@ -33,14 +34,41 @@ from lrdlib.training import sweep as module
 from lrdlib.training.config import check_stack, plain
 from lrdlib.training.runs import KIND, Run, compact, load_run, rounded, runs_of, save_run
 from lrdlib.training.store import read_arrays, write_arrays
-from lrdlib.training.sweep import default_stack_size, expand, file_name, recorded, run_bytes, seconds, stacks_of, sweep
+from lrdlib.training.sweep import (
+    default_stack_size,
+    expand,
+    file_name,
+    recorded,
+    run_bytes,
+    seconds,
+    stacks_of,
+    sweep,
+)
 from lrdlib.training.train import CHECKPOINT, TrainConfig, Training, train
 
-TINY = {"p": 7, "d_model": 16, "heads": 2, "layers": 1, "batch_size": 16, "steps": 6, "eval_every": 2}
-FOUR = expand({**TINY, "rule": "lrd", "seed": [0, 1]}, {**TINY, "rule": "l2", "weight_decay": [0.5, 1.0]})
+TINY = {
+    "p": 7,
+    "d_model": 16,
+    "heads": 2,
+    "layers": 1,
+    "batch_size": 16,
+    "steps": 6,
+    "eval_every": 2,
+}
+FOUR = expand(
+    {**TINY, "rule": "lrd", "seed": [0, 1]},
+    {**TINY, "rule": "l2", "weight_decay": [0.5, 1.0]},
+)
 # Sixteen runs of a tenth of a second or so: long enough to be killed in.
 SMOKE = expand(
-    {**TINY, "steps": 60, "eval_every": 6, "rule": ["l2", "lrd"], "fraction": [0.5, 0.6], "seed": [0, 1, 2, 3]}
+    {
+        **TINY,
+        "steps": 60,
+        "eval_every": 6,
+        "rule": ["l2", "lrd"],
+        "fraction": [0.5, 0.6],
+        "seed": [0, 1, 2, 3],
+    }
 )
 
 
@@ -87,7 +115,8 @@ def names(configs):
     return {file_name(config) for config in configs}
 
 
-# --- a grid is data ---------------------------------------------------------------------------------------------------
+# --- a grid is data
+# ----------------------------------------------------------------------------------------
 
 AXES = {
     "seed": st.integers(0, 3),
@@ -103,7 +132,9 @@ AXES = {
 def blocks(draw):
     """A block with values and axes, in any order of its fields."""
     chosen = draw(st.lists(st.sampled_from(list(AXES)), unique=True, max_size=4))
-    axis = {name: st.one_of(AXES[name], st.lists(AXES[name], max_size=3)) for name in chosen}
+    axis = {
+        name: st.one_of(AXES[name], st.lists(AXES[name], max_size=3)) for name in chosen
+    }
     return {"p": 5} | {name: draw(axis[name]) for name in chosen}
 
 
@@ -130,7 +161,9 @@ def test_a_tuple_is_a_value_and_an_empty_axis_no_run():
 
 
 def test_a_grid_with_a_mistake_is_refused():
-    with pytest.raises(TypeError, match="blocks must map fields of TrainConfig, got 'lambda', 'rank'"):
+    with pytest.raises(
+        TypeError, match="blocks must map fields of TrainConfig, got 'lambda', 'rank'"
+    ):
         expand({"seed": 0}, {"rank": 1, "rule": "l2", "lambda": 0.1})
     with pytest.raises(ValueError, match="rule must be one of"):
         expand({"rule": ["l2", "l1"]})
@@ -138,7 +171,8 @@ def test_a_grid_with_a_mistake_is_refused():
         expand({"seed": range(3)})
 
 
-# --- a run's file -----------------------------------------------------------------------------------------------------
+# --- a run's file
+# ----------------------------------------------------------------------------------------
 
 CONFIGS = st.builds(
     TrainConfig,
@@ -169,27 +203,37 @@ def test_two_configs_have_one_name_if_and_only_if_they_are_equal(configs):
 def test_names_stay_what_they_are():
     """Stores outlive versions: a changed name is a run that is trained again."""
     assert file_name(TrainConfig()) == "lrd-0.01-f0.4-seed0-44136fa355.npz"
-    assert file_name(TrainConfig(rule="l2", weight_decay=3)) == "l2-3-f0.4-seed0-01d1cf37ea.npz"
-    config = TrainConfig(rule="elastic", l2=0.1, betas=(0.9, 0.999), scale=None, seed=2, fraction=0.35)
+    assert (
+        file_name(TrainConfig(rule="l2", weight_decay=3))
+        == "l2-3-f0.4-seed0-01d1cf37ea.npz"
+    )
+    config = TrainConfig(
+        rule="elastic", l2=0.1, betas=(0.9, 0.999), scale=None, seed=2, fraction=0.35
+    )
     assert file_name(config) == "elastic-0.01-f0.35-seed2-ca2c61c762.npz"
     one, other = {"rule": "l2", "seed": 1, "p": 7}, {"p": 7, "seed": 1, "rule": "l2"}
     assert names(expand(one)) == names(expand(other))
 
 
-# --- stacks -----------------------------------------------------------------------------------------------------------
+# --- stacks
+# ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(CONFIGS, unique=True, max_size=12), st.integers(1, 5))
 def test_stacks_hold_each_run_once_and_can_train(configs, size):
     stacks = stacks_of(configs, size)
-    assert sorted(map(file_name, itertools.chain(*stacks))) == sorted(map(file_name, configs))
+    assert sorted(map(file_name, itertools.chain(*stacks))) == sorted(
+        map(file_name, configs)
+    )
     for stack in stacks:
         check_stack(stack)
         assert len(stack) <= size
         assert len({config.rule in ("lrd", "elastic", "proximal") for config in stack}) == 1
         assert stack == sorted(stack, key=configs.index)
-    assert [stack[0] for stack in stacks] == sorted((stack[0] for stack in stacks), key=configs.index)
+    assert [stack[0] for stack in stacks] == sorted(
+        (stack[0] for stack in stacks), key=configs.index
+    )
 
 
 def test_stacks_are_full():
@@ -200,13 +244,24 @@ def test_stacks_are_full():
 
 
 def test_a_stack_is_the_same_runs_alone(tmp_path):
-    """To rounding: a batched product sums in another order, float32's 6e-8 at a time, and Adam's division by the root
-    of a small second moment magnifies that in single entries; norms over six steps stay within 1e-4."""
-    rules = [{"rule": "l2", "weight_decay": [0.1, 3.0]}, {"rule": "lrd", "weight_decay": [0.02, 0.1]}]
-    rules += [{"rule": "elastic", "weight_decay": 0.02, "l2": 0.5}, {"rule": "proximal", "weight_decay": 0.02}]
-    configs = expand(*({**TINY, "seed": [0, 1], "fraction": [0.4, 0.6], **rule} for rule in rules))
+    """To rounding: a batched product sums in another order, float32's 6e-8 at a time, and
+    Adam's division by the root of a small second moment magnifies that in single entries;
+    norms over six steps stay within 1e-4."""
+    rules = [
+        {"rule": "l2", "weight_decay": [0.1, 3.0]},
+        {"rule": "lrd", "weight_decay": [0.02, 0.1]},
+    ]
+    rules += [
+        {"rule": "elastic", "weight_decay": 0.02, "l2": 0.5},
+        {"rule": "proximal", "weight_decay": 0.02},
+    ]
+    configs = expand(
+        *({**TINY, "seed": [0, 1], "fraction": [0.4, 0.6], **rule} for rule in rules)
+    )
     for size in (1, 5):
-        assert len(list(sweep(configs, tmp_path / str(size), stack_size=size, full=True))) == len(configs)
+        assert len(
+            list(sweep(configs, tmp_path / str(size), stack_size=size, full=True))
+        ) == len(configs)
     alone, stacked = (recorded(configs, tmp_path / str(size)) for size in (1, 5))
     for config in configs:
         one, other = alone[config], stacked[config]
@@ -215,14 +270,22 @@ def test_a_stack_is_the_same_runs_alone(tmp_path):
             for name, values in getattr(one, group).items():
                 found = getattr(other, group)[name]
                 if name.endswith("accuracy"):  # one answer of the 20 or more may be a tie
-                    assert np.nanmax(np.abs(found - values), initial=0) <= 1 / 20, (config, name)
+                    assert np.nanmax(np.abs(found - values), initial=0) <= 1 / 20, (
+                        config,
+                        name,
+                    )
                     continue
                 assert np.array_equal(np.isnan(found), np.isnan(values)), (config, name)
                 difference = np.linalg.norm(np.nan_to_num(found - values))
-                assert difference <= 1e-4 * np.linalg.norm(np.nan_to_num(values)), (config, group, name)
+                assert difference <= 1e-4 * np.linalg.norm(np.nan_to_num(values)), (
+                    config,
+                    group,
+                    name,
+                )
 
 
-# --- the store --------------------------------------------------------------------------------------------------------
+# --- the store
+# ----------------------------------------------------------------------------------------
 
 
 def test_each_run_is_stored_as_it_ends_and_yielded_then(tmp_path, steps):
@@ -260,11 +323,20 @@ def test_a_sweep_of_nothing_writes_nothing(tmp_path):
 
 
 def test_the_command_and_all_of_a_run_are_stored_if_asked_for(tmp_path):
-    (run,) = sweep(FOUR[:1], tmp_path, commands={FOUR[0]: "python -m lrdlib ..."}, full=True)
-    assert run.provenance["command"] == "python -m lrdlib ..." and run.provenance["threads"] == "1"
+    (run,) = sweep(
+        FOUR[:1], tmp_path, commands={FOUR[0]: "python -m lrdlib ..."}, full=True
+    )
+    assert (
+        run.provenance["command"] == "python -m lrdlib ..."
+        and run.provenance["threads"] == "1"
+    )
     assert set(run.weights) == {"0.query", "0.key"} and len(run.spectra) == 6
     (run,) = sweep(FOUR[:1], tmp_path / "compact")
-    assert run.provenance["command"] == "" and not run.weights and set(run.spectra) == {"0.query", "0.key"}
+    assert (
+        run.provenance["command"] == ""
+        and not run.weights
+        and set(run.spectra) == {"0.query", "0.key"}
+    )
 
 
 def test_the_number_of_workers_changes_no_bit(tmp_path):
@@ -273,12 +345,18 @@ def test_the_number_of_workers_changes_no_bit(tmp_path):
     torch.set_num_threads(2)  # the caller's own number does not matter, and stays
     try:
         for workers in (1, 2):
-            found = [TrainConfig(**run.config) for run in sweep(configs, tmp_path / str(workers), workers=workers)]
+            found = [
+                TrainConfig(**run.config)
+                for run in sweep(configs, tmp_path / str(workers), workers=workers)
+            ]
             assert sorted(map(file_name, found)) == sorted(names(configs))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    assert stored(tmp_path / "1") == stored(tmp_path / "2") and len(stored(tmp_path / "1")) == 6
+    assert (
+        stored(tmp_path / "1") == stored(tmp_path / "2")
+        and len(stored(tmp_path / "1")) == 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -293,22 +371,37 @@ def test_the_number_of_workers_changes_no_bit(tmp_path):
         ({"device": "gpu"}, ValueError, "device must be"),
         ({"compile": 1}, TypeError, "compile must be"),
         ({"full": "yes"}, TypeError, "full must be"),
-        ({"configs": [FOUR[0], plain(FOUR[1])]}, TypeError, "configs must hold TrainConfigs, got dict"),
+        (
+            {"configs": [FOUR[0], plain(FOUR[1])]},
+            TypeError,
+            "configs must hold TrainConfigs, got dict",
+        ),
         ({"configs": FOUR[0]}, TypeError, "configs must"),
-        ({"configs": [FOUR[0], tiny(fraction=0.001)]}, ValueError, "fraction must leave both parts non-empty"),
+        (
+            {"configs": [FOUR[0], tiny(fraction=0.001)]},
+            ValueError,
+            "fraction must leave both parts non-empty",
+        ),
     ],
 )
-def test_a_bad_argument_is_refused_before_anything_is_written(tmp_path, options, error, words):
+def test_a_bad_argument_is_refused_before_anything_is_written(
+    tmp_path, options, error, words
+):
     with pytest.raises(error, match=words):
         sweep(**{"configs": FOUR, "store": tmp_path / "store"} | options)
     assert not (tmp_path / "store").exists()
 
 
-# --- interrupted ------------------------------------------------------------------------------------------------------
+# --- interrupted
+# ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "later", "others"), [(1, 1, 24), (3, 3, 0), (3, 1, 0), (3, 2, 0), (1, 3, 12)])
-def test_an_interrupted_stack_goes_on_from_its_checkpoint(tmp_path, monkeypatch, steps, size, later, others):
+@pytest.mark.parametrize(
+    ("size", "later", "others"), [(1, 1, 24), (3, 3, 0), (3, 1, 0), (3, 2, 0), (1, 3, 12)]
+)
+def test_an_interrupted_stack_goes_on_from_its_checkpoint(
+    tmp_path, monkeypatch, steps, size, later, others
+):
     """others: the steps of the runs that had not begun; a stack counts as one."""
     configs = expand({**TINY, "seed": [0, 1, 2], "steps": 12})
     list(sweep(configs, tmp_path / "unbroken", stack_size=size))
@@ -317,7 +410,9 @@ def test_an_interrupted_stack_goes_on_from_its_checkpoint(tmp_path, monkeypatch,
     steps.done, steps.stop = 0, 7
     with pytest.raises(KeyboardInterrupt):
         list(sweep(configs, tmp_path / "store", stack_size=size))
-    assert steps.done == 7 and leftovers(tmp_path / "store") and not stored(tmp_path / "store")
+    assert (
+        steps.done == 7 and leftovers(tmp_path / "store") and not stored(tmp_path / "store")
+    )
     steps.stop = None
     assert len(list(sweep(configs, tmp_path / "store", stack_size=later))) == 3
     assert steps.done == 7 + 6 + others  # from the record at step 6 on
@@ -329,8 +424,12 @@ def test_an_interrupted_stack_goes_on_from_its_checkpoint(tmp_path, monkeypatch,
 
 def test_checkpoints_are_written_at_most_every_so_often(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(Training, "save", lambda training, path: saved.append(training.step))
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=itertools.count(0, 11).__next__))
+    monkeypatch.setattr(
+        Training, "save", lambda training, path: saved.append(training.step)
+    )
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(monotonic=itertools.count(0, 11).__next__)
+    )
     list(sweep([tiny(steps=10, eval_every=1)], tmp_path))
     assert saved == [2, 5, 8]  # the clock goes 11 seconds at a look; 33 is more than 30
 
@@ -351,7 +450,9 @@ def of_other_configs(path):
 
 
 @pytest.mark.parametrize("harm", [damaged, of_another_torch, of_other_configs])
-def test_a_checkpoint_of_no_use_means_a_start_from_the_beginning(tmp_path, monkeypatch, steps, harm):
+def test_a_checkpoint_of_no_use_means_a_start_from_the_beginning(
+    tmp_path, monkeypatch, steps, harm
+):
     list(sweep(FOUR[:1], tmp_path / "unbroken"))
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)
     steps.done, steps.stop = 0, 5
@@ -362,22 +463,30 @@ def test_a_checkpoint_of_no_use_means_a_start_from_the_beginning(tmp_path, monke
     steps.done, steps.stop = 0, None
     list(sweep(FOUR[:1], tmp_path / "store"))
     assert steps.done == 6
-    assert stored(tmp_path / "store") == stored(tmp_path / "unbroken") and not leftovers(tmp_path / "store")
+    assert stored(tmp_path / "store") == stored(tmp_path / "unbroken") and not leftovers(
+        tmp_path / "store"
+    )
 
 
-def test_a_stack_killed_between_its_stores_leaves_nothing_behind(tmp_path, monkeypatch, steps):
+def test_a_stack_killed_between_its_stores_leaves_nothing_behind(
+    tmp_path, monkeypatch, steps
+):
     """Some of a stack is stored, its checkpoint is there, the others are missing."""
     configs = expand({**TINY, "seed": [0, 1, 2]})
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)
     saves = iter([save_run, save_run])  # the third fails
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
         patch.setattr(module, "save_run", lambda run, path: next(saves)(run, path))
-        module._train_stack(configs, [""] * 3, module._Job(tmp_path, "cpu", False, False, False), False)
+        module._train_stack(
+            configs, [""] * 3, module._Job(tmp_path, "cpu", False, False, False), False
+        )
     kept, steps.done = stored(tmp_path), 0
     assert len(kept) == 2 and leftovers(tmp_path)
     assert len(list(sweep(configs, tmp_path, stack_size=3))) == 1
     assert steps.done == 0  # it was trained, and is not trained again
-    assert stored(tmp_path).items() >= kept.items() and set(stored(tmp_path)) == names(configs)
+    assert stored(tmp_path).items() >= kept.items() and set(stored(tmp_path)) == names(
+        configs
+    )
     assert not leftovers(tmp_path)
 
 
@@ -400,16 +509,22 @@ def test_what_dead_processes_left_of_stored_runs_is_removed_and_nothing_else(tmp
     list(sweep(FOUR[:2], tmp_path))
     assert [(tmp_path / name).exists() for name in mine] == [False, False, True]
     list(sweep(FOUR, tmp_path))
-    (tmp_path / mine[0]).write_text("left by one that died after another had stored the run")
+    (tmp_path / mine[0]).write_text(
+        "left by one that died after another had stored the run"
+    )
     assert list(sweep(FOUR, tmp_path)) == []
-    assert not any((tmp_path / name).exists() for name in mine) and all((tmp_path / name).exists() for name in others)
+    assert not any((tmp_path / name).exists() for name in mine) and all(
+        (tmp_path / name).exists() for name in others
+    )
 
 
 def test_twenty_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken):
-    """SIGKILL at random moments to the parent alone, whose two workers go on for a while, or to all of them.
+    """SIGKILL at random moments to the parent alone, whose two workers go on for a while,
+    or to all of them.
 
-    Checkpoints are written every 20 ms, so that it often strikes in one. Only kills that leave the store incomplete
-    count; where twenty of them are too few to complete it, or too many, another store is begun.
+    Checkpoints are written every 20 ms, so that it often strikes in one. Only kills that
+    leave the store incomplete count; where twenty of them are too few to complete it, or
+    too many, another store is begun.
     """
     rng, store, trace, kills = random.Random(0), tmp_path / "store", tmp_path / "trace", 0
     with ExitStack() as started:
@@ -420,15 +535,21 @@ def test_twenty_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken
                 assert stored(store) == unbroken
                 shutil.rmtree(store)
             before = set(stored(store))
-            process = started.enter_context(sweeping(SMOKE, store, trace, who, workers=2, checkpoint_seconds=0.02))
-            wait_for(lambda who=who, p=process: who in dict(lines(trace)) or not p.is_alive())  # its training has begun
+            process = started.enter_context(
+                sweeping(SMOKE, store, trace, who, workers=2, checkpoint_seconds=0.02)
+            )
+            wait_for(
+                lambda who=who, p=process: who in dict(lines(trace)) or not p.is_alive()
+            )  # its training has begun
             end = time.monotonic() + rng.uniform(0, 0.3)
             while time.monotonic() < end and len(set(stored(store)) - before) < 2:
                 time.sleep(0.002)
             if process.is_alive():  # a zombie takes a signal, too
                 rng.choice((os.kill, os.killpg))(process.pid, signal.SIGKILL)
             process.join()
-            assert not before & {name for one, name in lines(trace) if one == who}, "trained again"
+            assert not before & {name for one, name in lines(trace) if one == who}, (
+                "trained again"
+            )
             kills += process.exitcode == -signal.SIGKILL and len(stored(store)) < len(SMOKE)
             if kills == 20:
                 break
@@ -440,7 +561,8 @@ def test_twenty_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken
     assert stored(store) == unbroken and not leftovers(store)
 
 
-# --- two processes, one store -----------------------------------------------------------------------------------------
+# --- two processes, one store
+# ----------------------------------------------------------------------------------------
 
 
 def test_two_processes_share_a_store(tmp_path, unbroken):
@@ -454,11 +576,15 @@ def test_two_processes_share_a_store(tmp_path, unbroken):
             process.join(300)
             assert process.exitcode == 0
     told = lines(trace)
-    assert sorted(name for _, name in told) == sorted(names(some)) and {who for who, _ in told} == {"a", "b"}
+    assert sorted(name for _, name in told) == sorted(names(some)) and {
+        who for who, _ in told
+    } == {"a", "b"}
     assert stored(tmp_path / "store") == {name: unbroken[name] for name in names(some)}
     for who in "ab":  # but for what the other had stored before it looked
         given_back = (tmp_path / f"trace.{who}").read_text().split()
-        assert len(given_back) == len(set(given_back)) >= 6 and set(given_back) <= names(some)
+        assert len(given_back) == len(set(given_back)) >= 6 and set(given_back) <= names(
+            some
+        )
     assert not leftovers(tmp_path / "store")
 
 
@@ -475,15 +601,28 @@ def test_a_run_in_training_elsewhere_is_waited_for(tmp_path, steps):
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_process_that_dies_with_a_lock_blocks_nobody(tmp_path, steps, waits):
-    """Killed before the other starts, or while the other waits for the run: it goes on from the last checkpoint."""
-    config, trace, store = replace(SMOKE[0], steps=4000), tmp_path / "trace", tmp_path / "store"
+    """Killed before the other starts, or while the other waits for the run: it goes on from
+    the last checkpoint."""
+    config, trace, store = (
+        replace(SMOKE[0], steps=4000),
+        tmp_path / "trace",
+        tmp_path / "store",
+    )
     with sweeping([config], store, trace, "a", checkpoint_seconds=0) as process:
         wait_for(lambda: (store / ".partial" / file_name(config)).exists())
         os.kill(process.pid, signal.SIGSTOP if waits else signal.SIGKILL)
         if waits:  # a worker that has stopped holds its lock
             with ExitStack() as later:
                 later.callback(os.kill, process.pid, signal.SIGKILL)
-                assert module._train_stack([config], [""], module._Job(store, "cpu", False, False, False), False) == []
+                assert (
+                    module._train_stack(
+                        [config],
+                        [""],
+                        module._Job(store, "cpu", False, False, False),
+                        False,
+                    )
+                    == []
+                )
         process.join()
     steps.stop = 20  # that it begins is enough
     with pytest.raises(KeyboardInterrupt):
@@ -491,7 +630,8 @@ def test_a_process_that_dies_with_a_lock_blocks_nobody(tmp_path, steps, waits):
     assert steps.done == 20
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------
+# --- damage
+# ----------------------------------------------------------------------------------------
 
 
 def with_field(path, **extra):
@@ -505,9 +645,15 @@ def with_config(path, config):
 
 
 HARM = {
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "must be a whole lrdlib-run/1 file"),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:-40]),
+        "must be a whole lrdlib-run/1 file",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "must be a whole lrdlib-run/1 file"),
-    "foreign": (lambda path: np.savez(path, step=np.arange(3)), "must be a whole lrdlib-run/1 file"),
+    "foreign": (
+        lambda path: np.savez(path, step=np.arange(3)),
+        "must be a whole lrdlib-run/1 file",
+    ),
     "another": (
         lambda path: shutil.copy(path.parent / "other" / file_name(FOUR[3]), path),
         "got seed = 0, rule = 'l2', weight_decay = 1.0",
@@ -523,12 +669,17 @@ def test_a_damaged_store_is_one_error_that_names_the_files(tmp_path, steps):
     list(sweep(configs, tmp_path))
     list(sweep(FOUR, tmp_path / "other"))
     good, count = stored(tmp_path), steps.done
-    bad = {tmp_path / file_name(config): HARM[harm] for config, harm in zip(configs, HARM, strict=False)}
+    bad = {
+        tmp_path / file_name(config): HARM[harm]
+        for config, harm in zip(configs, HARM, strict=False)
+    }
     for path, (harm, _) in bad.items():
         harm(path)
     (tmp_path / "notes.npz").write_text("not of the grid")
     for look in (recorded, sweep):
-        with pytest.raises(ValueError, match=f"got {len(HARM)} that cannot be read") as error:
+        with pytest.raises(
+            ValueError, match=f"got {len(HARM)} that cannot be read"
+        ) as error:
             look([*configs, *FOUR], tmp_path)
         listed = str(error.value).split("\n  ")[1:]
         assert len(listed) == len(HARM)
@@ -553,7 +704,8 @@ def test_a_field_that_came_later_is_at_its_default_in_older_runs(tmp_path, steps
 
 @contextmanager
 def file_size_limit(size):
-    """The system refuses to write more than this to a file: no root needed, as a full disk would."""
+    """The system refuses to write more than this to a file: no root needed, as a full disk
+    would."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -567,7 +719,9 @@ def test_a_full_disk_stops_the_sweep_and_harms_nothing(tmp_path):
     with file_size_limit(6_000), pytest.raises(OSError) as error:
         list(sweep([small, large, FOUR[2]], tmp_path / "store"))
     assert error.value.errno == errno.EFBIG
-    assert set(stored(tmp_path / "store")) == names([small]) and not leftovers(tmp_path / "store")
+    assert set(stored(tmp_path / "store")) == names([small]) and not leftovers(
+        tmp_path / "store"
+    )
     kept = stored(tmp_path / "store")
     assert len(list(sweep([small, large, FOUR[2]], tmp_path / "store"))) == 2
     list(sweep([small, large, FOUR[2]], tmp_path / "unbroken"))
@@ -599,7 +753,8 @@ def test_the_error_of_a_worker_is_raised_and_the_rest_is_kept(tmp_path):
     assert set(recorded(FOUR, tmp_path)) == set(FOUR) and not leftovers(tmp_path)
 
 
-# --- a cluster --------------------------------------------------------------------------------------------------------
+# --- a cluster
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -607,7 +762,12 @@ def cluster(tmp_path, monkeypatch):
     """A Dask cluster of two worker processes on this machine."""
     distributed = pytest.importorskip("distributed")
     monkeypatch.chdir(tmp_path)
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": None,
+    }
     with distributed.LocalCluster(**options, silence_logs=50) as cluster:
         yield cluster
 
@@ -628,20 +788,31 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, cluster, unbroken, monk
     assert stored(tmp_path / "store") == {name: unbroken[name] for name in names(some)}
     assert not leftovers(tmp_path / "store")
 
-    # the command line, on what is left of the cluster; it chooses the matmul for its process, which is this one
+    # the command line, on what is left of the cluster; it chooses the matmul for its
+    # process, which is this one
     monkeypatch.setattr("lrdlib.commands.phase_diagram.write_figures", lambda *_, **__: [])
     before = torch.backends.mkldnn.matmul.fp32_precision
     try:
         (tmp_path / "grid.json").write_text(json.dumps([TINY | {"seed": [0, 1, 2]}]))
-        line = ["phase-diagram", "--grid", str(tmp_path / "grid.json"), "--out", str(tmp_path)]
+        line = [
+            "phase-diagram",
+            "--grid",
+            str(tmp_path / "grid.json"),
+            "--out",
+            str(tmp_path),
+        ]
         assert main([*line, "--dask", cluster.scheduler_address]) == 0
         assert main([*line, "--runs", str(tmp_path / "here"), "--workers", "1"]) == 0
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = before
-    assert stored(tmp_path / "runs") == stored(tmp_path / "here") and len(stored(tmp_path / "here")) == 3
+    assert (
+        stored(tmp_path / "runs") == stored(tmp_path / "here")
+        and len(stored(tmp_path / "here")) == 3
+    )
 
 
-# --- compact runs -----------------------------------------------------------------------------------------------------
+# --- compact runs
+# ----------------------------------------------------------------------------------------
 
 FLOATS = arrays_of.arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32))
 
@@ -658,7 +829,9 @@ def test_rounded_values_are_near_and_have_few_digits(values, bits):
     overflow = np.abs(x) >= np.float64(np.finfo(np.float32).max) * (1 - 2.0**-bits)
     normal = ~overflow
     subnormal = 2.0**-150  # half of float32's smallest step
-    assert np.all(np.abs(y - x)[normal] <= np.maximum(np.abs(x[normal]) * 2.0**-bits, subnormal))
+    assert np.all(
+        np.abs(y - x)[normal] <= np.maximum(np.abs(x[normal]) * 2.0**-bits, subnormal)
+    )
     assert np.all(np.sign(y[normal]) * np.sign(x[normal]) >= 0)
     mantissas = np.frexp(y[normal])[0] * 2.0**bits
     assert np.array_equal(mantissas, np.rint(mantissas))
@@ -669,46 +842,77 @@ def test_rounded_values_are_near_and_have_few_digits(values, bits):
 def test_a_compact_run_keeps_its_history_and_comes_back(tmp_path):
     (run,) = runs_of(finished(FOUR[0]))
     small = compact(run, bits=4)
-    assert small.config == run.config and small.provenance == run.provenance and small.weights == {}
+    assert (
+        small.config == run.config
+        and small.provenance == run.provenance
+        and small.weights == {}
+    )
     assert small.history.keys() == run.history.keys()
-    assert all(small.history[name].tobytes() == values.tobytes() for name, values in run.history.items())
-    assert set(small.spectra) == {"0.query", "0.key"} and set(small.fourier) == {"embedding"}
+    assert all(
+        small.history[name].tobytes() == values.tobytes()
+        for name, values in run.history.items()
+    )
+    assert set(small.spectra) == {"0.query", "0.key"} and set(small.fourier) == {
+        "embedding"
+    }
     for name, S in small.spectra.items():
         assert np.all(np.abs(S - run.spectra[name]) <= run.spectra[name] * 2**-4)
     save_run(small, tmp_path / "run.npz")
     loaded = load_run(tmp_path / "run.npz")
     for group in ("history", "spectra", "fourier", "weights"):
         found = {name: values.tobytes() for name, values in getattr(loaded, group).items()}
-        assert found == {name: values.tobytes() for name, values in getattr(small, group).items()}
+        assert found == {
+            name: values.tobytes() for name, values in getattr(small, group).items()
+        }
 
 
 def test_a_compact_run_of_the_default_size_is_a_small_file(tmp_path):
-    """Spectra as training makes them: random matrices whose rank shrinks over 31 records."""
+    """Spectra as training makes them: random matrices whose rank shrinks over 31
+    records."""
     training, rng = Training([TrainConfig()]), np.random.default_rng(0)
     training.measure(torch.zeros(1))
     (metrics, spectra, fourier), T = (training.measure(torch.zeros(1)).metrics, {}, {}), 31
     spectra = {
         f"{layer}.{name}": np.sort(
-            (0.2 + rng.random((T, 128))) * np.exp(-np.linspace(0, 6, T)[:, None] * np.linspace(0, 1, 128)), axis=1
+            (0.2 + rng.random((T, 128)))
+            * np.exp(-np.linspace(0, 6, T)[:, None] * np.linspace(0, 1, 128)),
+            axis=1,
         )[:, ::-1].astype(np.float32)
         for layer in range(2)
         for name in ("query", "key", "value", "output", "up", "down")
     }
     fourier = {"embedding": rng.random((T, 48), np.float32)}
     history = {"step": np.arange(T)} | {name: rng.random(T, np.float32) for name in metrics}
-    weights = {f"{layer}.{name}": rng.random((128, 128), np.float32) for layer in range(2) for name in ("query", "key")}
-    run = Run(plain(TrainConfig()), history, spectra, weights, {"command": "python -m lrdlib phase-diagram"}, fourier)
+    weights = {
+        f"{layer}.{name}": rng.random((128, 128), np.float32)
+        for layer in range(2)
+        for name in ("query", "key")
+    }
+    run = Run(
+        plain(TrainConfig()),
+        history,
+        spectra,
+        weights,
+        {"command": "python -m lrdlib phase-diagram"},
+        fourier,
+    )
     save_run(compact(run), tmp_path / "run.npz")
     assert (tmp_path / "run.npz").stat().st_size < 32_000
 
 
-# --- a compiled step, and what runs cost ------------------------------------------------------------------------------
+# --- a compiled step, and what runs cost
+# ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")),
+    reason="torch.compile needs a C++ compiler",
+)
 def test_a_compiled_step_is_the_eager_one(tmp_path, monkeypatch):
     """To rounding, as a stack is: a fused kernel sums in another order."""
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no pool of compilers is left behind
+    monkeypatch.setattr(
+        "torch._inductor.config.compile_threads", 1
+    )  # no pool of compilers is left behind
     configs = [tiny(rule="l2", weight_decay=1.0, steps=3), tiny(rule="lrd", steps=3)]
     for config in configs:
         runs = {}
@@ -718,17 +922,24 @@ def test_a_compiled_step_is_the_eager_one(tmp_path, monkeypatch):
                 runs[compiled] = train(config, compile=compiled)
                 list(runs[compiled])
         (eager,), (fast,) = (runs_of(runs[compiled]) for compiled in (False, True))
-        assert (eager.provenance["forward"], fast.provenance["forward"]) == ("eager", "compiled")
+        assert (eager.provenance["forward"], fast.provenance["forward"]) == (
+            "eager",
+            "compiled",
+        )
         for name, W in runs[False].params.items():
             difference = (runs[True].params[name] - W).detach()
-            assert float(difference.norm()) <= 1e-4 * float(W.detach().norm()), (config.rule, name)
+            assert float(difference.norm()) <= 1e-4 * float(W.detach().norm()), (
+                config.rule,
+                name,
+            )
         for name in ("train_loss", "test_loss", "qk_stable_rank"):
             np.testing.assert_allclose(fast.history[name], eager.history[name], rtol=1e-4)
 
 
 @pytest.fixture
 def fake_clock(monkeypatch):
-    """A clock by which a step with low-rank decay takes 3 seconds, another 2, a record 5 and the first step 100."""
+    """A clock by which a step with low-rank decay takes 3 seconds, another 2, a record 5
+    and the first step 100."""
     now = SimpleNamespace(time=0.0)
 
     def update(training):
@@ -768,17 +979,25 @@ def test_the_estimate_is_of_this_machine():
 def test_a_run_takes_memory_by_its_batch(monkeypatch):
     small, large = run_bytes(tiny()), run_bytes(tiny(batch_size=64))
     assert 12 * sum(W.nbytes for W in Training([tiny()]).params.values()) < small < large
-    assert run_bytes(tiny(batch_size=112)) - large == large - small  # what depends on the batch is proportional to it
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 * large, 200 * large))
+    assert (
+        run_bytes(tiny(batch_size=112)) - large == large - small
+    )  # what depends on the batch is proportional to it
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda device: (100 * large, 200 * large)
+    )
     assert default_stack_size([tiny()], "cpu") == 1 and default_stack_size([], "cuda") == 1
     assert default_stack_size([tiny(batch_size=64)], "cuda") == 75
-    for configs in ([tiny(batch_size=64), tiny()], [tiny(), tiny(batch_size=64)]):  # the largest counts
+    for configs in (
+        [tiny(batch_size=64), tiny()],
+        [tiny(), tiny(batch_size=64)],
+    ):  # the largest counts
         assert default_stack_size(configs, "cuda:0") == 75
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 10))
     assert default_stack_size([tiny()], "cuda") == 1
 
 
-# --- the grids --------------------------------------------------------------------------------------------------------
+# --- the grids
+# ----------------------------------------------------------------------------------------
 
 
 def grid(name):
@@ -791,7 +1010,9 @@ def test_no_grid_says_a_run_twice_that_is_the_same_computation():
     for name in GRIDS:
         configs = grid(name)
         kinds = [
-            replace(c, **{field: getattr(TrainConfig(), field) for field in low_rank}) if c.rule == "l2" else c
+            replace(c, **{field: getattr(TrainConfig(), field) for field in low_rank})
+            if c.rule == "l2"
+            else c
             for c in configs
         ]
         assert len(set(kinds)) == len(configs), name
@@ -799,16 +1020,28 @@ def test_no_grid_says_a_run_twice_that_is_the_same_computation():
 
 def test_the_paper_grid_is_the_papers():
     configs = grid("paper")
-    default, varied = TrainConfig(), {"fraction", "weight_decay", "rule", "mode", "seed", "l2", "eval_every"}
+    default, varied = (
+        TrainConfig(),
+        {"fraction", "weight_decay", "rule", "mode", "seed", "l2", "eval_every"},
+    )
     for f in fields(TrainConfig):
-        assert f.name in varied or {getattr(c, f.name) for c in configs} == {getattr(default, f.name)}, f.name
-    assert len(FRACTIONS) == 11 and [round(0.3 + 0.05 * i, 2) for i in range(11)] == FRACTIONS
+        assert f.name in varied or {getattr(c, f.name) for c in configs} == {
+            getattr(default, f.name)
+        }, f.name
+    assert (
+        len(FRACTIONS) == 11 and [round(0.3 + 0.05 * i, 2) for i in range(11)] == FRACTIONS
+    )
     assert len(STRENGTHS) == 6
-    rules = [("l2", "independent"), *((r, m) for r in ("lrd", "elastic") for m in ("independent", "decoupled"))]
+    rules = [
+        ("l2", "independent"),
+        *((r, m) for r in ("lrd", "elastic") for m in ("independent", "decoupled")),
+    ]
     cells = {(c.rule, c.mode, c.fraction, c.weight_decay) for c in configs}
     assert cells == {(*rule, f, s) for rule in rules for f in FRACTIONS for s in STRENGTHS}
     for cell in cells:
-        seeds = [c.seed for c in configs if (c.rule, c.mode, c.fraction, c.weight_decay) == cell]
+        seeds = [
+            c.seed for c in configs if (c.rule, c.mode, c.fraction, c.weight_decay) == cell
+        ]
         assert len(seeds) == len(set(seeds)) >= 3
     assert {c.l2 for c in configs if c.rule == "elastic"} == {0.1} and {
         c.l2 for c in configs if c.rule != "elastic"
@@ -816,39 +1049,69 @@ def test_the_paper_grid_is_the_papers():
 
 
 def test_the_paper_grid_begins_with_what_one_wants_first():
-    """One seed of L2 and LRD everywhere, then the other seeds of them in the middle, then the rest."""
+    """One seed of L2 and LRD everywhere, then the other seeds of them in the middle, then
+    the rest."""
     configs = grid("paper")
     first, second, rest = configs[:132], configs[132 : 132 + 168], configs[132 + 168 :]
-    assert {(c.rule, c.mode, c.seed) for c in first} == {(rule, "independent", 0) for rule in ("l2", "lrd")}
-    assert {(c.fraction, c.weight_decay) for c in first} == set(itertools.product(FRACTIONS, STRENGTHS))
-    assert {(c.rule, c.mode) for c in second} == {(rule, "independent") for rule in ("l2", "lrd")}
-    assert {c.seed for c in second} == {1, 2} and {c.fraction for c in second} == set(FRACTIONS[:7])
+    assert {(c.rule, c.mode, c.seed) for c in first} == {
+        (rule, "independent", 0) for rule in ("l2", "lrd")
+    }
+    assert {(c.fraction, c.weight_decay) for c in first} == set(
+        itertools.product(FRACTIONS, STRENGTHS)
+    )
+    assert {(c.rule, c.mode) for c in second} == {
+        (rule, "independent") for rule in ("l2", "lrd")
+    }
+    assert {c.seed for c in second} == {1, 2} and {c.fraction for c in second} == set(
+        FRACTIONS[:7]
+    )
     assert {c.rule for c in rest} == {"l2", "lrd", "elastic"}
 
 
 def test_the_published_grid_has_its_mislabelled_l2_axis():
     configs = grid("published")
-    strengths = {rule: sorted({c.weight_decay for c in configs if c.rule == rule}) for rule in ("l2", "lrd")}
-    assert strengths["lrd"] == sorted(STRENGTHS) and strengths["l2"] == [0.001, 0.005, 0.01, 0.05, 0.1, 0.5]
+    strengths = {
+        rule: sorted({c.weight_decay for c in configs if c.rule == rule})
+        for rule in ("l2", "lrd")
+    }
+    assert strengths["lrd"] == sorted(STRENGTHS) and strengths["l2"] == [
+        0.001,
+        0.005,
+        0.01,
+        0.05,
+        0.1,
+        0.5,
+    ]
     assert strengths["l2"] == pytest.approx([10 * s for s in strengths["lrd"]], rel=1e-12)
     assert {c.p for c in configs} == {113} and len({c.fraction for c in configs}) == 6
-    assert {(c.select, c.scale, c.method, c.ns_steps, c.mode) for c in configs if c.rule == "lrd"} == {
-        ("qk", None, "cubic", 5, "independent")
-    }
-    assert len({c.seed for c in configs}) >= 3 and len(configs) == 2 * 36 * len({c.seed for c in configs})
+    assert {
+        (c.select, c.scale, c.method, c.ns_steps, c.mode)
+        for c in configs
+        if c.rule == "lrd"
+    } == {("qk", None, "cubic", 5, "independent")}
+    assert len({c.seed for c in configs}) >= 3 and len(configs) == 2 * 36 * len(
+        {c.seed for c in configs}
+    )
 
 
 def test_the_fair_grid_matches_effective_strengths():
     configs = grid("fair")
-    assert {c.lr for c in configs} == {1e-3, 3e-3, 1e-2} and min(c.fraction for c in configs) == 0.2
+    assert {c.lr for c in configs} == {1e-3, 3e-3, 1e-2} and min(
+        c.fraction for c in configs
+    ) == 0.2
     assert {c.mode for c in configs} == {"decoupled"}
     cells = {}
     for c in configs:
         total = c.lr * (c.weight_decay + (c.l2 if c.rule == "elastic" else 0))
-        cells.setdefault((c.rule, c.lr), set()).add((c.seed, c.fraction, float(f"{total:.5g}")))
+        cells.setdefault((c.rule, c.lr), set()).add(
+            (c.seed, c.fraction, float(f"{total:.5g}"))
+        )
     assert len(cells) == 9 and len(set(map(frozenset, cells.values()))) == 1
     one = next(iter(cells.values()))
-    assert len({fraction for _, fraction, _ in one}) >= 5 and len({strength for *_, strength in one}) >= 6
+    assert (
+        len({fraction for _, fraction, _ in one}) >= 5
+        and len({strength for *_, strength in one}) >= 6
+    )
     assert all(c.weight_decay == c.l2 for c in configs if c.rule == "elastic")
 
 

@@ -1,4 +1,5 @@
-"""Tasks against tables computed with Python's integers, and the splits against sets of pairs."""
+"""Tasks against tables computed with Python's integers, and the splits against sets of
+pairs."""
 
 from functools import cache
 from itertools import permutations, product
@@ -45,7 +46,14 @@ def test_modular_table_is_the_operation(name_p):
     pairs = [(a, b) for a in range(p) for b in range(p) if name != "div" or b]
     assert t.tokens.tolist() == [[a, b, p] for a, b in pairs]
     assert t.labels.tolist() == [ORACLE[name](a, b, p) for a, b in pairs]
-    assert (t.name, t.p, t.vocab, t.classes, t.seq_len, len(t)) == (name, p, p + 1, p, 3, len(pairs))
+    assert (t.name, t.p, t.vocab, t.classes, t.seq_len, len(t)) == (
+        name,
+        p,
+        p + 1,
+        p,
+        3,
+        len(pairs),
+    )
 
 
 def test_the_papers_task_is_the_default():
@@ -76,8 +84,12 @@ def test_s5_table_composes_permutations():
 def test_s5_is_a_group_and_not_abelian():
     table = s5().labels.view(120, 120)
     every = torch.arange(120)
-    assert torch.equal(table[0], every) and torch.equal(table[:, 0], every)  # 0 is the identity
-    assert torch.equal(table.sort(0).values, every[:, None].expand(120, 120))  # a Latin square, so inverses exist
+    assert torch.equal(table[0], every) and torch.equal(
+        table[:, 0], every
+    )  # 0 is the identity
+    assert torch.equal(
+        table.sort(0).values, every[:, None].expand(120, 120)
+    )  # a Latin square, so inverses exist
     assert torch.equal(table.sort(1).values, every.expand(120, 120))
     a, b, c = torch.randint(120, (3, 2000), generator=torch.Generator().manual_seed(0))
     assert torch.equal(table[table[a, b], c], table[a, table[b, c]])
@@ -87,7 +99,10 @@ def test_s5_is_a_group_and_not_abelian():
 @given(tasks)
 @settings(deadline=None, max_examples=60)
 def test_commutative_is_the_truth_of_the_table(t):
-    table = {tuple(row): c for row, c in zip(t.tokens[:, :2].tolist(), t.labels.tolist(), strict=True)}
+    table = {
+        tuple(row): c
+        for row, c in zip(t.tokens[:, :2].tolist(), t.labels.tolist(), strict=True)
+    }
     symmetric = all(table.get((b, a)) == c for (a, b), c in table.items())
     assert t.commutative == (symmetric and t.name != "parity")
 
@@ -120,7 +135,10 @@ def test_split_is_exhaustive_disjoint_reproducible_and_clean(t, fraction, seed):
     assert len(train) == round(fraction * len(t))
     assert sorted(train + test) == list(range(len(t))) and test == sorted(test)
     for part in ("train", "test", "orbit_clean"):
-        assert torch.equal(getattr(s, part), getattr(again, part)) and getattr(s, part).dtype == torch.int64
+        assert (
+            torch.equal(getattr(s, part), getattr(again, part))
+            and getattr(s, part).dtype == torch.int64
+        )
     if t.commutative:  # unordered pairs never seen, by sets of pairs
         seen = {frozenset(pair) for pair in t.tokens[s.train, :2].tolist()}
         clean = [i for i in test if frozenset(t.tokens[i, :2].tolist()) not in seen]
@@ -130,16 +148,30 @@ def test_split_is_exhaustive_disjoint_reproducible_and_clean(t, fraction, seed):
 
 
 def test_splits_never_drift():
-    """The stream of RandomState is frozen, so these rows hold on every machine and for every version of numpy."""
+    """The stream of RandomState is frozen, so these rows hold on every machine and for
+    every version of numpy."""
     add = split(task("add", p=97), 0.4, seed=0)
     assert add.train[:5].tolist() == [6449, 9394, 4069, 5477, 9378]
     assert (len(add.train), len(add.test), len(add.orbit_clean)) == (3764, 5645, 3437)
-    assert split(task("add", p=97), 0.3, seed=7).train[:5].tolist() == [3062, 7810, 6164, 6554, 9067]
-    assert split(s5(), 0.5, seed=2**32 - 1).train[:5].tolist() == [765, 7328, 11552, 12172, 768]
+    assert split(task("add", p=97), 0.3, seed=7).train[:5].tolist() == [
+        3062,
+        7810,
+        6164,
+        6554,
+        9067,
+    ]
+    assert split(s5(), 0.5, seed=2**32 - 1).train[:5].tolist() == [
+        765,
+        7328,
+        11552,
+        12172,
+        768,
+    ]
 
 
 def test_seeds_and_fractions_nest():
-    """One seed, two fractions: one order, so the smaller training set is part of the larger."""
+    """One seed, two fractions: one order, so the smaller training set is part of the
+    larger."""
     t = task("add")
     small, large = split(t, 0.3, 1), split(t, 0.5, 1)
     assert torch.equal(small.train, large.train[: len(small.train)])
@@ -148,7 +180,8 @@ def test_seeds_and_fractions_nest():
 
 def test_about_a_share_1_minus_f_of_the_test_set_is_clean():
     s = split(task("add"), 0.4, seed=3)
-    # The share is a mean over ~2800 unordered pairs; 0.03 is three times its standard deviation of 0.01.
+    # The share is a mean over ~2800 unordered pairs; 0.03 is three times its standard
+    # deviation of 0.01.
     assert abs(len(s.orbit_clean) / len(s.test) - 0.6) < 0.03
 
 
@@ -161,7 +194,12 @@ def test_about_a_share_1_minus_f_of_the_test_set_is_clean():
         (("add",), {"p": 97.0}, TypeError, "p must be an integer >= 2, got 97.0"),
         (("add",), {"p": True}, TypeError, "p must be an integer"),
         (("s5",), {"p": -3}, ValueError, "p must be"),
-        (("div",), {"p": 91}, ValueError, r"p must be prime for task 'div', got 91 = 7 \* 13"),
+        (
+            ("div",),
+            {"p": 91},
+            ValueError,
+            r"p must be prime for task 'div', got 91 = 7 \* 13",
+        ),
         (("parity",), {"bits": 0}, ValueError, "bits must be an integer >= 1, got 0"),
         (("parity",), {"bits": 21}, ValueError, "bits must be an integer <= 20, got 21"),
         (("add",), {"bits": "10"}, TypeError, "bits must be an integer"),

@@ -1,4 +1,5 @@
-"""Training against a plain float64 loop, and what a stack, a checkpoint and a record promise."""
+"""Training against a plain float64 loop, and what a stack, a checkpoint and a record
+promise."""
 
 import copy
 import json
@@ -26,7 +27,16 @@ from lrdlib.training.config import RULES
 from lrdlib.training.train import CHECKPOINT, Record, TrainConfig, Training, batch, train
 
 TINY = TrainConfig(
-    p=7, d_model=16, heads=2, layers=2, batch_size=16, steps=6, eval_every=2, lr=3e-3, weight_decay=0.02, method="svd"
+    p=7,
+    d_model=16,
+    heads=2,
+    layers=2,
+    batch_size=16,
+    steps=6,
+    eval_every=2,
+    lr=3e-3,
+    weight_decay=0.02,
+    method="svd",
 )
 
 
@@ -35,7 +45,8 @@ def tiny(**options):
 
 
 def in_double(training):
-    """The same training in float64, where a comparison with a float64 oracle can be tight."""
+    """The same training in float64, where a comparison with a float64 oracle can be
+    tight."""
     for W in training.params.values():
         W.data = W.data.double()
     return training
@@ -51,10 +62,15 @@ def same(a, b):
 
     def equal(x, y):
         return list(x) == list(y) and all(
-            x[k].dtype == y[k].dtype and x[k].numpy().tobytes() == y[k].numpy().tobytes() for k in x
+            x[k].dtype == y[k].dtype and x[k].numpy().tobytes() == y[k].numpy().tobytes()
+            for k in x
         )
 
-    return a.step == b.step and equal(a.metrics, b.metrics) and equal(a.singular_values, b.singular_values)
+    return (
+        a.step == b.step
+        and equal(a.metrics, b.metrics)
+        and equal(a.singular_values, b.singular_values)
+    )
 
 
 def all_same(a, b):
@@ -76,24 +92,42 @@ def state_of(training):
     )
 
 
-# --- the step --------------------------------------------------------------------------------------------------------
+# --- the step
+# ----------------------------------------------------------------------------------------
 
 CASES = {
     "none": {"rule": "none"},
     "l2": {"rule": "l2", "weight_decay": 3.0},
     "lrd": {"rule": "lrd", "weight_decay": 0.02, "l2": 2.0},
     "lrd-decoupled": {"rule": "lrd", "weight_decay": 5.0, "mode": "decoupled"},
-    "lrd-unscaled": {"rule": "lrd", "weight_decay": 0.02, "scale": None, "select": "qk", "l2": 0.1},
+    "lrd-unscaled": {
+        "rule": "lrd",
+        "weight_decay": 0.02,
+        "scale": None,
+        "select": "qk",
+        "l2": 0.1,
+    },
     "elastic": {"rule": "elastic", "weight_decay": 0.02, "l2": 2.0},
-    "elastic-decoupled": {"rule": "elastic", "weight_decay": 5.0, "l2": 2.0, "mode": "decoupled"},
+    "elastic-decoupled": {
+        "rule": "elastic",
+        "weight_decay": 5.0,
+        "l2": 2.0,
+        "mode": "decoupled",
+    },
     "proximal": {"rule": "proximal", "weight_decay": 0.05, "l2": 2.0},
     "lrd-none": {"rule": "lrd", "weight_decay": 0.0, "l2": 2.0},
-    "proximal-unscaled": {"rule": "proximal", "weight_decay": 0.1, "scale": None, "select": "qk"},
+    "proximal-unscaled": {
+        "rule": "proximal",
+        "weight_decay": 0.1,
+        "scale": None,
+        "select": "qk",
+    },
 }
 
 
 def reference(config, steps):
-    """The run of `config` by the plain loop of oracles.train: initial and final parameters."""
+    """The run of `config` by the plain loop of oracles.train: initial and final
+    parameters."""
     data = config.data()
     start = init_params(config.model(data), torch.Generator().manual_seed(config.seed))
     rows = split(data, config.fraction, config.seed).train
@@ -101,7 +135,12 @@ def reference(config, steps):
     for step in range(steps):
         chosen = batch(rows, seed=config.seed, step=step, size=config.batch_size)
         batches.append((data.tokens[chosen], data.labels[chosen]))
-    final = oracles.train(start, lambda params, tokens: forward(params, tokens, config.model(data)), batches, config)
+    final = oracles.train(
+        start,
+        lambda params, tokens: forward(params, tokens, config.model(data)),
+        batches,
+        config,
+    )
     return {name: W.double() for name, W in start.items()}, final
 
 
@@ -113,12 +152,14 @@ def test_five_steps_are_those_of_the_plain_loop(case):
         training.update()
     start, expected = reference(config, 5)
     for name, W in training.params.items():
-        # float64; strengths are float32 tensors, exact to 6e-8, and Adam's division magnifies rounding
+        # float64; strengths are float32 tensors, exact to 6e-8, and Adam's division
+        # magnifies rounding
         assert drift(W.detach()[0], expected[name], start[name]) < 1e-5, name
 
 
 def test_five_steps_in_single_precision():
-    """As it is really run: Adam turns a gradient's rounding into a step where the gradient is about 0, so by norm."""
+    """As it is really run: Adam turns a gradient's rounding into a step where the gradient
+    is about 0, so by norm."""
     config = tiny(**CASES["elastic"], gains=True)
     training = Training([config])
     for _ in range(5):
@@ -130,7 +171,8 @@ def test_five_steps_in_single_precision():
 
 
 @pytest.mark.parametrize(
-    "options", [{"task": "parity", "bits": 4}, {"task": "div", "qk_norm": "width", "gains": False}]
+    "options",
+    [{"task": "parity", "bits": 4}, {"task": "div", "qk_norm": "width", "gains": False}],
 )
 def test_other_tasks_and_models_are_those_of_the_plain_loop(options):
     config = tiny(**options, **CASES["elastic"], betas=(0.8, 0.99), batch_size=5, seed=3)
@@ -159,9 +201,14 @@ def test_a_stack_is_the_same_runs_alone(stack):
             training.update()
     for r, training in enumerate(alone):
         for name, W in training.params.items():
-            start = init_params(training.model, torch.Generator().manual_seed(configs[r].seed))[name].double()
+            start = init_params(
+                training.model, torch.Generator().manual_seed(configs[r].seed)
+            )[name].double()
             # float64: batched matmuls may sum in another order, no more
-            assert drift(together.params[name].detach()[r], W.detach()[0], start) < 1e-6, (r, name)
+            assert drift(together.params[name].detach()[r], W.detach()[0], start) < 1e-6, (
+                r,
+                name,
+            )
 
 
 def test_a_stack_in_single_precision_has_the_same_metrics_to_rounding():
@@ -170,9 +217,12 @@ def test_a_stack_in_single_precision_has_the_same_metrics_to_rounding():
     for r, config in enumerate(configs):
         for a, b in zip(train(config), together, strict=True):
             for name, value in a.metrics.items():
-                # six steps of Adam at lr 3e-3 from rounding of 1e-7; an accuracy may move by one row of at most 49
+                # six steps of Adam at lr 3e-3 from rounding of 1e-7; an accuracy may move
+                # by one row of at most 49
                 atol = 0.08 if "accuracy" in name else 2e-3
-                torch.testing.assert_close(b.metrics[name][r], value[0], rtol=2e-3, atol=atol, equal_nan=True)
+                torch.testing.assert_close(
+                    b.metrics[name][r], value[0], rtol=2e-3, atol=atol, equal_nan=True
+                )
 
 
 def test_training_is_reproducible_to_the_bit_and_uses_no_global_generator():
@@ -189,7 +239,12 @@ def test_the_seed_determines_split_weights_and_batches():
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
-DIVERGING = [("lrd", "polar_express"), ("lrd", "cubic"), ("lrd", "svd"), ("proximal", "polar_express")]
+DIVERGING = [
+    ("lrd", "polar_express"),
+    ("lrd", "cubic"),
+    ("lrd", "svd"),
+    ("proximal", "polar_express"),
+]
 
 
 @pytest.mark.parametrize("rule, method", DIVERGING)
@@ -208,29 +263,49 @@ def test_a_diverged_run_does_not_disturb_the_others(rule, method, poison):
             for name in a.metrics:
                 assert torch.equal(a.metrics[name][r], b.metrics[name][r]), name
             for name in a.singular_values:
-                assert torch.equal(a.singular_values[name][r], b.singular_values[name][r]), name
+                assert torch.equal(
+                    a.singular_values[name][r], b.singular_values[name][r]
+                ), name
         assert a.metrics["train_loss"][1].isnan() and a.metrics["weight_norm"][1].isnan()
         # a rank of a matrix that is not there is no number either
-        assert a.metrics["qk_stable_rank"][1].isnan() and a.singular_values["0.query"][1].isnan().all()
+        assert (
+            a.metrics["qk_stable_rank"][1].isnan()
+            and a.singular_values["0.query"][1].isnan().all()
+        )
 
 
 @pytest.mark.parametrize("rule, method", DIVERGING)
 def test_a_stack_that_diverges_by_itself_goes_on(rule, method):
     """A step so large that everything overflows: records say NaN, and nothing raises."""
-    records = list(train([tiny(lr=1e30, rule=rule, method=method), tiny(lr=1e30, rule="none", method=method)]))
+    records = list(
+        train(
+            [
+                tiny(lr=1e30, rule=rule, method=method),
+                tiny(lr=1e30, rule="none", method=method),
+            ]
+        )
+    )
     assert records[-1].step == 6
     assert not torch.isfinite(records[-1].metrics["train_loss"]).all()
 
 
-# --- batches ---------------------------------------------------------------------------------------------------------
+# --- batches
+# ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 40), size=st.integers(1, 100), seed=st.integers(0, 2**32 - 1), epochs=st.integers(1, 4))
+@given(
+    n=st.integers(1, 40),
+    size=st.integers(1, 100),
+    seed=st.integers(0, 2**32 - 1),
+    epochs=st.integers(1, 4),
+)
 def test_every_epoch_holds_each_row_once(n, size, seed, epochs):
     rows = torch.arange(100, 100 + n)
     steps = -(-n * epochs // size)
-    stream = torch.cat([batch(rows, seed=seed, step=step, size=size) for step in range(steps)])
+    stream = torch.cat(
+        [batch(rows, seed=seed, step=step, size=size) for step in range(steps)]
+    )
     assert stream.shape == (steps * size,)
     for epoch in stream[: n * epochs].view(epochs, n):
         assert torch.equal(epoch.sort().values, rows)
@@ -247,38 +322,65 @@ def test_batches_depend_on_seed_epoch_and_step_only():
     assert not torch.equal(epochs[0], batch(rows, seed=2, step=0, size=50))
 
 
-# --- what is measured ------------------------------------------------------------------------------------------------
+# --- what is measured
+# ----------------------------------------------------------------------------------------
 
 
 def brute_force(training, r):
     """Metrics of run r by a loop over rows, in float64 through the model's oracle."""
     config, data, model = training.configs[r], training.task, training.model
     params = {name: W.detach()[r] for name, W in training.params.items()}
-    logits = oracles.forward(params, data.tokens, heads=model.heads, layers=model.layers, qk_norm=model.qk_norm)
+    logits = oracles.forward(
+        params, data.tokens, heads=model.heads, layers=model.layers, qk_norm=model.qk_norm
+    )
     parts = split(data, config.fraction, config.seed)
     seen = {tuple(row) for row in data.tokens[parts.train][:, :2].tolist()}
-    clean = [i for i in parts.test.tolist() if tuple(data.tokens[i, :2].flip(0).tolist()) not in seen]
+    clean = [
+        i
+        for i in parts.test.tolist()
+        if tuple(data.tokens[i, :2].flip(0).tolist()) not in seen
+    ]
     clean = clean if data.commutative else parts.test.tolist()
     out = {}
-    for name, rows in {"train": parts.train, "test": parts.test, "orbit_clean": torch.tensor(clean)}.items():
-        losses = [float(torch.logsumexp(logits[i], 0) - logits[i, data.labels[i]]) for i in rows.tolist()]
+    for name, rows in {
+        "train": parts.train,
+        "test": parts.test,
+        "orbit_clean": torch.tensor(clean),
+    }.items():
+        losses = [
+            float(torch.logsumexp(logits[i], 0) - logits[i, data.labels[i]])
+            for i in rows.tolist()
+        ]
         hits = [int(logits[i].argmax()) == int(data.labels[i]) for i in rows.tolist()]
         out[f"{name}_loss"], out[f"{name}_accuracy"] = np.mean(losses), np.mean(hits)
-    out["weight_norm"] = np.sqrt(sum(float(W.double().square().sum()) for W in params.values()))
-    S = [np.linalg.svd(W.double(), compute_uv=False) for name, W in params.items() if role(name) in ("query", "key")]
+    out["weight_norm"] = np.sqrt(
+        sum(float(W.double().square().sum()) for W in params.values())
+    )
+    S = [
+        np.linalg.svd(W.double(), compute_uv=False)
+        for name, W in params.items()
+        if role(name) in ("query", "key")
+    ]
     out["qk_stable_rank"] = np.mean([(s**2).sum() / s[0] ** 2 for s in S])
-    out["qk_effective_rank"] = np.mean([np.exp(-np.sum(s / s.sum() * np.log(s / s.sum()))) for s in S])
+    out["qk_effective_rank"] = np.mean(
+        [np.exp(-np.sum(s / s.sum() * np.log(s / s.sum()))) for s in S]
+    )
     return out
 
 
 @pytest.mark.parametrize("name", ["add", "sub"])
 def test_metrics_are_those_of_a_loop_over_rows(name):
-    training = Training([tiny(task=name), tiny(task=name, fraction=0.7, seed=4, rule="none")])
+    training = Training(
+        [tiny(task=name), tiny(task=name, fraction=0.7, seed=4, rule="none")]
+    )
     for record in training:
         for r in range(2):
             for metric, value in brute_force(training, r).items():
-                # float32 logits: 1e-5 in a loss; no two logits of a row are so close that their order could change
-                assert float(record.metrics[metric][r]) == pytest.approx(value, rel=2e-5, abs=2e-5), metric
+                # float32 logits: 1e-5 in a loss; no two logits of a row are so close that
+                # their order could change
+                assert float(record.metrics[metric][r]) == pytest.approx(
+                    value, rel=2e-5, abs=2e-5
+                ), metric
     assert set(record.metrics) == {*brute_force(training, 0), "grad_norm"}
 
 
@@ -290,10 +392,14 @@ def test_singular_values_are_those_of_every_block_matrix():
         for name, S in record.singular_values.items():
             expected = torch.linalg.svdvals(training.params[name].detach().double())
             assert S.dtype == torch.float32 and S.shape == (2, 16)
-            torch.testing.assert_close(S.double(), expected, rtol=1e-5, atol=1e-5)  # float32 SVD, sigma_1 about 2
+            torch.testing.assert_close(
+                S.double(), expected, rtol=1e-5, atol=1e-5
+            )  # float32 SVD, sigma_1 about 2
     assert set(record.ranks()) == blocks
     for measure in (spectral.stable_rank, spectral.effective_rank, spectral.nuclear_norm):
-        torch.testing.assert_close(record.ranks(measure)["0.up"], measure(record.singular_values["0.up"]))
+        torch.testing.assert_close(
+            record.ranks(measure)["0.up"], measure(record.singular_values["0.up"])
+        )
 
 
 def test_grad_norm_is_of_the_last_batch_and_nan_before_there_is_one():
@@ -301,29 +407,48 @@ def test_grad_norm_is_of_the_last_batch_and_nan_before_there_is_one():
     training = Training([config])
     assert next(training).metrics["grad_norm"].isnan().all()
     while training.step < 3:
-        params = {name: W.detach().clone()[0].requires_grad_() for name, W in training.params.items()}
-        rows = batch(training.splits[0].train, seed=config.seed, step=training.step, size=config.batch_size)
+        params = {
+            name: W.detach().clone()[0].requires_grad_()
+            for name, W in training.params.items()
+        }
+        rows = batch(
+            training.splits[0].train,
+            seed=config.seed,
+            step=training.step,
+            size=config.batch_size,
+        )
         logits = forward(params, training.task.tokens[rows], training.model)
         F.cross_entropy(logits, training.task.labels[rows]).backward()
         norm = torch.stack([W.grad.square().sum() for W in params.values()]).sum().sqrt()
-        torch.testing.assert_close(next(training).metrics["grad_norm"][0], norm, rtol=1e-4, atol=0)  # float32
+        torch.testing.assert_close(
+            next(training).metrics["grad_norm"][0], norm, rtol=1e-4, atol=0
+        )  # float32
 
 
 def test_an_empty_orbit_clean_set_is_nan_and_no_error():
-    """With nearly all of the table in the training set there may be no pair whose mirror image is unseen."""
+    """With nearly all of the table in the training set there may be no pair whose mirror
+    image is unseen."""
     config = tiny(fraction=0.98, seed=1)
     assert len(split(task("add", p=7), 0.98, 1).orbit_clean) == 0
     record = next(train(config))
-    assert record.metrics["orbit_clean_accuracy"].isnan() and record.metrics["orbit_clean_loss"].isnan()
+    assert (
+        record.metrics["orbit_clean_accuracy"].isnan()
+        and record.metrics["orbit_clean_loss"].isnan()
+    )
     assert torch.isfinite(record.metrics["test_loss"]).all()
 
 
 def test_a_test_set_of_swapped_pairs_only_may_leak():
     """Why orbit_clean is there: it never holds a pair whose mirror image is trained on."""
     training = Training([tiny(fraction=0.5)])
-    trained = {tuple(row) for row in training.task.tokens[training.masks["train"][0]][:, :2].tolist()}
+    trained = {
+        tuple(row)
+        for row in training.task.tokens[training.masks["train"][0]][:, :2].tolist()
+    }
     clean = training.task.tokens[training.masks["orbit_clean"][0]][:, :2].tolist()
-    leaking = training.task.tokens[(training.masks["test"] & ~training.masks["orbit_clean"])[0]][:, :2].tolist()
+    leaking = training.task.tokens[
+        (training.masks["test"] & ~training.masks["orbit_clean"])[0]
+    ][:, :2].tolist()
     assert clean and not any((b, a) in trained for a, b in clean)
     assert leaking and all((b, a) in trained for a, b in leaking)
 
@@ -334,19 +459,30 @@ def test_the_first_record_is_the_untrained_model():
     start = init_params(config.model(task("add", p=7)), torch.Generator().manual_seed(0))
     assert record.step == 0
     torch.testing.assert_close(
-        record.singular_values["1.down"][0], spectral.singular_values(start["1.down"]), rtol=1e-5, atol=1e-6
+        record.singular_values["1.down"][0],
+        spectral.singular_values(start["1.down"]),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
 @pytest.mark.parametrize(
     "steps, every, expected",
-    [(6, 2, [0, 2, 4, 6]), (5, 2, [0, 2, 4, 5]), (1, 50, [0, 1]), (3, 1, [0, 1, 2, 3]), (4, 4, [0, 4])],
+    [
+        (6, 2, [0, 2, 4, 6]),
+        (5, 2, [0, 2, 4, 5]),
+        (1, 50, [0, 1]),
+        (3, 1, [0, 1, 2, 3]),
+        (4, 4, [0, 4]),
+    ],
 )
 def test_records_come_every_so_many_steps_and_at_the_end(steps, every, expected):
     training = train(tiny(steps=steps, eval_every=every))
     assert [record.step for record in training] == expected
     assert [record.step for record in training.records] == expected
-    assert list(training) == [] and training.step == steps  # a second loop finds it at its end
+    assert (
+        list(training) == [] and training.step == steps
+    )  # a second loop finds it at its end
     with pytest.raises(StopIteration):
         next(training)
 
@@ -363,12 +499,16 @@ def test_stopping_early_and_going_on_is_the_same_iterator():
 def test_records_are_not_changed_by_later_training():
     training = train(tiny())
     first = next(training)
-    kept = Record(first.step, copy.deepcopy(first.metrics), copy.deepcopy(first.singular_values))
+    kept = Record(
+        first.step, copy.deepcopy(first.metrics), copy.deepcopy(first.singular_values)
+    )
     list(training)
     assert same(first, kept)
 
 
-@pytest.mark.parametrize("options", [{"task": "s5", "batch_size": 8, "steps": 1}, {"task": "parity", "bits": 5}])
+@pytest.mark.parametrize(
+    "options", [{"task": "s5", "batch_size": 8, "steps": 1}, {"task": "parity", "bits": 5}]
+)
 def test_the_other_kinds_of_task_train(options):
     record = list(train(tiny(**options)))[-1]
     assert all(torch.isfinite(value).all() for value in record.metrics.values())
@@ -379,15 +519,21 @@ def test_the_other_kinds_of_task_train(options):
 def test_training_learns():
     """Memorising a third of a table of 49 takes a tiny model a hundred steps."""
     *_, last = train(tiny(steps=150, eval_every=150, rule="none", lr=1e-2))
-    assert float(last.metrics["train_accuracy"]) == 1.0 and float(last.metrics["train_loss"]) < 0.1
+    assert (
+        float(last.metrics["train_accuracy"]) == 1.0
+        and float(last.metrics["train_loss"]) < 0.1
+    )
 
 
-# --- what is changed while it trains ----------------------------------------------------------------------------------
+# --- what is changed while it trains
+# ----------------------------------------------------------------------------------------
 
 RULE = {"none": {}, "l2": {"weight_decay": 3.0}, "lrd": {"weight_decay": 0.02, "l2": 2.0}}
 RULE |= {"elastic": RULE["lrd"], "proximal": RULE["lrd"]}
 SETS = {
-    f"{a}-{b}": ({"rule": a, **RULE[a]}, {"weight_decay": 0, "l2": 0, "rule": b, **RULE[b]}) for a in RULE for b in RULE
+    f"{a}-{b}": ({"rule": a, **RULE[a]}, {"weight_decay": 0, "l2": 0, "rule": b, **RULE[b]})
+    for a in RULE
+    for b in RULE
 }
 SETS["lr"] = (SETS["lrd-lrd"][0], {"lr": 1e-2})
 SETS["lr-l2"] = (SETS["l2-l2"][0], {"lr": 1e-2})
@@ -442,7 +588,11 @@ def test_what_is_set_is_noted_with_its_step():
         ({"lr": "fast"}, TypeError, "lr must"),
         ({"lr": 1e-2, "rule": "ridge"}, ValueError, "rule must be one of"),
         ({"rule": "none", "l2": 1.0}, ValueError, "l2 must be 0 for rule 'none'"),
-        ({"seed": 1}, ValueError, "only rule, weight_decay, l2, lr can be set while a stack trains, got 'seed'"),
+        (
+            {"seed": 1},
+            ValueError,
+            "only rule, weight_decay, l2, lr can be set while a stack trains, got 'seed'",
+        ),
     ],
 )
 def test_what_cannot_be_set_changes_nothing(values, error, word):
@@ -465,11 +615,15 @@ def test_a_checkpoint_remembers_what_was_set(tmp_path):
     list(whole := after_two())
     next(after_two(checkpoint=(path := tmp_path / "c.npz")))
     resumed = train(tiny(), checkpoint=path)
-    assert resumed.live == [tiny(rule="l2", weight_decay=3.0, lr=1e-2)] and resumed.changes[0]["step"] == 2
+    assert (
+        resumed.live == [tiny(rule="l2", weight_decay=3.0, lr=1e-2)]
+        and resumed.changes[0]["step"] == 2
+    )
     assert all_same(list(resumed), whole.records)
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------------
+# --- checkpoints
+# ----------------------------------------------------------------------------------------
 
 TWO = [tiny(rule="lrd", l2=1.0), tiny(rule="elastic", l2=1.0, seed=1, fraction=0.6)]
 
@@ -516,10 +670,14 @@ def test_resuming_gives_the_unbroken_history_to_the_bit(tmp_path, unbroken, reco
     whole = Training(TWO)
     list(whole)
     assert all(torch.equal(W, whole.params[name]) for name, W in resumed.params.items())
-    assert all_same(list(train(TWO, checkpoint=path)), unbroken)  # and once more, from the end
+    assert all_same(
+        list(train(TWO, checkpoint=path)), unbroken
+    )  # and once more, from the end
 
 
-@pytest.mark.parametrize("config", [tiny(rule="proximal"), tiny(rule="none"), tiny(method="polar_express")])
+@pytest.mark.parametrize(
+    "config", [tiny(rule="proximal"), tiny(rule="none"), tiny(method="polar_express")]
+)
 def test_resuming_is_exact_for_every_rule(tmp_path, config):
     path, whole = tmp_path / "c.npz", list(train(config))
     training = train(config, checkpoint=path)
@@ -548,8 +706,14 @@ for record in train([TrainConfig(**options) for options in eval(sys.argv[3])], c
 def test_a_killed_process_resumes_to_the_same_history(tmp_path, after):
     path = tmp_path / "c.npz"
     configs = [tiny(steps=4000, eval_every=1), tiny(steps=4000, eval_every=1, rule="none")]
-    arguments = [str(path), str(torch.get_num_threads()), repr([asdict(config) for config in configs])]
-    with subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, text=True) as process:
+    arguments = [
+        str(path),
+        str(torch.get_num_threads()),
+        repr([asdict(config) for config in configs]),
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout:
             if int(line) >= after:
                 break
@@ -558,7 +722,9 @@ def test_a_killed_process_resumes_to_the_same_history(tmp_path, after):
     resumed, whole = train(configs, checkpoint=path), train(configs)
     assert resumed.step >= after
     records = resumed.step + 3
-    assert all_same([next(resumed) for _ in range(records)], [next(whole) for _ in range(records)])
+    assert all_same(
+        [next(resumed) for _ in range(records)], [next(whole) for _ in range(records)]
+    )
 
 
 def test_a_checkpoint_of_other_configs_is_refused(tmp_path, checkpoint_bytes):
@@ -589,7 +755,8 @@ def flipped(good, position, bits):
 
 
 def check_damaged(path, content, unbroken):
-    """Loading `content` is a ValueError that changes nothing, or, if the damage is in unused bytes, the very state."""
+    """Loading `content` is a ValueError that changes nothing, or, if the damage is in
+    unused bytes, the very state."""
     path.write_bytes(content)
     training = Training(TWO)
     before = state_of(training)
@@ -599,10 +766,17 @@ def check_damaged(path, content, unbroken):
         assert str(path) in str(error)
         assert state_of(training) == before
     else:
-        assert all_same(training.records, unbroken[: len(training.records)]) and training.step == 4
+        assert (
+            all_same(training.records, unbroken[: len(training.records)])
+            and training.step == 4
+        )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(cut=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_checkpoint_is_refused(tmp_path, checkpoint_bytes, cut):
     path = tmp_path / "c.npz"
@@ -611,17 +785,30 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, checkpoint_bytes, cut):
         train(TWO, checkpoint=path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(from_end=st.booleans(), position=st.integers(0, 10**6), bits=st.integers(1, 255))
-def test_a_flipped_byte_is_refused_or_harmless(tmp_path, checkpoint_bytes, unbroken, from_end, position, bits):
+def test_a_flipped_byte_is_refused_or_harmless(
+    tmp_path, checkpoint_bytes, unbroken, from_end, position, bits
+):
     # half of the examples in the zip's directory, at the end, where the headers are
     position = len(checkpoint_bytes) - 1 - position % 6000 if from_end else position
     check_damaged(tmp_path / "c.npz", flipped(checkpoint_bytes, position, bits), unbroken)
 
 
-@pytest.mark.parametrize("field, value", [(8, 0x01), (10, 0x5A), (10, 99)], ids=["encrypted", "method", "unknown"])
-def test_a_damaged_zip_directory_is_refused(tmp_path, checkpoint_bytes, unbroken, field, value):
-    """Flags and compression method of a directory entry: zipfile answers with errors of its own for these."""
+@pytest.mark.parametrize(
+    "field, value",
+    [(8, 0x01), (10, 0x5A), (10, 99)],
+    ids=["encrypted", "method", "unknown"],
+)
+def test_a_damaged_zip_directory_is_refused(
+    tmp_path, checkpoint_bytes, unbroken, field, value
+):
+    """Flags and compression method of a directory entry: zipfile answers with errors of its
+    own for these."""
     entry = checkpoint_bytes.index(b"PK\x01\x02")
     bad = bytearray(checkpoint_bytes)
     bad[entry + field] = value
@@ -632,7 +819,13 @@ def test_a_damaged_zip_directory_is_refused(tmp_path, checkpoint_bytes, unbroken
 
 def test_foreign_files_are_refused(tmp_path, unbroken):
     path = tmp_path / "c.npz"
-    for content in (b"", b"not a checkpoint", b"PK\x03\x04", pickle.dumps({"step": 1}), os.urandom(1000)):
+    for content in (
+        b"",
+        b"not a checkpoint",
+        b"PK\x03\x04",
+        pickle.dumps({"step": 1}),
+        os.urandom(1000),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="path must be a whole"):
             train(TWO, checkpoint=path)
@@ -675,7 +868,8 @@ def test_a_pickle_inside_is_refused_and_never_run(tmp_path, checkpoint_bytes):
 
 
 def altered(path, content, change):
-    """Write the checkpoint `content` to `path` with `change` made to its header and arrays, as a valid container."""
+    """Write the checkpoint `content` to `path` with `change` made to its header and arrays,
+    as a valid container."""
     path.write_bytes(content)
     header, arrays = store.read_arrays(path, CHECKPOINT)
     change(header, arrays)
@@ -693,10 +887,18 @@ def altered(path, content, change):
         lambda header, arrays: arrays.pop("param/1.down"),
         lambda header, arrays: arrays.pop("exp_avg/1.down"),
         lambda header, arrays: arrays.pop("record/step"),
-        lambda header, arrays: arrays.update({"param/1.down": arrays["param/1.down"][:, :3]}),
-        lambda header, arrays: arrays.update({"param/1.down": arrays["param/1.down"][:1]}),  # would broadcast
-        lambda header, arrays: arrays.update({"exp_avg_sq/1.down": arrays["exp_avg_sq/1.down"][:1]}),
-        lambda header, arrays: arrays.update({"metric/test_loss": arrays["metric/test_loss"][:1]}),
+        lambda header, arrays: arrays.update(
+            {"param/1.down": arrays["param/1.down"][:, :3]}
+        ),
+        lambda header, arrays: arrays.update(
+            {"param/1.down": arrays["param/1.down"][:1]}
+        ),  # would broadcast
+        lambda header, arrays: arrays.update(
+            {"exp_avg_sq/1.down": arrays["exp_avg_sq/1.down"][:1]}
+        ),
+        lambda header, arrays: arrays.update(
+            {"metric/test_loss": arrays["metric/test_loss"][:1]}
+        ),
     ],
     ids=[
         "no-configs",
@@ -713,7 +915,9 @@ def altered(path, content, change):
         "record-shape",
     ],
 )
-def test_a_whole_file_with_wrong_contents_is_refused_and_changes_nothing(tmp_path, checkpoint_bytes, change):
+def test_a_whole_file_with_wrong_contents_is_refused_and_changes_nothing(
+    tmp_path, checkpoint_bytes, change
+):
     path = tmp_path / "c.npz"
     altered(path, checkpoint_bytes, change)
     training = Training(TWO)
@@ -725,7 +929,9 @@ def test_a_whole_file_with_wrong_contents_is_refused_and_changes_nothing(tmp_pat
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "savez"])
-def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_partial(tmp_path, monkeypatch, unbroken, broken):
+def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_partial(
+    tmp_path, monkeypatch, unbroken, broken
+):
     path = tmp_path / "c.npz"
     training = train(TWO, checkpoint=path)
     next(training), next(training)
@@ -740,7 +946,8 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_partial(tmp_path, mo
             next(training)
     assert path.read_bytes() == old and os.listdir(tmp_path) == ["c.npz"]
     assert all_same(list(train(TWO, checkpoint=path)), unbroken)
-    # the training itself lost nothing either: its next record is written as if nothing had happened
+    # the training itself lost nothing either: its next record is written as if nothing had
+    # happened
     list(training)
     assert all_same(training.records, unbroken)
     assert all_same(list(train(TWO, checkpoint=path)), unbroken)
@@ -752,7 +959,11 @@ def test_a_checkpoint_is_json_and_arrays_of_numbers(tmp_path, checkpoint_bytes):
     with np.load(path, allow_pickle=False) as file:
         header = json.loads(file[store.HEADER].tobytes())
         assert all(file[name].dtype.kind in "fiu" for name in file.files)
-    assert header["kind"] == CHECKPOINT and header["step"] == 4 and header["configs"][0]["rule"] == "lrd"
+    assert (
+        header["kind"] == CHECKPOINT
+        and header["step"] == 4
+        and header["configs"][0]["rule"] == "lrd"
+    )
 
 
 def test_no_checkpoint_is_written_unless_asked_for(tmp_path, monkeypatch):
@@ -761,7 +972,8 @@ def test_no_checkpoint_is_written_unless_asked_for(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-# --- configurations --------------------------------------------------------------------------------------------------
+# --- configurations
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -781,7 +993,11 @@ def test_no_checkpoint_is_written_unless_asked_for(tmp_path, monkeypatch):
         ({"seed": -1}, ValueError, "seed"),
         ({"seed": 0.0}, TypeError, "seed"),
         ({"seed": 2**32}, ValueError, "seed"),
-        ({"rule": "LRD"}, ValueError, "rule must be one of 'none', 'l2', 'lrd', 'elastic', 'proximal', got 'LRD'"),
+        (
+            {"rule": "LRD"},
+            ValueError,
+            "rule must be one of 'none', 'l2', 'lrd', 'elastic', 'proximal', got 'LRD'",
+        ),
         ({"weight_decay": -1.0}, ValueError, "weight_decay"),
         ({"weight_decay": float("inf")}, ValueError, "weight_decay"),
         ({"weight_decay": None}, TypeError, "weight_decay"),
@@ -829,7 +1045,15 @@ def test_a_fraction_that_leaves_a_part_empty_is_an_error(fraction):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("p", 5), ("lr", 1.0), ("betas", (0.9, 0.9)), ("scale", None), ("steps", 3), ("d_model", 8), ("gains", False)],
+    [
+        ("p", 5),
+        ("lr", 1.0),
+        ("betas", (0.9, 0.9)),
+        ("scale", None),
+        ("steps", 3),
+        ("d_model", 8),
+        ("gains", False),
+    ],
 )
 def test_configs_of_a_stack_agree_in_what_they_share(field, value):
     with pytest.raises(ValueError, match=f"agree in {field}"):
@@ -855,7 +1079,11 @@ def test_one_config_a_list_and_a_generator_are_the_same():
 
 def test_every_rule_has_a_run():
     """One stack may hold every rule but the proximal one, which has its own."""
-    stack = [tiny(rule=rule, l2=0.5 if rule == "elastic" else 0.0) for rule in RULES if rule != "proximal"]
+    stack = [
+        tiny(rule=rule, l2=0.5 if rule == "elastic" else 0.0)
+        for rule in RULES
+        if rule != "proximal"
+    ]
     assert list(train(stack))[-1].metrics["test_loss"].shape == (4,)
 
 
@@ -868,7 +1096,13 @@ def test_betas_may_be_a_list_as_json_has_them():
 
 def test_the_defaults_are_the_papers_setting():
     config = TrainConfig()
-    assert (config.task, config.p, config.d_model, config.heads, config.layers) == ("add", 97, 128, 4, 2)
+    assert (config.task, config.p, config.d_model, config.heads, config.layers) == (
+        "add",
+        97,
+        128,
+        4,
+        2,
+    )
     assert (config.qk_norm, config.scale, config.select, config.mode) == (
         "head",
         "norm",
@@ -878,7 +1112,8 @@ def test_the_defaults_are_the_papers_setting():
 
 
 def test_an_interruption_between_records_keeps_to_the_grid():
-    """Ctrl-C in the middle of an interval, then the same object again: records where they would have been."""
+    """Ctrl-C in the middle of an interval, then the same object again: records where they
+    would have been."""
     training = train(tiny(steps=12, eval_every=4))
     next(training)
     training.update()
@@ -891,7 +1126,9 @@ def test_numpy_scalars_are_numbers(tmp_path):
     config = tiny(seed=np.int64(3), weight_decay=np.float32(0.25), steps=np.int32(2))
     assert config == tiny(seed=3, weight_decay=0.25, steps=2)
     assert isinstance(config.seed, int) and isinstance(config.weight_decay, float)
-    training = train(config, checkpoint=tmp_path / "c.npz")  # the checkpoint's header is JSON
+    training = train(
+        config, checkpoint=tmp_path / "c.npz"
+    )  # the checkpoint's header is JSON
     assert [record.step for record in training] == [0, 2]
 
 

@@ -1,4 +1,5 @@
-"""How the book's pages are set: works have readable labels, and a formula keeps the punctuation that touches it."""
+"""How the book's pages are set: works have readable labels, and a formula keeps the
+punctuation that touches it."""
 
 import importlib
 import sys
@@ -26,7 +27,13 @@ BIB = r"""
 
 def test_a_label_is_authors_and_year():
     entries = parse_string(BIB, "bibtex").entries.values()
-    labels = ["Bach 2008", "Golub & Van Loan 2013", "Candès et al. 2009", "van Laarhoven 2017a", "van Laarhoven 2017b"]
+    labels = [
+        "Bach 2008",
+        "Golub & Van Loan 2013",
+        "Candès et al. 2009",
+        "van Laarhoven 2017a",
+        "van Laarhoven 2017b",
+    ]
     assert list(typeset.AuthorYear().format_labels(list(entries))) == labels
 
 
@@ -41,9 +48,16 @@ def test_a_label_is_authors_and_year():
 )
 def test_punctuation_stays_with_its_formula(before, after, parts):
     document = new_document("page")
-    line = nodes.paragraph("", "", nodes.Text(before), nodes.math("x", "x"), nodes.Text(after))
+    line = nodes.paragraph(
+        "", "", nodes.Text(before), nodes.math("x", "x"), nodes.Text(after)
+    )
     document += line
     typeset.Glue(document).run()
-    found = [[part.astext() for part in child] if isinstance(child, nodes.inline) else child.astext() for child in line]
+    found = [
+        [part.astext() for part in child]
+        if isinstance(child, nodes.inline)
+        else child.astext()
+        for child in line
+    ]
     assert found == parts
     assert all(child["classes"] == ["lrd-glue"] for child in line.findall(nodes.inline))

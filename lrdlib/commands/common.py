@@ -10,11 +10,17 @@ Subparsers = Any  # argparse's own name for it is private
 
 
 def add_command(
-    commands: Subparsers, name: str, summary: str, description: str, run: Callable[[argparse.Namespace], None]
+    commands: Subparsers,
+    name: str,
+    summary: str,
+    description: str,
+    run: Callable[[argparse.Namespace], None],
 ) -> argparse.ArgumentParser:
     """A new command, whose help keeps the lines of `description` as they are."""
     formatter = argparse.RawDescriptionHelpFormatter
-    command = commands.add_parser(name, help=summary, description=description, formatter_class=formatter)
+    command = commands.add_parser(
+        name, help=summary, description=description, formatter_class=formatter
+    )
     command.set_defaults(run=run)
     return command
 

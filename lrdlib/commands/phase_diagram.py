@@ -1,4 +1,5 @@
-"""python -m lrdlib phase-diagram: train a grid of runs, as far as it is not recorded, and draw the paper's Figure 1."""
+"""python -m lrdlib phase-diagram: train a grid of runs, as far as it is not recorded, and
+draw the paper's Figure 1."""
 
 import argparse
 import json
@@ -39,22 +40,60 @@ on one folder at once. Figures: OUT/phase-diagram.html, seed-agreement.html, fro
 
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
-    c = add_command(commands, "phase-diagram", "train a grid of runs and draw Figure 1", DESCRIPTION, phase_diagram)
-    source = c.add_mutually_exclusive_group()
-    source.add_argument("--preset", choices=list(GRIDS), default="smoke", help="which grid (smoke)")
-    source.add_argument("--grid", type=Path, metavar="FILE", help="a grid of your own, as JSON")
-    c.add_argument("--only", nargs="+", default=[], metavar="FIELD=VALUE[,VALUE]", help="the part of the grid to train")
-    c.add_argument(
-        "--out", type=Path, default=Path("phase-diagram"), metavar="DIR", help="folder to write (phase-diagram)"
+    c = add_command(
+        commands,
+        "phase-diagram",
+        "train a grid of runs and draw Figure 1",
+        DESCRIPTION,
+        phase_diagram,
     )
-    c.add_argument("--runs", type=Path, metavar="DIR", help="folder of the recorded runs (OUT/runs)")
-    c.add_argument("--dry-run", action="store_true", help="say how many runs and how long, and train nothing")
-    c.add_argument("--workers", type=int, metavar="N", help="processes side by side (one per core; 1 on a GPU)")
+    source = c.add_mutually_exclusive_group()
+    source.add_argument(
+        "--preset", choices=list(GRIDS), default="smoke", help="which grid (smoke)"
+    )
+    source.add_argument(
+        "--grid", type=Path, metavar="FILE", help="a grid of your own, as JSON"
+    )
     c.add_argument(
-        "--dask", metavar="ADDRESS", help="train on the Dask cluster there, which must see the folder of runs"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE[,VALUE]",
+        help="the part of the grid to train",
+    )
+    c.add_argument(
+        "--out",
+        type=Path,
+        default=Path("phase-diagram"),
+        metavar="DIR",
+        help="folder to write (phase-diagram)",
+    )
+    c.add_argument(
+        "--runs", type=Path, metavar="DIR", help="folder of the recorded runs (OUT/runs)"
+    )
+    c.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many runs and how long, and train nothing",
+    )
+    c.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes side by side (one per core; 1 on a GPU)",
+    )
+    c.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="train on the Dask cluster there, which must see the folder of runs",
     )
     c.add_argument("--device", default="cpu", help="where to train: cpu or cuda (cpu)")
-    c.add_argument("--stack-size", type=int, metavar="N", help="runs in one batched model (1; on a GPU what fits)")
+    c.add_argument(
+        "--stack-size",
+        type=int,
+        metavar="N",
+        help="runs in one batched model (1; on a GPU what fits)",
+    )
     c.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -62,7 +101,9 @@ def add(commands: Subparsers) -> None:
         help="torch.compile the forward pass: 1.4 times as fast after half a minute (off)",
     )
     c.add_argument(
-        "--full", action="store_true", help="keep every spectrum and the final QK matrices: 16 times the size"
+        "--full",
+        action="store_true",
+        help="keep every spectrum and the final QK matrices: 16 times the size",
     )
 
 
@@ -76,7 +117,11 @@ def phase_diagram(options: argparse.Namespace) -> None:
     grid = read_grid(options.grid) if options.grid else expand(*GRIDS[options.preset]())
     configs, store = only(grid, options.only), options.runs or options.out / "runs"
     commands = remakes(configs, grid, options)
-    workers = (1 if options.device != "cpu" else -1) if options.workers is None else options.workers
+    workers = (
+        (1 if options.device != "cpu" else -1)
+        if options.workers is None
+        else options.workers
+    )
     workers = joblib.cpu_count() if workers == -1 else workers
     use_onednn()
     if options.dry_run:
@@ -95,21 +140,34 @@ def phase_diagram(options: argparse.Namespace) -> None:
         follow(todo, configs, recorded(configs, store))
     runs = recorded(grid, store)
     report(runs, grid)
-    for path in write_figures(list(runs.values()), grid, options.out, commands, fair=options.preset == "fair"):
+    for path in write_figures(
+        list(runs.values()), grid, options.out, commands, fair=options.preset == "fair"
+    ):
         print(f"figure: {path}")
 
 
 def read_grid(path: Path) -> list[TrainConfig]:
-    """The configs of a grid in a JSON file. Raises ValueError if it is not a list of blocks, and as `expand`."""
+    """The configs of a grid in a JSON file. Raises ValueError if it is not a list of
+    blocks, and as `expand`."""
     try:
         blocks = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"--grid must be a JSON file, got {str(path)!r}: {error}") from error
-    if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
-        raise ValueError(f"--grid must hold a list of blocks such as [{{...}}], got {str(path)!r}")
+        raise ValueError(
+            f"--grid must be a JSON file, got {str(path)!r}: {error}"
+        ) from error
+    if (
+        not isinstance(blocks, list)
+        or not blocks
+        or not all(isinstance(block, dict) for block in blocks)
+    ):
+        raise ValueError(
+            f"--grid must hold a list of blocks such as [{{...}}], got {str(path)!r}"
+        )
     configs = expand(*blocks)
     if not configs:
-        raise ValueError(f"--grid must describe at least one run, got an empty axis in {str(path)!r}")
+        raise ValueError(
+            f"--grid must describe at least one run, got an empty axis in {str(path)!r}"
+        )
     return configs
 
 
@@ -123,19 +181,28 @@ def only(configs: Sequence[TrainConfig], conditions: Sequence[str]) -> list[Trai
     for condition in conditions:
         field, equals, values = condition.partition("=")
         if not equals or field not in {f.name for f in fields(TrainConfig)}:
-            raise ValueError(f"--only must be FIELD=VALUE with a field of TrainConfig, got {condition!r}")
+            raise ValueError(
+                f"--only must be FIELD=VALUE with a field of TrainConfig, got {condition!r}"
+            )
         wanted = _values(values)
         before, chosen = chosen, [c for c in chosen if getattr(c, field) in wanted]
         if not chosen:
             there = sorted({str(getattr(c, field)) for c in before})
-            raise ValueError(f"--only must leave a run of the grid, got {condition!r}: there is {', '.join(there)}")
+            raise ValueError(
+                f"--only must leave a run of the grid, got {condition!r}: there is "
+                f"{', '.join(there)}"
+            )
     return chosen
 
 
 def _values(text: str) -> list[Any]:
     """Values with commas between them; a list, as of betas, is one value."""
     whole = _value(text)
-    return [tuple(whole)] if isinstance(whole, list) else [_value(part) for part in text.split(",")]
+    return (
+        [tuple(whole)]
+        if isinstance(whole, list)
+        else [_value(part) for part in text.split(",")]
+    )
 
 
 def _value(text: str) -> Any:
@@ -149,13 +216,18 @@ def _value(text: str) -> Any:
 def remakes(
     configs: Sequence[TrainConfig], grid: Sequence[TrainConfig], options: argparse.Namespace
 ) -> dict[TrainConfig, str]:
-    """The command that makes each run again, alone: the grid, and what sets the run apart in it."""
+    """The command that makes each run again, alone: the grid, and what sets the run apart
+    in it."""
     source = ["--grid", str(options.grid)] if options.grid else ["--preset", options.preset]
-    apart = [f.name for f in fields(TrainConfig) if len({getattr(c, f.name) for c in grid}) > 1]
+    apart = [
+        f.name for f in fields(TrainConfig) if len({getattr(c, f.name) for c in grid}) > 1
+    ]
 
     def one(config: TrainConfig) -> str:
         conditions = [f"{name}={_text(config, name)}" for name in apart]
-        return command_line("phase-diagram", *source, *(["--only", *conditions] if conditions else []))
+        return command_line(
+            "phase-diagram", *source, *(["--only", *conditions] if conditions else [])
+        )
 
     return {config: one(config) for config in grid}
 
@@ -174,11 +246,20 @@ def cluster(address: str | None) -> Iterator[None]:
     from distributed import Client
     from joblib import parallel_config
 
-    with Client(address, timeout=20), parallel_config(backend="dask"):  # joblib takes the latest client
+    with (
+        Client(address, timeout=20),
+        parallel_config(backend="dask"),
+    ):  # joblib takes the latest client
         yield
 
 
-def dry_run(configs: Sequence[TrainConfig], runs: dict[TrainConfig, Run], workers: int, *, compile: bool) -> None:
+def dry_run(
+    configs: Sequence[TrainConfig],
+    runs: dict[TrainConfig, Run],
+    workers: int,
+    *,
+    compile: bool,
+) -> None:
     """Print the number of runs, and how long those that are missing take here."""
     from tqdm import tqdm
 
@@ -186,15 +267,26 @@ def dry_run(configs: Sequence[TrainConfig], runs: dict[TrainConfig, Run], worker
     print(f"{len(configs)} runs, {len(runs)} of them recorded")
     if missing:
         took = tqdm.format_interval(seconds(missing, workers=workers, compile=compile))
-        print(f"{len(missing)} to train: about {took} (h:min:s) with {workers} process{'es' * (workers > 1)} here")
+        print(
+            f"{len(missing)} to train: about {took} (h:min:s) with {workers} "
+            f"process{'es' * (workers > 1)} here"
+        )
 
 
 def follow(todo: Any, configs: Sequence[TrainConfig], runs: dict[TrainConfig, Run]) -> None:
-    """Run a sweep to its end under a progress bar: runs done, rate, time left, and the best cell so far."""
+    """Run a sweep to its end under a progress bar: runs done, rate, time left, and the best
+    cell so far."""
     from tqdm import tqdm
 
     best = min(runs.values(), key=merit, default=None)
-    with tqdm(todo, total=len(configs), initial=len(runs), unit="run", dynamic_ncols=True, smoothing=0.1) as bar:
+    with tqdm(
+        todo,
+        total=len(configs),
+        initial=len(runs),
+        unit="run",
+        dynamic_ncols=True,
+        smoothing=0.1,
+    ) as bar:
         bar.set_postfix_str(praise(best))
         for run in bar:
             best = run if best is None else min(best, run, key=merit)
@@ -202,7 +294,8 @@ def follow(todo: Any, configs: Sequence[TrainConfig], runs: dict[TrainConfig, Ru
 
 
 def merit(run: Run) -> tuple[float, float, float]:
-    """The best run groks with the least data, then the earliest; among those that do not, it has the best accuracy."""
+    """The best run groks with the least data, then the earliest; among those that do not,
+    it has the best accuracy."""
     step = run.first_step()
     best = float(max(run.history["test_accuracy"]))
     return (run.config["fraction"], step, 0.0) if step is not None else (2.0, 0.0, -best)
@@ -215,12 +308,19 @@ def praise(run: Run | None) -> str:
     where = f"{run.label()} at {run.config['fraction']:.0%} of the pairs"
     step = run.first_step()
     return f"best: {where}, " + (
-        f"step {step}" if step is not None else f"{max(run.history['test_accuracy']):.0%} test"
+        f"step {step}"
+        if step is not None
+        else f"{max(run.history['test_accuracy']):.0%} test"
     )
 
 
 def write_figures(
-    runs: Sequence[Run], grid: Sequence[TrainConfig], out: Path, commands: dict[TrainConfig, str], *, fair: bool
+    runs: Sequence[Run],
+    grid: Sequence[TrainConfig],
+    out: Path,
+    commands: dict[TrainConfig, str],
+    *,
+    fair: bool,
 ) -> list[Path]:
     """The diagram, the agreement of the seeds and the frontier, each as a page of its own.
 
@@ -229,14 +329,21 @@ def write_figures(
     from lrdlib.figures.page import write_page
     from lrdlib.figures.phase import agreement_figure, frontier_figure, phase_figure
 
-    view: dict[str, Any] = {"metric": "orbit_clean_accuracy", "axis": "effective"} if fair else {}
+    view: dict[str, Any] = (
+        {"metric": "orbit_clean_accuracy", "axis": "effective"} if fair else {}
+    )
     figures = {
-        "phase-diagram": phase_figure(runs, grid, command=lambda c: commands[TrainConfig(**c)], **view),
+        "phase-diagram": phase_figure(
+            runs, grid, command=lambda c: commands[TrainConfig(**c)], **view
+        ),
         "seed-agreement": agreement_figure(runs, grid, **view),
         "frontier": frontier_figure(runs, grid, **view),
     }
     titles = {name: name.replace("-", " ").capitalize() for name in figures}
-    return [write_page(fig, out / f"{name}.html", title=titles[name]) for name, fig in figures.items()]
+    return [
+        write_page(fig, out / f"{name}.html", title=titles[name])
+        for name, fig in figures.items()
+    ]
 
 
 def report(runs: dict[TrainConfig, Run], grid: Sequence[TrainConfig]) -> None:
@@ -245,4 +352,6 @@ def report(runs: dict[TrainConfig, Run], grid: Sequence[TrainConfig]) -> None:
         wanted = [c for c in grid if (c.rule, c.mode) == rule]
         there = [runs[c] for c in wanted if c in runs]
         groks = sum(run.first_step() is not None for run in there)
-        print(f"{' '.join(rule):22} {len(there)} of {len(wanted)} runs recorded, {groks} grok")
+        print(
+            f"{' '.join(rule):22} {len(there)} of {len(wanted)} runs recorded, {groks} grok"
+        )

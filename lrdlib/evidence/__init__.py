@@ -1,1 +1,2 @@
-"""What the runs say: the grids that were asked for, phase diagrams counted, claims judged."""
+"""What the runs say: the grids that were asked for, phase diagrams counted, claims
+judged."""

@@ -1,10 +1,12 @@
-"""The numbers of a phase diagram: which of the wanted runs are recorded, which of them succeed, and from where on.
+"""The numbers of a phase diagram: which of the wanted runs are recorded, which of them
+succeed, and from where on.
 
-A run *succeeds* if a metric exceeds a threshold at some recorded step, the paper's "reaches", and does not diverge.
-Runs dip after they grok, so the value at the end is kept beside the best one. A *cell* is one rule at one fraction and
-strength, over seeds; it succeeds if more than half of its recorded seeds do. The *frontier* is the smallest fraction of
-which the cell succeeds. While cells without a record could still change it, it is known between two bounds only, and is
-given as both.
+A run *succeeds* if a metric exceeds a threshold at some recorded step, the paper's
+"reaches", and does not diverge. Runs dip after they grok, so the value at the end is kept
+beside the best one. A *cell* is one rule at one fraction and strength, over seeds; it
+succeeds if more than half of its recorded seeds do. The *frontier* is the smallest fraction
+of which the cell succeeds. While cells without a record could still change it, it is known
+between two bounds only, and is given as both.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,19 +18,27 @@ import numpy as np
 from lrdlib.training.config import RULES, TrainConfig
 from lrdlib.training.runs import GROKKED, NAMES, Run
 
-LOW_RANK = ("mode", "scale", "select", "method", "ns_steps")  # mean nothing to the rules "none" and "l2"
+LOW_RANK = (
+    "mode",
+    "scale",
+    "select",
+    "method",
+    "ns_steps",
+)  # mean nothing to the rules "none" and "l2"
 AXES = ("fraction", "weight_decay", "seed")
 
 
 def effective_strength(config: TrainConfig) -> float:
-    """What one step of decay subtracts from a matrix W, as a share of |W|_F: of rules what can be compared.
+    """What one step of decay subtracts from a matrix W, as a share of |W|_F: of rules what
+    can be compared.
 
         l2         eta lambda             (Frobenius decay is always times the learning rate eta)
         lrd        eta lambda with mode "decoupled", lambda with mode "independent"; proximal at most that
         elastic    the low-rank part, as lrd, plus eta l2: at most that, as the two need not point the same way
         none       0
 
-    With scale "norm" this is the length of the step exactly; with scale None it is what every singular value loses.
+    With scale "norm" this is the length of the step exactly; with scale None it is what
+    every singular value loses.
 
     >>> effective_strength(TrainConfig(rule="l2", weight_decay=1.0, lr=0.01))
     0.01
@@ -44,7 +54,8 @@ def effective_strength(config: TrainConfig) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run: the first recorded step of success (None if never), best and last value of the metric."""
+    """What became of one run: the first recorded step of success (None if never), best and
+    last value of the metric."""
 
     seed: int
     step: int | None
@@ -54,10 +65,11 @@ class Outcome:
 
 
 def outcome(run: Run, metric: str = "test_accuracy", above: float = GROKKED) -> Outcome:
-    """The outcome of a run; one that diverged has no success and no last value. Raises ValueError as `values`.
+    """The outcome of a run; one that diverged has no success and no last value. Raises
+    ValueError as `values`.
 
-    A run has diverged if its training loss or rank is not finite at the last record, or the metric, unless that never
-    was (no pair is left to test on): there is no value then.
+    A run has diverged if its training loss or rank is not finite at the last record, or the
+    metric, unless that never was (no pair is left to test on): there is no value then.
 
     >>> history = {"step": np.array([0, 50, 100]), "test_accuracy": np.array([0.0, 0.99, 0.9])}
     >>> outcome(Run({"seed": 2}, history, {}, {}, {}))
@@ -65,11 +77,21 @@ def outcome(run: Run, metric: str = "test_accuracy", above: float = GROKKED) -> 
     """
     y = values(run, metric)
     finite = y[np.isfinite(y)]
-    last = [run.history[name][-1] for name in ("train_loss", "qk_stable_rank") if name in run.history]
+    last = [
+        run.history[name][-1]
+        for name in ("train_loss", "qk_stable_rank")
+        if name in run.history
+    ]
     diverged = not np.isfinite([*last, *y[-1:][: len(finite)]]).all()
     best = float(f"{finite.max():.4g}") if len(finite) else np.nan
     final = np.nan if diverged else float(f"{y[-1]:.4g}")
-    return Outcome(run.config["seed"], None if diverged else run.first_step(metric, above), best, final, diverged)
+    return Outcome(
+        run.config["seed"],
+        None if diverged else run.first_step(metric, above),
+        best,
+        final,
+        diverged,
+    )
 
 
 def values(run: Run, metric: str) -> np.ndarray:
@@ -82,7 +104,8 @@ def values(run: Run, metric: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One rule at one fraction and strength: the configs that are wanted, by seed, and their runs (None: none yet)."""
+    """One rule at one fraction and strength: the configs that are wanted, by seed, and
+    their runs (None: none yet)."""
 
     configs: tuple[TrainConfig, ...]
     runs: tuple[Run | None, ...]
@@ -100,19 +123,25 @@ class Cell:
         """The runs that are there, by seed."""
         return [run for run in self.runs if run is not None]
 
-    def outcomes(self, metric: str = "test_accuracy", above: float = GROKKED) -> list[Outcome]:
+    def outcomes(
+        self, metric: str = "test_accuracy", above: float = GROKKED
+    ) -> list[Outcome]:
         """One per recorded run, by seed."""
         return [outcome(run, metric, above) for run in self.recorded]
 
-    def agreement(self, metric: str = "test_accuracy", above: float = GROKKED) -> tuple[int, int]:
-        """How many seeds succeed, of how many recorded: (1, 3) is a cell whose seeds disagree, (0, 0) an empty one."""
+    def agreement(
+        self, metric: str = "test_accuracy", above: float = GROKKED
+    ) -> tuple[int, int]:
+        """How many seeds succeed, of how many recorded: (1, 3) is a cell whose seeds
+        disagree, (0, 0) an empty one."""
         found = self.outcomes(metric, above)
         return sum(one.step is not None for one in found), len(found)
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """The cells of one rule in one setting. name: `rule` and, after a comma, what sets it apart from other panels."""
+    """The cells of one rule in one setting. name: `rule` and, after a comma, what sets it
+    apart from other panels."""
 
     name: str
     rule: str
@@ -134,11 +163,13 @@ class Panel:
 
 
 def panels(runs: Iterable[Run], wanted: Iterable[TrainConfig]) -> list[Panel]:
-    """The wanted configs in panels and cells, with the runs that are recorded of them; other runs are left out.
+    """The wanted configs in panels and cells, with the runs that are recorded of them;
+    other runs are left out.
 
-    A panel is whatever shares everything but fraction, strength and seed, by rule and learning rate. A second strength
-    `l2` that goes with the first (one l2 per weight_decay) makes no panel of its own. Raises TypeError for anything but
-    Runs and TrainConfigs, ValueError if nothing is wanted or one config has two runs.
+    A panel is whatever shares everything but fraction, strength and seed, by rule and
+    learning rate. A second strength `l2` that goes with the first (one l2 per weight_decay)
+    makes no panel of its own. Raises TypeError for anything but Runs and TrainConfigs,
+    ValueError if nothing is wanted or one config has two runs.
     """
     found = _by_config(runs)
     configs = list(wanted)
@@ -147,20 +178,31 @@ def panels(runs: Iterable[Run], wanted: Iterable[TrainConfig]) -> list[Panel]:
             raise TypeError(f"wanted must hold TrainConfigs, got {type(config).__name__}")
     if not configs:
         raise ValueError("wanted must hold at least one TrainConfig, got none")
-    groups = sorted(_groups(dict.fromkeys(configs)), key=lambda group: (RULES.index(group[0].rule), group[0].lr))
+    groups = sorted(
+        _groups(dict.fromkeys(configs)),
+        key=lambda group: (RULES.index(group[0].rule), group[0].lr),
+    )
     made = []
     for group, name in zip(groups, _names(groups), strict=True):
         cells: dict[tuple[float, float], list[TrainConfig]] = {}
         for config in sorted(group, key=lambda c: (c.weight_decay, c.fraction, c.seed)):
             cells.setdefault((config.weight_decay, config.fraction), []).append(config)
-        parts = (Cell(tuple(part), tuple(found.get(config) for config in part)) for part in cells.values())
+        parts = (
+            Cell(tuple(part), tuple(found.get(config) for config in part))
+            for part in cells.values()
+        )
         made.append(Panel(name, group[0].rule, tuple(parts)))
     return made
 
 
-def success(panel: Panel, metric: str = "test_accuracy", above: float = GROKKED) -> tuple[list[int], np.ndarray]:
-    """The seeds with a record, and S (seeds, strengths, fractions): 1 success, 0 failure, NaN no record."""
-    found = {(cell.strength, cell.fraction): cell.outcomes(metric, above) for cell in panel.cells}
+def success(
+    panel: Panel, metric: str = "test_accuracy", above: float = GROKKED
+) -> tuple[list[int], np.ndarray]:
+    """The seeds with a record, and S (seeds, strengths, fractions): 1 success, 0 failure,
+    NaN no record."""
+    found = {
+        (cell.strength, cell.fraction): cell.outcomes(metric, above) for cell in panel.cells
+    }
     seeds = sorted({one.seed for outcomes in found.values() for one in outcomes})
     S = np.full((len(seeds), len(panel.strengths), len(panel.fractions)), np.nan)
     for (strength, fraction), outcomes in found.items():
@@ -175,11 +217,13 @@ def success(panel: Panel, metric: str = "test_accuracy", above: float = GROKKED)
 
 @dataclass(frozen=True)
 class Frontier:
-    """The smallest fraction at which a rule succeeds, at one strength or (strength None) at the best one per fraction.
+    """The smallest fraction at which a rule succeeds, at one strength or (strength None) at
+    the best one per fraction.
 
-    low, high: its bounds, inf for "at no wanted fraction"; equal once no missing record can change it. interval: the
-    bootstrap's over seeds, None below two seeds. by_seed: the bounds of each seed alone. cells: how many of the wanted
-    ones have a run, and how many there are; complete: whether each has a run of every seed in by_seed.
+    low, high: its bounds, inf for "at no wanted fraction"; equal once no missing record can
+    change it. interval: the bootstrap's over seeds, None below two seeds. by_seed: the
+    bounds of each seed alone. cells: how many of the wanted ones have a run, and how many
+    there are; complete: whether each has a run of every seed in by_seed.
     """
 
     strength: float | None
@@ -206,10 +250,12 @@ def frontiers(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> list[Frontier]:
-    """The frontier at every strength of a panel, weakest first, then that of the best strength per fraction.
+    """The frontier at every strength of a panel, weakest first, then that of the best
+    strength per fraction.
 
-    The best strength is one for all seeds (the cell with the largest share of successes), not one per seed, as whoever
-    tunes chooses it before the seed is drawn. Raises as `outcome`.
+    The best strength is one for all seeds (the cell with the largest share of successes),
+    not one per seed, as whoever tunes chooses it before the seed is drawn. Raises as
+    `outcome`.
     """
     seeds, S = success(panel, metric, above)
     wanted = np.zeros(S.shape[1:], bool)
@@ -225,20 +271,33 @@ def frontiers(
         names = [seed for seed, known in zip(seeds, there, strict=True) if known]
         grid = (np.array(panel.fractions), wanted[rows])
         by_seed = {seed: frontier(part[[i]], *grid) for i, seed in enumerate(names)}
-        interval = bootstrap(part, *grid, rng, resamples=resamples, level=level) if len(names) > 1 else None
+        interval = (
+            bootstrap(part, *grid, rng, resamples=resamples, level=level)
+            if len(names) > 1
+            else None
+        )
         count = int((~np.isnan(part)).any(0).sum()), int(wanted[rows].sum())
         complete = bool((~np.isnan(part) | ~wanted[rows]).all())
-        return Frontier(strength, effective, *frontier(part, *grid), interval, by_seed, count, complete)
+        return Frontier(
+            strength, effective, *frontier(part, *grid), interval, by_seed, count, complete
+        )
 
-    single = [one(slice(i, i + 1), s, effective_strength(first[i])) for i, s in enumerate(panel.strengths)]
+    single = [
+        one(slice(i, i + 1), s, effective_strength(first[i]))
+        for i, s in enumerate(panel.strengths)
+    ]
     return [*single, one(slice(None), None, None)]
 
 
-def frontier(S: np.ndarray, fractions: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
-    """Bounds of the smallest fraction at which, at some strength, more than half of the recorded seeds succeed.
+def frontier(
+    S: np.ndarray, fractions: np.ndarray, wanted: np.ndarray
+) -> tuple[float, float]:
+    """Bounds of the smallest fraction at which, at some strength, more than half of the
+    recorded seeds succeed.
 
-    S (seeds, strengths, fractions) as of `success`; fractions (fractions,) ascending; wanted (strengths, fractions)
-    booleans. low counts a wanted cell without any record as a success, high as a failure.
+    S (seeds, strengths, fractions) as of `success`; fractions (fractions,) ascending;
+    wanted (strengths, fractions) booleans. low counts a wanted cell without any record as a
+    success, high as a failure.
 
     >>> f, all = np.array([0.3, 0.4, 0.5]), np.ones((1, 3), bool)
     >>> frontier(np.array([[[0, 1, 1]], [[0, 0, 1]], [[0, 1, 1]]]), f, all)
@@ -259,17 +318,24 @@ def bootstrap(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `frontier`: seeds drawn again with replacement, whole, as many as there are.
+    """Percentile bootstrap interval of `frontier`: seeds drawn again with replacement,
+    whole, as many as there are.
 
-    Its ends are quantiles of the lower and of the upper bounds, so missing records widen it. It is a description of the
-    seeds more than a claim: of 2 or 3 seeds it is simply their range, and the range of n draws holds the median of what
-    they are drawn from with probability 1 - 2^(1 - n) only, 50% and 75%. Raises ValueError below two seeds.
+    Its ends are quantiles of the lower and of the upper bounds, so missing records widen
+    it. It is a description of the seeds more than a claim: of 2 or 3 seeds it is simply
+    their range, and the range of n draws holds the median of what they are drawn from with
+    probability 1 - 2^(1 - n) only, 50% and 75%. Raises ValueError below two seeds.
     """
     n = len(S)
     if n < 2:
         raise ValueError(f"a bootstrap interval needs at least 2 seeds, got {n}")
-    times = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)  # (resamples, seeds)
-    wins, recorded = np.tensordot(times, np.nan_to_num(S), 1), np.tensordot(times, (~np.isnan(S)).astype(float), 1)
+    times = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(
+        float
+    )  # (resamples, seeds)
+    wins, recorded = (
+        np.tensordot(times, np.nan_to_num(S), 1),
+        np.tensordot(times, (~np.isnan(S)).astype(float), 1),
+    )
     lows, highs = map(np.sort, _bounds(wins, recorded, fractions, wanted))
     cut = int((1 - level) / 2 * (resamples - 1))
     return float(lows[cut]), float(highs[-1 - cut])
@@ -278,7 +344,8 @@ def bootstrap(
 def _bounds(
     wins: np.ndarray, recorded: np.ndarray, fractions: np.ndarray, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`frontier` from the numbers of successes and of records (..., strengths, fractions): two arrays (...,)."""
+    """`frontier` from the numbers of successes and of records (..., strengths, fractions):
+    two arrays (...,)."""
     succeeds = 2 * wins > recorded
     ends = np.append(fractions, np.inf)
 
@@ -299,7 +366,10 @@ def _by_config(runs: Iterable[Run]) -> dict[TrainConfig, Run]:
             raise TypeError(f"runs must be Runs, got {type(run).__name__}")
         config = TrainConfig(**run.config)
         if config in found:
-            raise ValueError(f"runs must hold one run per config, got two of {run.label()}, seed {config.seed}")
+            raise ValueError(
+                f"runs must hold one run per config, got two of {run.label()}, seed "
+                f"{config.seed}"
+            )
         found[config] = run
     return found
 
@@ -308,22 +378,33 @@ def _groups(configs: Iterable[TrainConfig]) -> list[list[TrainConfig]]:
     """The configs of each panel, in order of appearance."""
     groups: dict[TrainConfig, list[TrainConfig]] = {}
     for config in configs:
-        groups.setdefault(replace(config, fraction=0.5, weight_decay=0.0, seed=0, l2=0.0), []).append(config)
+        groups.setdefault(
+            replace(config, fraction=0.5, weight_decay=0.0, seed=0, l2=0.0), []
+        ).append(config)
     split = []
     for group in groups.values():
-        tied = len({(c.weight_decay, c.l2) for c in group}) == len({c.weight_decay for c in group})
+        tied = len({(c.weight_decay, c.l2) for c in group}) == len(
+            {c.weight_decay for c in group}
+        )
         apart = [None] if tied else sorted({c.l2 for c in group})
         split += [[c for c in group if l2 is None or c.l2 == l2] for l2 in apart]
     return split
 
 
 def _names(groups: Sequence[Sequence[TrainConfig]]) -> list[str]:
-    """A name per panel, all different: the rule, what differs between panels that it means something to, and l2."""
+    """A name per panel, all different: the rule, what differs between panels that it means
+    something to, and l2."""
     names = []
     for config in (group[0] for group in groups):
-        low_rank = [g[0] for g in groups if (g[0].rule in ("none", "l2")) == (config.rule in ("none", "l2"))]
+        low_rank = [
+            g[0]
+            for g in groups
+            if (g[0].rule in ("none", "l2")) == (config.rule in ("none", "l2"))
+        ]
         parts = [NAMES[config.rule]]
-        for name in (f.name for f in fields(TrainConfig) if f.name not in (*AXES, "rule", "l2")):
+        for name in (
+            f.name for f in fields(TrainConfig) if f.name not in (*AXES, "rule", "l2")
+        ):
             peers = low_rank if name in LOW_RANK else [g[0] for g in groups]
             if len({getattr(c, name) for c in peers}) > 1:
                 value = getattr(config, name)

@@ -1,7 +1,9 @@
-"""An empty plotly figure in the book's style, and how to make it move: what every figure of lrdlib is drawn on.
+"""An empty plotly figure in the book's style, and how to make it move: what every figure of
+lrdlib is drawn on.
 
-A figure is transparent, so that it lies on a light page as well as on a dark one, and carries a text alternative in
-layout.meta["alt"]. It moves by plotly's own frames, slider and buttons, which need no kernel.
+A figure is transparent, so that it lies on a light page as well as on a dark one, and
+carries a text alternative in layout.meta["alt"]. It moves by plotly's own frames, slider
+and buttons, which need no kernel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +14,9 @@ from plotly.subplots import make_subplots
 
 from lrdlib._check import check_choice
 
-# Each at least 3.4 : 1 on white and on #121212 (WCAG 2.1 asks 3 : 1 of a line); far apart under normal sight and under
-# deuteranopia, protanopia and tritanopia as simulated by Machado, Oliveira and Fernandes 2009.
+# Each at least 3.4 : 1 on white and on #121212 (WCAG 2.1 asks 3 : 1 of a line); far apart
+# under normal sight and under deuteranopia, protanopia and tritanopia as simulated by
+# Machado, Oliveira and Fernandes 2009.
 PALETTE = ("#378eca", "#cc7518", "#6058e8", "#e8329a", "#8e5c5a")
 INK = "#797979"  # text: the grey of equal contrast, 4.3 : 1, on white and on #121212
 GRID = "rgba(128, 128, 128, 0.25)"
@@ -27,7 +30,8 @@ def canvas(
     shared: bool = False,
     **options: Any,
 ) -> go.Figure:
-    """Empty panels of the given heights in pixels, row by row; the last row may have fewer (`panels` in all).
+    """Empty panels of the given heights in pixels, row by row; the last row may have fewer
+    (`panels` in all).
 
     shared: the panels of a column share their x axis. options go to plotly's make_subplots.
     """
@@ -40,10 +44,20 @@ def canvas(
         row_heights=list(heights),
         vertical_spacing=gap / inner,
         shared_xaxes=shared,
-        specs=[[{} if row * columns + col < used else None for col in range(columns)] for row in range(rows)],
+        specs=[
+            [{} if row * columns + col < used else None for col in range(columns)]
+            for row in range(rows)
+        ],
         **{"horizontal_spacing": 0.1} | options,
     )
-    legend = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "itemwidth": 30}
+    legend = {
+        "orientation": "h",
+        "x": 0,
+        "y": 1,
+        "yref": "container",
+        "yanchor": "top",
+        "itemwidth": 30,
+    }
     fig.update_layout(
         template="none",
         height=inner + around,
@@ -56,47 +70,91 @@ def canvas(
     return fig
 
 
-def axes(fig: go.Figure, x: str, y: str, *, row: int = 1, col: int = 1, **both: Any) -> None:
-    """Name the axes of one panel and draw them in the style; `both` goes to the x and the y axis."""
-    line = {"gridcolor": GRID, "linecolor": GRID, "showline": True, "zeroline": False, "title_standoff": 6}
+def axes(
+    fig: go.Figure, x: str, y: str, *, row: int = 1, col: int = 1, **both: Any
+) -> None:
+    """Name the axes of one panel and draw them in the style; `both` goes to the x and the y
+    axis."""
+    line = {
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "showline": True,
+        "zeroline": False,
+        "title_standoff": 6,
+    }
     line |= {"automargin": True, "title_font_size": 13} | both
     fig.update_xaxes(title_text=x, **line, row=row, col=col)
     fig.update_yaxes(title_text=y, **line, row=row, col=col)
 
 
 def movable(
-    fig: go.Figure, frames: Mapping[str, Sequence[Any]], *, prefix: str, start: str | None = None, play: bool = False
+    fig: go.Figure,
+    frames: Mapping[str, Sequence[Any]],
+    *,
+    prefix: str,
+    start: str | None = None,
+    play: bool = False,
 ) -> go.Figure:
-    """Give `fig` a slider with one stop per frame, and with `play` buttons to play and to pause.
+    """Give `fig` a slider with one stop per frame, and with `play` buttons to play and to
+    pause.
 
-    frames: label of the stop -> the traces that stand there instead of the figure's first len(traces) traces. start:
-    the label that the figure shows before it is moved (default the first), so draw that one. prefix: what the slider
-    says before the label. Raises ValueError if there are no frames, they differ in their number of traces, or start is
+    frames: label of the stop -> the traces that stand there instead of the figure's first
+    len(traces) traces. start: the label that the figure shows before it is moved (default
+    the first), so draw that one. prefix: what the slider says before the label. Raises
+    ValueError if there are no frames, they differ in their number of traces, or start is
     not one of them.
     """
     counts = {len(traces) for traces in frames.values()}
     if len(counts) != 1:
-        raise ValueError(f"frames must all hold the same number of traces, got {sorted(counts)}")
+        raise ValueError(
+            f"frames must all hold the same number of traces, got {sorted(counts)}"
+        )
     names = list(frames)
     check_choice("start", start, (None, *names))
     moving = list(range(counts.pop()))
-    fig.frames = [go.Frame(name=name, data=list(traces), traces=moving) for name, traces in frames.items()]
-    fig.update_layout(**controls(names, prefix=prefix, active=names.index(start) if start else 0, play=play))
+    fig.frames = [
+        go.Frame(name=name, data=list(traces), traces=moving)
+        for name, traces in frames.items()
+    ]
+    fig.update_layout(
+        **controls(
+            names, prefix=prefix, active=names.index(start) if start else 0, play=play
+        )
+    )
     fig.update_layout(height=fig.layout.height + 90, margin_b=fig.layout.margin.b + 90)
     return fig
 
 
 def controls(
-    names: Sequence[str], *, prefix: str, active: int = 0, play: bool = True, redraw: bool = True
+    names: Sequence[str],
+    *,
+    prefix: str,
+    active: int = 0,
+    play: bool = True,
+    redraw: bool = True,
 ) -> dict[str, Any]:
     """A slider with a stop per frame, and buttons to play and to pause, as layout.
 
-    redraw: draw the whole figure at each stop, which bars and heatmaps need; lines and points move faster without.
+    redraw: draw the whole figure at each stop, which bars and heatmaps need; lines and
+    points move faster without.
     """
-    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
+    still = {
+        "mode": "immediate",
+        "frame": {"duration": 0, "redraw": redraw},
+        "transition": {"duration": 0},
+    }
     moving = {**still, "fromcurrent": True, "frame": {"duration": 80, "redraw": redraw}}
-    quiet = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID, "pad": {"t": 56}, "x": 0, "y": 0, "yanchor": "top"}
-    steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
+    quiet = {
+        "bgcolor": "rgba(0,0,0,0)",
+        "bordercolor": GRID,
+        "pad": {"t": 56},
+        "x": 0,
+        "y": 0,
+        "yanchor": "top",
+    }
+    steps = [
+        {"label": name, "method": "animate", "args": [[name], still]} for name in names
+    ]
     slider = {
         "steps": steps,
         "active": active,
@@ -109,12 +167,17 @@ def controls(
         {"label": "❚❚", "method": "animate", "args": [[None], still]},
     ]
     menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": buttons}
-    return {"sliders": [quiet | slider | {"tickcolor": GRID}], "updatemenus": [quiet | menu] if play else []}
+    return {
+        "sliders": [quiet | slider | {"tickcolor": GRID}],
+        "updatemenus": [quiet | menu] if play else [],
+    }
 
 
 def finish(fig: go.Figure, alt: str, **meta: Any) -> go.Figure:
-    """Attach the text alternative that a page gives to those who cannot see the figure, and what its scripts need.
+    """Attach the text alternative that a page gives to those who cannot see the figure, and
+    what its scripts need.
 
-    narrow: what a phone changes of the layout, as a flat update such as {"xaxis2.domain": [0, 1], "height": 900}.
+    narrow: what a phone changes of the layout, as a flat update such as {"xaxis2.domain":
+    [0, 1], "height": 900}.
     """
     return fig.update_layout(meta={"alt": alt, **meta})

@@ -1,7 +1,8 @@
-"""A figure as a web page of its own, in one file: it needs no server, no network and no kernel.
+"""A figure as a web page of its own, in one file: it needs no server, no network and no
+kernel.
 
-It is drawn by the same scripts as the book's figures (lrdlib/figures/static), so what answers to clicks there does so
-here.
+It is drawn by the same scripts as the book's figures (lrdlib/figures/static), so what
+answers to clicks there does so here.
 """
 
 import html
@@ -52,18 +53,26 @@ select, button {{ font: inherit; }}
 
 
 def write_page(fig: go.Figure, path: str | Path, *, title: str) -> Path:
-    """Write a figure to `path` as a page of about 5 MB that holds all it needs; returns the path.
+    """Write a figure to `path` as a page of about 5 MB that holds all it needs; returns the
+    path.
 
     Raises ValueError if the figure has no text alternative or the page could not draw it
     (lrdlib.figures.sphinx.problems).
     """
     data = json.loads(fig.to_json())
     if found := problems(data):
-        raise ValueError(f"fig must be one that every reader can be shown, got: {'; '.join(found)}")
-    scripts = "\n".join(f"<script>{file.read_text(encoding='utf-8')}</script>" for file in sorted(STATIC.glob("*.js")))
+        raise ValueError(
+            f"fig must be one that every reader can be shown, got: {'; '.join(found)}"
+        )
+    scripts = "\n".join(
+        f"<script>{file.read_text(encoding='utf-8')}</script>"
+        for file in sorted(STATIC.glob("*.js"))
+    )
     text = PAGE.format(
         title=html.escape(title),
-        css="\n".join(file.read_text(encoding="utf-8") for file in sorted(STATIC.glob("*.css"))),
+        css="\n".join(
+            file.read_text(encoding="utf-8") for file in sorted(STATIC.glob("*.css"))
+        ),
         figure=to_html(data),
         plotly=get_plotlyjs(),
         scripts=scripts,

@@ -1,9 +1,11 @@
-"""Phase diagrams: runs and the grid that they are of in, plotly figure out. Never trains, never reads a file.
+"""Phase diagrams: runs and the grid that they are of in, plotly figure out. Never trains,
+never reads a file.
 
-A cell without a run is an empty outline; one with only some of its seeds says so. What the figures show is counted by
-lrdlib.evidence.phase. Their layout for a phone travels in layout.meta["narrow"], which the book's scripts use; without
-the scripts there is `narrow=True`. A click on a cell is answered by lrdlib/figures/static/phase.js, in the book and on
-a page of lrdlib.figures.page.
+A cell without a run is an empty outline; one with only some of its seeds says so. What the
+figures show is counted by lrdlib.evidence.phase. Their layout for a phone travels in
+layout.meta["narrow"], which the book's scripts use; without the scripts there is
+`narrow=True`. A click on a cell is answered by lrdlib/figures/static/phase.js, in the book
+and on a page of lrdlib.figures.page.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,7 +60,11 @@ CURVES: dict[str, dict[str, Any]] = {  # what is drawn of a run, and how
     "train_accuracy": {"width": 1.25, "dash": "dot"},
     "qk_stable_rank": {"width": 2.25},
 }
-STYLES = {"test": "test_accuracy", "orbit-clean": "orbit_clean_accuracy", "train": "train_accuracy"}
+STYLES = {
+    "test": "test_accuracy",
+    "orbit-clean": "orbit_clean_accuracy",
+    "train": "train_accuracy",
+}
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 MAX_RECORDS = 61  # of a run; fewer where there are many runs, so that the figure stays below half a megabyte
 
@@ -77,16 +83,19 @@ def phase_figure(
     command: Command | None = None,
     narrow: bool = False,
 ) -> go.Figure:
-    """The paper's figure 1: fraction across, strength up, one panel per rule, and the curves of one cell below.
+    """The paper's figure 1: fraction across, strength up, one panel per rule, and the
+    curves of one cell below.
 
-    Colour is the mean over recorded seeds of the best value of `metric` ("best"), of the last ("final"), or, over the
-    seeds that succeed, of the first step above `above` ("step"); `value` is where the menu of these starts. A dot is a
-    cell all of whose recorded seeds succeed, a ring one where some do, a cross one where all diverged; 1/3 says that
-    one of three wanted seeds is recorded, an empty outline that none is.
+    Colour is the mean over recorded seeds of the best value of `metric` ("best"), of the
+    last ("final"), or, over the seeds that succeed, of the first step above `above`
+    ("step"); `value` is where the menu of these starts. A dot is a cell all of whose
+    recorded seeds succeed, a ring one where some do, a cross one where all diverged; 1/3
+    says that one of three wanted seeds is recorded, an empty outline that none is.
 
-    axis: "weight_decay", or "effective" for strengths that compare between rules. selected: fields of a config, such as
-    {"rule": "lrd", "fraction": 0.5}; the curves are those of the first cell that has them (default: a success at the
-    smallest fraction). command: what would remake a cell, from the config of its first seed. narrow: one panel per row.
+    axis: "weight_decay", or "effective" for strengths that compare between rules. selected:
+    fields of a config, such as {"rule": "lrd", "fraction": 0.5}; the curves are those of
+    the first cell that has them (default: a success at the smallest fraction). command:
+    what would remake a cell, from the config of its first seed. narrow: one panel per row.
     Raises as `panels`, and ValueError for an unknown metric, value, axis or selection.
     """
     check_choice("value", value, VALUES)
@@ -100,17 +109,28 @@ def phase_figure(
         _draw_recorded(fig, grid, p)
         heat.append(len(fig.data))
         remake = grid.each(p, lambda _p, _place, cell: _remake(cell, command))
-        draw_heat(fig, grid, p, z, hovertext=_hovers(grid, p, metric, above), customdata=remake)
+        draw_heat(
+            fig, grid, p, z, hovertext=_hovers(grid, p, metric, above), customdata=remake
+        )
         marks.append(len(fig.data))
         _draw_marks(fig, grid, p, metric, above, views[value].ink[p])
     _menu(fig, views, heat, marks, value)
     start = _selected(grid, selected, metric, above)
     meta = _curve_panels(fig, grid, start)
-    meta |= {"heat": heat, "panels": [panel.name for panel in grid.panels], "rows": grid.rows, "prefix": grid.prefix}
-    meta |= {"columns": [f"{fraction:g}" for fraction in grid.columns], "selected": [start[0], *start[1]]}
+    meta |= {
+        "heat": heat,
+        "panels": [panel.name for panel in grid.panels],
+        "rows": grid.rows,
+        "prefix": grid.prefix,
+    }
+    meta |= {
+        "columns": [f"{fraction:g}" for fraction in grid.columns],
+        "selected": [start[0], *start[1]],
+    }
     alt = (
-        f"Phase diagram: {views[value].title} {axes_text(grid)}. {counts_text(grid, metric, above)} Below, the curves "
-        f"of {grid.label(*start)}: {outcomes_text(grid.cells[start[0]][start[1]], metric, above)}."
+        f"Phase diagram: {views[value].title} {axes_text(grid)}. "
+        f"{counts_text(grid, metric, above)} Below, the curves of {grid.label(*start)}: "
+        f"{outcomes_text(grid.cells[start[0]][start[1]], metric, above)}."
     )
     return finish(fig, alt, slim if narrow else wide, slim, phase=meta)
 
@@ -124,7 +144,8 @@ def agreement_figure(
     axis: str = "weight_decay",
     narrow: bool = False,
 ) -> go.Figure:
-    """How many of the recorded seeds succeed, cell by cell: 2/3, framed where they disagree.
+    """How many of the recorded seeds succeed, cell by cell: 2/3, framed where they
+    disagree.
 
     Raises as `phase_figure`.
     """
@@ -133,21 +154,42 @@ def agreement_figure(
     fig, wide, slim = empty_panels(grid)
     split = several = 0
     for p, cells in enumerate(grid.cells):
-        counts = {place: cell.agreement(metric, above) for place, cell in cells.items() if cell.recorded}
+        counts = {
+            place: cell.agreement(metric, above)
+            for place, cell in cells.items()
+            if cell.recorded
+        }
         share = {place: won / n for place, (won, n) in counts.items()}
         draw_empty(fig, grid, p)
-        draw_heat(fig, grid, p, grid.table(share), hovertext=_hovers(grid, p, metric, above))
+        draw_heat(
+            fig, grid, p, grid.table(share), hovertext=_hovers(grid, p, metric, above)
+        )
         ink = {"size": 11, "color": [ink_on(part) for part in share.values()]}
-        draw_texts(fig, p, {place: f"{won}/{n}" for place, (won, n) in counts.items()}, textfont=ink)
+        draw_texts(
+            fig,
+            p,
+            {place: f"{won}/{n}" for place, (won, n) in counts.items()},
+            textfont=ink,
+        )
         apart = [place for place, part in share.items() if 0 < part < 1]
         for place in apart:
             draw_frame(fig, p, place, SELECTED)
-        split, several = split + len(apart), several + sum(n > 1 for _, n in counts.values())
+        split, several = (
+            split + len(apart),
+            several + sum(n > 1 for _, n in counts.values()),
+        )
     title = "share of the recorded seeds that succeed"
-    fig.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorbar": {"title_text": title, "tickformat": ".0%"}})
+    fig.update_layout(
+        coloraxis={
+            "cmin": 0,
+            "cmax": 1,
+            "colorbar": {"title_text": title, "tickformat": ".0%"},
+        }
+    )
     alt = (
-        f"Seeds whose {METRICS[metric]} exceeds {above:g} at some record, of those recorded, {axes_text(grid)}. "
-        f"{counts_text(grid, metric, above)} Seeds disagree in {split} of the {several} cells with at least two."
+        f"Seeds whose {METRICS[metric]} exceeds {above:g} at some record, of those "
+        f"recorded, {axes_text(grid)}. {counts_text(grid, metric, above)} Seeds disagree "
+        f"in {split} of the {several} cells with at least two."
     )
     return finish(fig, alt, slim if narrow else wide, slim)
 
@@ -162,17 +204,22 @@ def frontier_figure(
     seed: int = 0,
     narrow: bool = False,
 ) -> go.Figure:
-    """The smallest fraction at which each rule succeeds, by strength, and last at the best strength per fraction.
+    """The smallest fraction at which each rule succeeds, by strength, and last at the best
+    strength per fraction.
 
-    A cell succeeds if more than half of its recorded seeds do. A full mark is a frontier that no empty cell can change,
-    a hollow one the upper of two bounds, with a dotted line to the lower. Bars are 95% bootstrap intervals over seeds
-    (of 2 or 3 seeds their range; one seed has none; see lrdlib.evidence.phase.bootstrap), pale where missing runs widen
-    them; small dots are single seeds. More than five panels are split by their setting. seed: of the resampling. Raises
-    as `phase_figure`.
+    A cell succeeds if more than half of its recorded seeds do. A full mark is a frontier
+    that no empty cell can change, a hollow one the upper of two bounds, with a dotted line
+    to the lower. Bars are 95% bootstrap intervals over seeds (of 2 or 3 seeds their range;
+    one seed has none; see lrdlib.evidence.phase.bootstrap), pale where missing runs widen
+    them; small dots are single seeds. More than five panels are split by their setting.
+    seed: of the resampling. Raises as `phase_figure`.
     """
     check_choice("metric", metric, tuple(METRICS))
     grid = grid_of(runs, wanted, axis)
-    found = [frontiers(panel, np.random.default_rng(seed), metric=metric, above=above) for panel in grid.panels]
+    found = [
+        frontiers(panel, np.random.default_rng(seed), metric=metric, above=above)
+        for panel in grid.panels
+    ]
     facets = _facets(grid.panels)
     fig = canvas([100] * len(facets))
     for f, (setting, members) in enumerate(facets.items()):
@@ -189,13 +236,25 @@ def frontier_figure(
     options = {"margin": margin, "top": 24 if len(facets) > 1 else 1, "gap": 110}
     slim = placed(stacked(len(facets), 300), **options)
     for f in range(len(facets)):
-        slim |= {f"yaxis{nth(f)}.showticklabels": True, f"yaxis{nth(f)}.title.text": FRONTIER}
-    texts = [f"{panel.name} {frontier_text(rows[-1])}" for panel, rows in zip(grid.panels, found, strict=True)]
+        slim |= {
+            f"yaxis{nth(f)}.showticklabels": True,
+            f"yaxis{nth(f)}.title.text": FRONTIER,
+        }
+    texts = [
+        f"{panel.name} {frontier_text(rows[-1])}"
+        for panel, rows in zip(grid.panels, found, strict=True)
+    ]
     alt = (
-        f"Smallest fraction at which {METRICS[metric]} exceeds {above:g} for more than half of the seeds, by "
-        f"{ROWS[axis]}. At the best strength per fraction: {'; '.join(texts)}."
+        f"Smallest fraction at which {METRICS[metric]} exceeds {above:g} for more than "
+        f"half of the seeds, by {ROWS[axis]}. At the best strength per fraction: "
+        f"{'; '.join(texts)}."
     )
-    return finish(fig, alt, slim if narrow else placed(side_by_side(len(facets), 330), **options), slim)
+    return finish(
+        fig,
+        alt,
+        slim if narrow else placed(side_by_side(len(facets), 330), **options),
+        slim,
+    )
 
 
 # ---- cells
@@ -210,27 +269,42 @@ def _remake(cell: Cell, command: Command | None) -> str:
 
 
 def _draw_recorded(fig: go.Figure, grid: Grid, p: int) -> None:
-    """Grey under every cell with a run, so that one without a number (diverged, never there) does not look empty."""
+    """Grey under every cell with a run, so that one without a number (diverged, never
+    there) does not look empty."""
     z = grid.table({place: 1 for place, cell in grid.cells[p].items() if cell.recorded})
-    grey = {"colorscale": [[0, RECORDED], [1, RECORDED]], "showscale": False, "hoverinfo": "skip"}
+    grey = {
+        "colorscale": [[0, RECORDED], [1, RECORDED]],
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
     fig.add_heatmap(z=z, xgap=2, ygap=2, **grey, row=p + 1, col=1)
 
 
-def _draw_marks(fig: go.Figure, grid: Grid, p: int, metric: str, above: float, ink: list[str]) -> None:
-    """In each cell: a dot or a ring if it succeeds, a cross if it diverged, 1/3 if seeds are missing."""
+def _draw_marks(
+    fig: go.Figure, grid: Grid, p: int, metric: str, above: float, ink: list[str]
+) -> None:
+    """In each cell: a dot or a ring if it succeeds, a cross if it diverged, 1/3 if seeds
+    are missing."""
     texts: dict[Place, str] = {}
     symbols, sizes = [], []
     for place, cell in grid.cells[p].items():
         found, of = cell.outcomes(metric, above), len(cell.configs)
-        won, lost = sum(one.step is not None for one in found), all(one.diverged for one in found)
-        symbols.append("x-thin-open" if lost else "circle" if won == len(found) else "circle-open")
+        won, lost = (
+            sum(one.step is not None for one in found),
+            all(one.diverged for one in found),
+        )
+        symbols.append(
+            "x-thin-open" if lost else "circle" if won == len(found) else "circle-open"
+        )
         sizes.append(7 if found and (won or lost) else 0)
         texts[place] = f"{len(found)}/{of}" if 0 < len(found) < of else ""
     lines = {"width": [1.5 if symbol.endswith("open") else 0 for symbol in symbols]}
     marker = {"symbol": symbols, "size": sizes, "color": ink, "opacity": 1, "line": lines}
     where = ["bottom center" if size else "middle center" for size in sizes]
     font = {"size": 9, "color": ink}
-    draw_texts(fig, p, texts, mode="markers+text", marker=marker, textposition=where, textfont=font)
+    draw_texts(
+        fig, p, texts, mode="markers+text", marker=marker, textposition=where, textfont=font
+    )
 
 
 # ---- what colour means
@@ -238,7 +312,8 @@ def _draw_marks(fig: go.Figure, grid: Grid, p: int, metric: str, above: float, i
 
 @dataclass(frozen=True)
 class View:
-    """One choice of what colour means: z per panel, the ink of its marks, and the colour axis."""
+    """One choice of what colour means: z per panel, the ink of its marks, and the colour
+    axis."""
 
     name: str  # in the menu
     title: str
@@ -249,11 +324,17 @@ class View:
 
 def _view(grid: Grid, name: str, metric: str, above: float) -> View:
     found = [
-        {place: _mean(cell.outcomes(metric, above), name) for place, cell in cells.items()} for cells in grid.cells
+        {place: _mean(cell.outcomes(metric, above), name) for place, cell in cells.items()}
+        for cells in grid.cells
     ]
     if name == "step":
-        words, title = f"first step above {above:g}", f"first step with {METRICS[metric]} > {above:g}"
-        high = max((v for values in found for v in values.values() if v is not None), default=1.0)
+        words, title = (
+            f"first step above {above:g}",
+            f"first step with {METRICS[metric]} > {above:g}",
+        )
+        high = max(
+            (v for values in found for v in values.values() if v is not None), default=1.0
+        )
     else:
         words, high = f"{'best' if name == 'best' else 'last'} {METRICS[metric]}", 1.0
         title = f"{words}, mean over seeds"
@@ -278,8 +359,11 @@ def _mean(outcomes: Sequence[Outcome], name: str) -> float | None:
     return float(f"{np.mean(finite):.4g}") if finite else None
 
 
-def _menu(fig: go.Figure, views: Mapping[str, View], heat: list[int], marks: list[int], value: str) -> None:
-    """The choice of what colour means: each changes the numbers of the heatmaps and the ink of the marks on them."""
+def _menu(
+    fig: go.Figure, views: Mapping[str, View], heat: list[int], marks: list[int], value: str
+) -> None:
+    """The choice of what colour means: each changes the numbers of the heatmaps and the ink
+    of the marks on them."""
     nothing = [None] * len(heat)
     buttons: list[dict[str, Any]] = []
     for view in views.values():
@@ -288,10 +372,24 @@ def _menu(fig: go.Figure, views: Mapping[str, View], heat: list[int], marks: lis
             traces[part] = [*nothing, *view.ink]
         layout = {f"coloraxis.{key}": v for key, v in view.colours.items()}
         layout["coloraxis.colorbar.title.text"] = view.title
-        buttons.append({"label": view.name, "method": "update", "args": [traces, layout, heat + marks]})
+        buttons.append(
+            {"label": view.name, "method": "update", "args": [traces, layout, heat + marks]}
+        )
     active = VALUES.index(value)
-    menu = {"type": "dropdown", "buttons": buttons, "active": active, "name": "what colour means"}
-    place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "pad": {"t": 0}, "bordercolor": GRID}
+    menu = {
+        "type": "dropdown",
+        "buttons": buttons,
+        "active": active,
+        "name": "what colour means",
+    }
+    place = {
+        "x": 1,
+        "xanchor": "right",
+        "y": 1,
+        "yanchor": "top",
+        "pad": {"t": 0},
+        "bordercolor": GRID,
+    }
     fig.update_layout(updatemenus=[menu | place | {"bgcolor": "rgba(128, 128, 128, 0.15)"}])
     for path, setting in buttons[active]["args"][1].items():
         fig.layout[path] = setting
@@ -301,9 +399,14 @@ def _menu(fig: go.Figure, views: Mapping[str, View], heat: list[int], marks: lis
 
 
 def _curve_panels(fig: go.Figure, grid: Grid, start: tuple[int, Place]) -> dict[str, Any]:
-    """Draw the curves of one cell below the grid; returns those of all cells, and where they go, for phase.js."""
+    """Draw the curves of one cell below the grid; returns those of all cells, and where
+    they go, for phase.js."""
     n = len(grid.panels)
-    cells = {(p, place): cell for p, placed in enumerate(grid.cells) for place, cell in placed.items()}
+    cells = {
+        (p, place): cell
+        for p, placed in enumerate(grid.cells)
+        for place, cell in placed.items()
+    }
     seeds = sorted({config.seed for cell in cells.values() for config in cell.configs})
     meta = {"first": len(fig.data), "seeds": seeds} | _curves(cells, seeds)
     shown = {run.config["seed"]: run for run in cells[start].recorded}
@@ -311,7 +414,16 @@ def _curve_panels(fig: go.Figure, grid: Grid, start: tuple[int, Place]) -> dict[
         _draw_curves(fig, n, f"seed {seed}", PALETTE[slot % len(PALETTE)], shown.get(seed))
     for words, name in STYLES.items():
         line = {"color": INK, **CURVES[name]}
-        fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name=words, hoverinfo="skip", row=n + 1, col=1)
+        fig.add_scatter(
+            x=[None],
+            y=[None],
+            mode="lines",
+            line=line,
+            name=words,
+            hoverinfo="skip",
+            row=n + 1,
+            col=1,
+        )
     axes(fig, "step", "accuracy", row=n + 1)
     fig.update_yaxes(range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], row=n + 1)
     axes(fig, "step", "QK stable rank", row=n + 2)
@@ -319,41 +431,75 @@ def _curve_panels(fig: go.Figure, grid: Grid, start: tuple[int, Place]) -> dict[
     meta |= {"note": len(fig.layout.annotations), "frame": len(fig.layout.shapes)}
     p, (row, column) = start
     cell = f"fraction {grid.columns[column]:g}, {grid.prefix}{grid.rows[row]}"
-    headline(fig, n, f"<b>{grid.panels[p].name}</b>{'' if shown else ' — not recorded yet'}<br>{cell}", up=32)
+    headline(
+        fig,
+        n,
+        f"<b>{grid.panels[p].name}</b>{'' if shown else ' — not recorded yet'}<br>{cell}",
+        up=32,
+    )
     draw_frame(fig, *start, SELECTED)
     fig.update_layout(legend={"yref": "paper", "yanchor": "bottom"})
     return meta
 
 
 def _draw_curves(fig: go.Figure, n: int, name: str, colour: str, run: Run | None) -> None:
-    """The curves of one seed, empty if it has no run: accuracies in panel n, rank in the next."""
+    """The curves of one seed, empty if it has no run: accuracies in panel n, rank in the
+    next."""
     for metric, line in CURVES.items():
         y = _series(run, metric) if run else None
         x = run.history["step"].tolist() if run and y is not None else []
-        values = [float(f"{v:.4g}") if np.isfinite(v) else None for v in y] if y is not None else []
+        values = (
+            [float(f"{v:.4g}") if np.isfinite(v) else None for v in y]
+            if y is not None
+            else []
+        )
         words = METRICS.get(metric, metric.replace("_", " ").replace("qk", "QK"))
-        style: dict[str, Any] = {"mode": "lines", "line": {"color": colour, **line}, "name": name, "legendgroup": name}
-        style |= {"hovertemplate": f"{name}, step %{{x}}<br>{words} %{{y:.3~g}}<extra></extra>"}
+        style: dict[str, Any] = {
+            "mode": "lines",
+            "line": {"color": colour, **line},
+            "name": name,
+            "legendgroup": name,
+        }
+        style |= {
+            "hovertemplate": f"{name}, step %{{x}}<br>{words} %{{y:.3~g}}<extra></extra>"
+        }
         style |= {"showlegend": run is not None and metric == "test_accuracy"}
-        fig.add_scatter(x=x, y=values, **style, row=n + 1 + (metric == "qk_stable_rank"), col=1)
+        fig.add_scatter(
+            x=x, y=values, **style, row=n + 1 + (metric == "qk_stable_rank"), col=1
+        )
 
 
 def _series(run: Run, metric: str) -> np.ndarray | None:
-    """One curve of a run; none where it is no other than test accuracy, as the task does not commute."""
+    """One curve of a run; none where it is no other than test accuracy, as the task does
+    not commute."""
     y, test = run.history[metric], run.history["test_accuracy"]
-    return None if metric == "orbit_clean_accuracy" and np.array_equal(y, test, equal_nan=True) else y
+    return (
+        None
+        if metric == "orbit_clean_accuracy" and np.array_equal(y, test, equal_nan=True)
+        else y
+    )
 
 
-def _curves(cells: Mapping[tuple[int, Place], Cell], seeds: Sequence[int]) -> dict[str, Any]:
+def _curves(
+    cells: Mapping[tuple[int, Place], Cell], seeds: Sequence[int]
+) -> dict[str, Any]:
     """The curves of all cells in few characters: two a number.
 
-    "curves": "panel,row,column" -> per run the slot of its seed, the index of its steps in "steps", and one text for
-    each of CURVES. Two characters are the digits, in base 64, of a number times its "units"; "~~" is no number.
+    "curves": "panel,row,column" -> per run the slot of its seed, the index of its steps in
+    "steps", and one text for each of CURVES. Two characters are the digits, in base 64, of
+    a number times its "units"; "~~" is no number.
     """
     runs = [run for cell in cells.values() for run in cell.recorded]
     most = min(MAX_RECORDS, max(16, 30_000 // max(len(runs), 1)))
-    ranks = [rank for run in runs for rank in run.history["qk_stable_rank"] if np.isfinite(rank)]
-    units = [4000.0, 4000.0, 4000.0, float(f"{4000 / max(max(ranks, default=1.0), 1.0):.4g}")]
+    ranks = [
+        rank for run in runs for rank in run.history["qk_stable_rank"] if np.isfinite(rank)
+    ]
+    units = [
+        4000.0,
+        4000.0,
+        4000.0,
+        float(f"{4000 / max(max(ranks, default=1.0), 1.0):.4g}"),
+    ]
     steps: list[list[int]] = []
 
     def one(run: Run) -> list[Any]:
@@ -363,7 +509,10 @@ def _curves(cells: Mapping[tuple[int, Place], Cell], seeds: Sequence[int]) -> di
         if at not in steps:
             steps.append(at)
         found = [_series(run, metric) for metric in CURVES]
-        texts = ["" if y is None else _text(y[keep] * unit) for y, unit in zip(found, units, strict=True)]
+        texts = [
+            "" if y is None else _text(y[keep] * unit)
+            for y, unit in zip(found, units, strict=True)
+        ]
         return [seeds.index(run.config["seed"]), steps.index(at), *texts]
 
     curves = {
@@ -380,13 +529,22 @@ def _text(values: np.ndarray) -> str:
     >>> _text(np.array([0.0, 63.9, 4000.0, np.nan]))
     '0010-W~~'
     """
-    whole = [int(min(max(round(float(v)), 0), 4095)) if np.isfinite(v) else None for v in values]
+    whole = [
+        int(min(max(round(float(v)), 0), 4095)) if np.isfinite(v) else None for v in values
+    ]
     return "".join("~~" if v is None else DIGITS[v // 64] + DIGITS[v % 64] for v in whole)
 
 
-def _selected(grid: Grid, wish: Mapping[str, Any] | None, metric: str, above: float) -> tuple[int, Place]:
-    """The cell that the curves are of: the first that has the wished fields, or a success at the smallest fraction."""
-    places = [(p, place, cell) for p, cells in enumerate(grid.cells) for place, cell in cells.items()]
+def _selected(
+    grid: Grid, wish: Mapping[str, Any] | None, metric: str, above: float
+) -> tuple[int, Place]:
+    """The cell that the curves are of: the first that has the wished fields, or a success
+    at the smallest fraction."""
+    places = [
+        (p, place, cell)
+        for p, cells in enumerate(grid.cells)
+        for place, cell in cells.items()
+    ]
     if wish is not None:
         for p, place, cell in places:
             if wish.items() <= plain(cell.configs[0]).items():
@@ -396,7 +554,13 @@ def _selected(grid: Grid, wish: Mapping[str, Any] | None, metric: str, above: fl
     def worth(entry: tuple[int, Place, Cell]) -> tuple:
         p, place, cell = entry
         won, n = cell.agreement(metric, above)
-        return 2 * won > n, won > 0, -place[1] if won else 0, _mean(cell.outcomes(metric, above), "best") or -1.0, p
+        return (
+            2 * won > n,
+            won > 0,
+            -place[1] if won else 0,
+            _mean(cell.outcomes(metric, above), "best") or -1.0,
+            p,
+        )
 
     return max(places, key=worth)[:2]
 
@@ -405,7 +569,8 @@ def _selected(grid: Grid, wish: Mapping[str, Any] | None, metric: str, above: fl
 
 
 def _facets(parts: Sequence[Panel]) -> dict[str, list[int]]:
-    """Which panels are drawn into one: all, or if they are more than the colours, those of one setting."""
+    """Which panels are drawn into one: all, or if they are more than the colours, those of
+    one setting."""
     if len(parts) <= len(PALETTE):
         return {"": list(range(len(parts)))}
     facets: dict[str, list[int]] = {}
@@ -422,73 +587,167 @@ def _never(grid: Grid) -> float:
 def _frontier_axes(fig: go.Figure, grid: Grid, f: int, *, left: bool) -> None:
     """Strengths and "best" across, one unit each; fractions and "never" up."""
     axes(fig, ROWS[grid.axis], FRONTIER if left else "", row=f + 1)
-    places = {"tickvals": list(range(len(grid.rows) + 1)), "ticktext": [*grid.rows, "best"], "tickangle": 0}
-    fig.update_xaxes(**places, range=[-0.6, len(grid.rows) + 0.6], showgrid=False, tickfont_size=11, row=f + 1)
+    places = {
+        "tickvals": list(range(len(grid.rows) + 1)),
+        "ticktext": [*grid.rows, "best"],
+        "tickangle": 0,
+    }
+    fig.update_xaxes(
+        **places,
+        range=[-0.6, len(grid.rows) + 0.6],
+        showgrid=False,
+        tickfont_size=11,
+        row=f + 1,
+    )
     never, ticks = _never(grid), grid.columns[:: -(-len(grid.columns) // 12)]
-    words = {"tickvals": [*ticks, never], "ticktext": [*(f"{fraction:g}" for fraction in ticks), "never"]}
+    words = {
+        "tickvals": [*ticks, never],
+        "ticktext": [*(f"{fraction:g}" for fraction in ticks), "never"],
+    }
     around = (never - grid.columns[0]) * 0.06
-    fig.update_yaxes(**words, range=[grid.columns[0] - around, never + around], showticklabels=left, row=f + 1)
+    fig.update_yaxes(
+        **words,
+        range=[grid.columns[0] - around, never + around],
+        showticklabels=left,
+        row=f + 1,
+    )
     fig.add_vline(len(grid.rows) - 0.5, line={"color": GRID, "width": 1}, row=f + 1, col=1)
 
 
 def _draw_frontier(
-    fig: go.Figure, grid: Grid, f: int, panel: Panel, rows: Sequence[Frontier], colour: str, dodge: float, name: str
+    fig: go.Figure,
+    grid: Grid,
+    f: int,
+    panel: Panel,
+    rows: Sequence[Frontier],
+    colour: str,
+    dodge: float,
+    name: str,
 ) -> None:
-    """One rule: bounds dotted, single seeds as small dots, then the frontier with its intervals; nothing unrecorded."""
+    """One rule: bounds dotted, single seeds as small dots, then the frontier with its
+    intervals; nothing unrecorded."""
     never = _never(grid)
     place: dict[float | None, int] = {
-        cell.strength: row for cells in grid.cells for (row, _), cell in cells.items() if cell in panel.cells
+        cell.strength: row
+        for cells in grid.cells
+        for (row, _), cell in cells.items()
+        if cell in panel.cells
     }
-    known = [(place.get(one.strength, len(grid.rows)) + dodge, one) for one in rows if one.by_seed]
+    known = [
+        (place.get(one.strength, len(grid.rows)) + dodge, one)
+        for one in rows
+        if one.by_seed
+    ]
     group = {"legendgroup": name, "row": f + 1, "col": 1}
     still = group | {"hoverinfo": "skip", "showlegend": False}
-    ends = [(x, end) for x, one in known if not one.settled for end in (one.low, one.high, None)]
+    ends = [
+        (x, end) for x, one in known if not one.settled for end in (one.low, one.high, None)
+    ]
     y = [None if end is None else min(end, never) for _, end in ends]
-    fig.add_scatter(x=[x for x, _ in ends], y=y, mode="lines", line={"color": colour, "dash": "dot"}, **still)
+    fig.add_scatter(
+        x=[x for x, _ in ends],
+        y=y,
+        mode="lines",
+        line={"color": colour, "dash": "dot"},
+        **still,
+    )
     single = [
-        (x, high) for x, one in known if len(one.by_seed) > 1 for low, high in one.by_seed.values() if low == high
+        (x, high)
+        for x, one in known
+        if len(one.by_seed) > 1
+        for low, high in one.by_seed.values()
+        if low == high
     ]
     dots = {"size": 5, "color": colour, "opacity": 0.55}
     x, y = [x + 0.06 for x, _ in single], [min(fraction, never) for _, fraction in single]
     fig.add_scatter(x=x, y=y, mode="markers", marker=dots, **still)
-    joined = [(x, min(one.high, never)) for x, one in known if one.settled and one.strength is not None]
+    joined = [
+        (x, min(one.high, never))
+        for x, one in known
+        if one.settled and one.strength is not None
+    ]
     line = {"color": colour, "width": 1.25}
-    fig.add_scatter(x=[x for x, _ in joined], y=[y for _, y in joined], mode="lines", line=line, **still)
+    fig.add_scatter(
+        x=[x for x, _ in joined], y=[y for _, y in joined], mode="lines", line=line, **still
+    )
     for complete in (True, False):
         bars = [
-            (x, min(one.high, never), one.interval) for x, one in known if one.complete == complete and one.interval
+            (x, min(one.high, never), one.interval)
+            for x, one in known
+            if one.complete == complete and one.interval
         ]
-        error = {"type": "data", "symmetric": False, "width": 4, "thickness": 1.5, "color": colour}
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "width": 4,
+            "thickness": 1.5,
+            "color": colour,
+        }
         error["array"] = [max(min(high, never) - y, 0) for _, y, (_, high) in bars]
         error["arrayminus"] = [max(y - min(low, never), 0) for _, y, (low, _) in bars]
-        places = {"x": [x for x, *_ in bars], "y": [y for _, y, _ in bars], "opacity": 1 if complete else 0.4}
-        fig.add_scatter(**places, mode="markers", marker={"size": 1, "color": colour}, error_y=error, **still)
+        places = {
+            "x": [x for x, *_ in bars],
+            "y": [y for _, y, _ in bars],
+            "opacity": 1 if complete else 0.4,
+        }
+        fig.add_scatter(
+            **places,
+            mode="markers",
+            marker={"size": 1, "color": colour},
+            error_y=error,
+            **still,
+        )
     symbols = ["circle" if one.settled else "circle-open" for _, one in known]
-    mark = {"size": 9, "color": colour, "symbol": symbols, "line": {"width": 2, "color": colour}}
+    mark = {
+        "size": 9,
+        "color": colour,
+        "symbol": symbols,
+        "line": {"width": 2, "color": colour},
+    }
     texts = [_frontier_hover(grid, panel, x, one) for x, one in known]
     style = {"mode": "markers", "marker": mark, "name": name, "showlegend": False}
     hovers = {"hovertext": texts, "hovertemplate": "%{hovertext}<extra></extra>"}
     heights = [min(one.high, never) for _, one in known]
     fig.add_scatter(x=[x for x, _ in known], y=heights, **style, **hovers, **group)
     if f == 0:
-        key = {"mode": "lines+markers", "line": line, "marker": {"size": 8, "color": colour}, "hoverinfo": "skip"}
+        key = {
+            "mode": "lines+markers",
+            "line": line,
+            "marker": {"size": 8, "color": colour},
+            "hoverinfo": "skip",
+        }
         fig.add_scatter(x=[None], y=[None], name=name, **key, **group)
 
 
 def _frontier_hover(grid: Grid, panel: Panel, x: float, one: Frontier) -> str:
-    at = "best strength per fraction" if one.strength is None else f"{grid.prefix}{grid.rows[round(x)]}"
+    at = (
+        "best strength per fraction"
+        if one.strength is None
+        else f"{grid.prefix}{grid.rows[round(x)]}"
+    )
     seeds = [
-        f"seed {seed}: {fraction_text(low)}{'' if low == high else f' to {fraction_text(high)}'}"
+        f"seed {seed}: "
+        f"{fraction_text(low)}{'' if low == high else f' to {fraction_text(high)}'}"
         for seed, (low, high) in one.by_seed.items()
     ]
-    return "<br>".join([f"<b>{panel.name}, {at}</b>", f"succeeds from {frontier_text(one)}", *seeds])
+    return "<br>".join(
+        [f"<b>{panel.name}, {at}</b>", f"succeeds from {frontier_text(one)}", *seeds]
+    )
 
 
 def _frontier_legend(fig: go.Figure) -> None:
     """What a hollow mark and a small dot mean."""
     for name, marker in (
-        ("cells missing: upper bound", {"symbol": "circle-open", "size": 9, "line": {"width": 2}}),
+        (
+            "cells missing: upper bound",
+            {"symbol": "circle-open", "size": 9, "line": {"width": 2}},
+        ),
         ("one seed", {"size": 5, "opacity": 0.55}),
     ):
-        style = {"mode": "markers", "marker": {"color": INK} | marker, "name": name, "hoverinfo": "skip"}
+        style = {
+            "mode": "markers",
+            "marker": {"color": INK} | marker,
+            "name": name,
+            "hoverinfo": "skip",
+        }
         fig.add_scatter(x=[None], y=[None], **style, row=1, col=1)

@@ -1,4 +1,5 @@
-"""Panels of cells: a grid of runs on common axes, and how it is drawn, laid out for a page and for a phone."""
+"""Panels of cells: a grid of runs on common axes, and how it is drawn, laid out for a page
+and for a phone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,30 @@ from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
 # Viridis without its darkest third, which is lost on a dark page.
-SCALE = ("#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
+SCALE = (
+    "#3e4989",
+    "#31688e",
+    "#26828e",
+    "#1f9e89",
+    "#35b779",
+    "#6ece58",
+    "#b5de2b",
+    "#fde725",
+)
 ROWS = {"weight_decay": "λ", "effective": "effective strength"}
 COLUMNS = 3  # panels side by side
 MAX_TICKS = 7
 
 Place = tuple[int, int]  # row (strength) and column (fraction) of a cell
-Row = tuple[list[tuple[int, float, float]], int]  # panels as (index, from, to), and their height in pixels
+Row = tuple[
+    list[tuple[int, float, float]], int
+]  # panels as (index, from, to), and their height in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Panels on common axes: `rows` are strengths as text, weakest first, `columns` fractions; cells by place."""
+    """Panels on common axes: `rows` are strengths as text, weakest first, `columns`
+    fractions; cells by place."""
 
     panels: list[Panel]
     axis: str
@@ -44,27 +57,41 @@ class Grid:
 
     def table(self, values: Mapping[Place, Any]) -> list[list]:
         """Rows of columns, None where there is no value."""
-        return [[values.get((row, column)) for column in range(len(self.columns))] for row in range(len(self.rows))]
+        return [
+            [values.get((row, column)) for column in range(len(self.columns))]
+            for row in range(len(self.rows))
+        ]
 
     def each(self, panel: int, text: Callable[[int, Place, Cell], str]) -> list[list]:
         """The table of a text about each cell of a panel."""
-        return self.table({place: text(panel, place, cell) for place, cell in self.cells[panel].items()})
+        return self.table(
+            {place: text(panel, place, cell) for place, cell in self.cells[panel].items()}
+        )
 
 
 def grid_of(runs: Iterable[Run], wanted: Iterable[TrainConfig], axis: str) -> Grid:
-    """Raises as `panels`, and ValueError for an unknown axis or one that cannot tell two cells of a panel apart."""
+    """Raises as `panels`, and ValueError for an unknown axis or one that cannot tell two
+    cells of a panel apart."""
     check_choice("axis", axis, tuple(ROWS))
     parts = panels(runs, wanted)
 
     def row(cell: Cell) -> str:
-        return short(effective_strength(cell.configs[0]) if axis == "effective" else cell.strength)
+        return short(
+            effective_strength(cell.configs[0]) if axis == "effective" else cell.strength
+        )
 
     rows = sorted({row(cell) for panel in parts for cell in panel.cells}, key=float)
     columns = sorted({cell.fraction for panel in parts for cell in panel.cells})
-    cells = [{(rows.index(row(c)), columns.index(c.fraction)): c for c in panel.cells} for panel in parts]
+    cells = [
+        {(rows.index(row(c)), columns.index(c.fraction)): c for c in panel.cells}
+        for panel in parts
+    ]
     for panel, placed in zip(parts, cells, strict=True):
         if len(placed) < len(panel.cells):
-            raise ValueError(f"axis must tell the cells of {panel.name} apart, got {axis!r}, in which some are equal")
+            raise ValueError(
+                f"axis must tell the cells of {panel.name} apart, got {axis!r}, in which "
+                "some are equal"
+            )
     return Grid(parts, axis, rows, columns, cells)
 
 
@@ -85,9 +112,11 @@ def short(value: float) -> str:
 def empty_panels(
     grid: Grid, *, below: tuple[int, float] | None = None
 ) -> tuple[go.Figure, dict[str, Any], dict[str, Any]]:
-    """A figure with an axis pair per panel of the grid, and its layout when wide and when narrow.
+    """A figure with an axis pair per panel of the grid, and its layout when wide and when
+    narrow.
 
-    below: the height in pixels of two more panels, side by side when wide, and where the first of them ends.
+    below: the height in pixels of two more panels, side by side when wide, and where the
+    first of them ends.
     """
     n = len(grid.panels)
     fig = canvas([100] * (n + 2 * bool(below)))
@@ -101,12 +130,19 @@ def empty_panels(
     for p, panel in enumerate(grid.panels):
         _cell_axes(fig, grid, p, left=p % columns == 0, bottom=p + columns >= n)
         headline(fig, p, f"<b>{panel.name}</b>", x=0.5)
-        narrow |= {f"yaxis{nth(p)}.showticklabels": True, f"yaxis{nth(p)}.title.text": ROWS[grid.axis]}
+        narrow |= {
+            f"yaxis{nth(p)}.showticklabels": True,
+            f"yaxis{nth(p)}.title.text": ROWS[grid.axis],
+        }
         narrow |= {f"xaxis{nth(p)}.title.text": "fraction"}
     fig.update_layout(coloraxis=_colours(), margin={"t": 16, "l": 64}, hovermode="closest")
     margin = fig.layout.margin.t + fig.layout.margin.b
     legend = n if below else None
-    return fig, placed(wide, legend=legend, margin=margin), placed(slim, legend=legend, margin=margin) | narrow
+    return (
+        fig,
+        placed(wide, legend=legend, margin=margin),
+        placed(slim, legend=legend, margin=margin) | narrow,
+    )
 
 
 def side_by_side(n: int, height: int, gap: float = 0.04) -> list[Row]:
@@ -114,7 +150,10 @@ def side_by_side(n: int, height: int, gap: float = 0.04) -> list[Row]:
     columns = min(n, COLUMNS)
     width = (1 - gap * (columns - 1)) / columns
     starts = [(p, p % columns * (width + gap)) for p in range(n)]
-    return [([(p, x, x + width) for p, x in starts[at : at + columns]], height) for at in range(0, n, columns)]
+    return [
+        ([(p, x, x + width) for p, x in starts[at : at + columns]], height)
+        for at in range(0, n, columns)
+    ]
 
 
 def stacked(n: int, height: int) -> list[Row]:
@@ -123,11 +162,18 @@ def stacked(n: int, height: int) -> list[Row]:
 
 
 def placed(
-    rows: Sequence[Row], *, legend: int | None = None, margin: int, top: int = 86, gap: int = 76
+    rows: Sequence[Row],
+    *,
+    legend: int | None = None,
+    margin: int,
+    top: int = 86,
+    gap: int = 76,
 ) -> dict[str, Any]:
-    """Rows of panels as a flat update of the layout: the domain of each axis, and the height of the figure.
+    """Rows of panels as a flat update of the layout: the domain of each axis, and the
+    height of the figure.
 
-    top: pixels above the first row, for a colour bar. legend: the panel above which there is room for the legend.
+    top: pixels above the first row, for a colour bar. legend: the panel above which there
+    is room for the legend.
     """
     tops, y = [], 0
     for k, (members, height) in enumerate(rows):
@@ -138,13 +184,22 @@ def placed(
     for start, (members, height) in zip(tops, rows, strict=True):
         for p, left, right in members:
             update[f"xaxis{nth(p)}.domain"] = [round(left, 6), round(min(right, 1), 6)]
-            update[f"yaxis{nth(p)}.domain"] = [round(max(1 - (start + height) / y, 0), 6), round(1 - start / y, 6)]
+            update[f"yaxis{nth(p)}.domain"] = [
+                round(max(1 - (start + height) / y, 0), 6),
+                round(1 - start / y, 6),
+            ]
             if p == legend:
                 update["legend.y"] = round(1 - (start - 6) / y, 6)
     return update
 
 
-def finish(fig: go.Figure, alt: str, layout: Mapping[str, Any], slim: Mapping[str, Any], **meta: Any) -> go.Figure:
+def finish(
+    fig: go.Figure,
+    alt: str,
+    layout: Mapping[str, Any],
+    slim: Mapping[str, Any],
+    **meta: Any,
+) -> go.Figure:
     """Lay the figure out, and attach its text alternative and what the scripts need."""
     for path, setting in layout.items():
         fig.layout[path] = setting
@@ -152,19 +207,32 @@ def finish(fig: go.Figure, alt: str, layout: Mapping[str, Any], slim: Mapping[st
 
 
 def nth(panel: int) -> str:
-    """What plotly appends to the name of an axis: "" for the first panel, then "2", "3" ..."""
+    """What plotly appends to the name of an axis: "" for the first panel, then "2", "3"
+    ..."""
     return str(panel + 1) if panel else ""
 
 
 def headline(fig: go.Figure, panel: int, text: str, *, x: float = 0.0, up: int = 0) -> None:
-    """Words above a panel, from its left edge or (x = 0.5) in its middle, `up` pixels higher than it needs."""
-    place = {"xref": f"x{nth(panel)} domain", "yref": f"y{nth(panel)} domain", "x": x, "y": 1, "yshift": up}
-    side = {"xanchor": "center" if x else "left", "align": "center" if x else "left", "yanchor": "bottom"}
+    """Words above a panel, from its left edge or (x = 0.5) in its middle, `up` pixels
+    higher than it needs."""
+    place = {
+        "xref": f"x{nth(panel)} domain",
+        "yref": f"y{nth(panel)} domain",
+        "x": x,
+        "y": 1,
+        "yshift": up,
+    }
+    side = {
+        "xanchor": "center" if x else "left",
+        "align": "center" if x else "left",
+        "yanchor": "bottom",
+    }
     fig.add_annotation(text=text, showarrow=False, font_size=13, **side, **place)
 
 
 def _cell_axes(fig: go.Figure, grid: Grid, p: int, *, left: bool, bottom: bool) -> None:
-    """Cell (row, column) is the unit square around (column, row); outer panels have the titles and labels."""
+    """Cell (row, column) is the unit square around (column, row); outer panels have the
+    titles and labels."""
     axes(
         fig,
         "fraction" if bottom else "",
@@ -177,16 +245,41 @@ def _cell_axes(fig: go.Figure, grid: Grid, p: int, *, left: bool, bottom: bool) 
     )
     every = -(-len(grid.columns) // MAX_TICKS)
     shown = range(0, len(grid.columns), every)
-    ticks = {"tickvals": list(shown), "ticktext": [f"{grid.columns[i]:g}" for i in shown], "tickangle": 0}
+    ticks = {
+        "tickvals": list(shown),
+        "ticktext": [f"{grid.columns[i]:g}" for i in shown],
+        "tickangle": 0,
+    }
     fig.update_xaxes(**ticks, range=[-0.5, len(grid.columns) - 0.5], row=p + 1)
-    ticks = {"tickvals": list(range(len(grid.rows))), "ticktext": grid.rows, "showticklabels": left}
+    ticks = {
+        "tickvals": list(range(len(grid.rows))),
+        "ticktext": grid.rows,
+        "showticklabels": left,
+    }
     fig.update_yaxes(**ticks, range=[-0.5, len(grid.rows) - 0.5], row=p + 1)
 
 
 def _colours() -> dict[str, Any]:
-    bar = {"orientation": "h", "thickness": 10, "outlinewidth": 0, "len": 0.5, "xpad": 0, "ypad": 0, "nticks": 6}
-    bar |= {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "title": {"side": "top", "font": {"size": 13}}}
-    return {"colorscale": [[i / (len(SCALE) - 1), colour] for i, colour in enumerate(SCALE)], "colorbar": bar}
+    bar = {
+        "orientation": "h",
+        "thickness": 10,
+        "outlinewidth": 0,
+        "len": 0.5,
+        "xpad": 0,
+        "ypad": 0,
+        "nticks": 6,
+    }
+    bar |= {
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "top",
+        "title": {"side": "top", "font": {"size": 13}},
+    }
+    return {
+        "colorscale": [[i / (len(SCALE) - 1), colour] for i, colour in enumerate(SCALE)],
+        "colorbar": bar,
+    }
 
 
 # ---- cells
@@ -201,22 +294,42 @@ def draw_empty(fig: go.Figure, grid: Grid, p: int) -> None:
             a, b, c, d = column - 0.42, column + 0.42, row - 0.44, row + 0.44
             x += [a, b, b, a, a, None]
             y += [c, c, d, d, c, None]
-    line = {"mode": "lines", "line": {"color": GRID, "width": 1}, "hoverinfo": "skip", "showlegend": False}
+    line = {
+        "mode": "lines",
+        "line": {"color": GRID, "width": 1},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
     fig.add_scatter(x=x, y=y, **line, row=p + 1, col=1)
 
 
-def draw_heat(fig: go.Figure, grid: Grid, p: int, z: list[list], **texts: list[list]) -> None:
-    """The colours of a panel; hovertext, and customdata below it, are what a cell says when pointed at."""
-    template = "%{hovertext}" + ("<br>%{customdata}" if "customdata" in texts else "") + "<extra></extra>"
+def draw_heat(
+    fig: go.Figure, grid: Grid, p: int, z: list[list], **texts: list[list]
+) -> None:
+    """The colours of a panel; hovertext, and customdata below it, are what a cell says when
+    pointed at."""
+    template = (
+        "%{hovertext}"
+        + ("<br>%{customdata}" if "customdata" in texts else "")
+        + "<extra></extra>"
+    )
     places = {"x": list(range(len(grid.columns))), "y": list(range(len(grid.rows)))}
     style = {"xgap": 2, "ygap": 2, "coloraxis": "coloraxis", "hovertemplate": template}
-    fig.add_heatmap(z=z, **places, **style, **texts, hoverlabel={"align": "left"}, row=p + 1, col=1)
+    fig.add_heatmap(
+        z=z, **places, **style, **texts, hoverlabel={"align": "left"}, row=p + 1, col=1
+    )
 
 
 def draw_texts(fig: go.Figure, p: int, texts: Mapping[Place, str], **style: Any) -> None:
-    """A text, and with a mode that has markers a mark, in the middle of each of these cells."""
+    """A text, and with a mode that has markers a mark, in the middle of each of these
+    cells."""
     places = {"x": [column for _, column in texts], "y": [row for row, _ in texts]}
-    style = {"mode": "text", "hoverinfo": "skip", "showlegend": False, "cliponaxis": False} | style
+    style = {
+        "mode": "text",
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "cliponaxis": False,
+    } | style
     fig.add_scatter(**places, text=list(texts.values()), **style, row=p + 1, col=1)
 
 

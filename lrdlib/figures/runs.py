@@ -1,8 +1,9 @@
 """Run(s) in, plotly figure out: never trains, never reads a file.
 
-Every figure is transparent, so that it lies on a light page as well as on a dark one; it carries a text alternative,
-written from its data, in layout.meta["alt"]; and it stays small: numbers are drawn to 4 significant digits. A number
-that is not finite (a run that diverged) is a gap.
+Every figure is transparent, so that it lies on a light page as well as on a dark one; it
+carries a text alternative, written from its data, in layout.meta["alt"]; and it stays
+small: numbers are drawn to 4 significant digits. A number that is not finite (a run that
+diverged) is a gap.
 """
 
 import re
@@ -18,7 +19,9 @@ from lrdlib.figures.captions import accuracy_text, each, labels, number, rank_te
 from lrdlib.training.runs import GROKKED, Run
 
 SCALE = "Viridis"
-RESOLUTION = 1e-8  # sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there
+RESOLUTION = (
+    1e-8  # sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there
+)
 MAX_FRAMES = 60
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "test_accuracy": ("test", {"width": 2.25}),
@@ -33,49 +36,63 @@ Curve = tuple[np.ndarray, np.ndarray]  # x (n,) and y (n,)
 
 
 def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
-    """The paper's figure 2 for 2 to 5 runs: what the rule does to accuracy, rank, spectrum, and attention pattern.
+    """The paper's figure 2 for 2 to 5 runs: what the rule does to accuracy, rank, spectrum,
+    and attention pattern.
 
-    Accuracy by step (test solid; dashed the pairs of which neither order was trained on); the stable rank of the query
-    and key matrices by step (their mean); the spectrum sigma_i / sigma_1 at the end (mean over the query and key
-    matrices of all layers, log scale); and |W_Q^T W_K| of layer 0, in percent of its maximum. Weights act as
-    y = x W^T, so this is the paper's |W_Q W_K^T|: two residual vectors x and y score x^T W_Q^T W_K y.
+    Accuracy by step (test solid; dashed the pairs of which neither order was trained on);
+    the stable rank of the query and key matrices by step (their mean); the spectrum sigma_i
+    / sigma_1 at the end (mean over the query and key matrices of all layers, log scale);
+    and |W_Q^T W_K| of layer 0, in percent of its maximum. Weights act as y = x W^T, so this
+    is the paper's |W_Q W_K^T|: two residual vectors x and y score x^T W_Q^T W_K y.
 
-    narrow: one panel per row, for a column as slim as a phone; the book's scripts do so by themselves.
-    Raises TypeError or ValueError unless `runs` are 2 to 5 Runs that hold query and key matrices.
+    narrow: one panel per row, for a column as slim as a phone; the book's scripts do so by
+    themselves. Raises TypeError or ValueError unless `runs` are 2 to 5 Runs that hold query
+    and key matrices.
     """
     runs = _runs(runs, at_least=2)
     for name in ("0.query", "0.key"):
         _check_matrix(runs, name, group="weights")
     n = 3 + len(runs)
     wide = canvas([250] + [230] * -(-len(runs) // 3), 3, panels=n, horizontal_spacing=0.14)
-    slim = canvas([200] * 3 + [240] * len(runs) + [20], panels=n)  # the last row is room for the colour bar
+    slim = canvas(
+        [200] * 3 + [240] * len(runs) + [20], panels=n
+    )  # the last row is room for the colour bar
     fig, columns = (slim, 1) if narrow else (wide, 3)
     places = [(1 + i // columns, 1 + i % columns) for i in range(n)]
     below = {"y": 0, "yanchor": "bottom", "len": 1}
-    phone = {f"{axis}.domain": slim.layout[axis].domain for axis in slim.layout if re.fullmatch(r"[xy]axis\d*", axis)}
+    phone = {
+        f"{axis}.domain": slim.layout[axis].domain
+        for axis in slim.layout
+        if re.fullmatch(r"[xy]axis\d*", axis)
+    }
     phone |= {"height": slim.layout.height, "legend.yanchor": "top"}
     phone |= {f"coloraxis.colorbar.{key}": value for key, value in below.items()}
     _accuracy_panel(fig, runs, ("test_accuracy", "orbit_clean_accuracy"), places[0])
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
     _spectrum_panel(fig, runs, spectra, places[2], y=f"QK mean {RATIO}")
-    for name, run, colour, place in zip(labels(runs), runs, PALETTE, places[3:], strict=False):
+    for name, run, colour, place in zip(
+        labels(runs), runs, PALETTE, places[3:], strict=False
+    ):
         _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
     title = "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum"
     _colour_axis(fig, title, 0, 100, **(below if narrow else {}))
     large = [f"{np.sum(S > 1e-3)}" if np.isfinite(S).all() else "diverged" for S in spectra]
     alt = (
-        f"{accuracy_text(runs)} {rank_text(runs)} Singular values above a thousandth of the largest at the end, of "
-        f"{len(spectra[0])}: {each(runs, large)}. Below, the absolute query-key product of layer 0 of each run."
+        f"{accuracy_text(runs)} {rank_text(runs)} Singular values above a thousandth of "
+        f"the largest at the end, of {len(spectra[0])}: {each(runs, large)}. Below, the "
+        "absolute query-key product of layer 0 of each run."
     )
     return finish(fig, alt, narrow=phone)
 
 
 def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
-    """Accuracy (train, test, orbit-clean) above, QK stable rank below, with the step of grokking marked.
+    """Accuracy (train, test, orbit-clean) above, QK stable rank below, with the step of
+    grokking marked.
 
-    A line in the run's colour stands at the first recorded step with test accuracy > 0.95. The steps of both panels
-    move together. Raises TypeError or ValueError unless `runs` is a Run or 1 to 5 of them.
+    A line in the run's colour stands at the first recorded step with test accuracy > 0.95.
+    The steps of both panels move together. Raises TypeError or ValueError unless `runs` is
+    a Run or 1 to 5 of them.
     """
     runs = _runs(runs)
     fig = canvas([280, 190], 1, shared=True)
@@ -85,20 +102,39 @@ def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
     for i, (run, colour) in enumerate(zip(runs, PALETTE, strict=False)):
         step = run.first_step(above=GROKKED)
         if step is not None:
-            line = {"line_color": colour, "line_width": 1.25, "line_dash": "dashdot", "col": 1}
+            line = {
+                "line_color": colour,
+                "line_width": 1.25,
+                "line_dash": "dashdot",
+                "col": 1,
+            }
             fig.add_vline(step, row=1, **line)
             fig.add_vline(step, row=2, **line)
-            text = {"text": f"{GROKKED:.0%} at {step}", "font": {"color": colour, "size": 11}, "showarrow": False}
-            above = {"xref": "x2", "yref": "y2 domain", "y": 1, "xanchor": "left", "yanchor": "bottom"}
-            fig.add_annotation(x=step, yshift=12 * (i % 2), **text, **above)  # between the panels, on two lines
+            text = {
+                "text": f"{GROKKED:.0%} at {step}",
+                "font": {"color": colour, "size": 11},
+                "showarrow": False,
+            }
+            above = {
+                "xref": "x2",
+                "yref": "y2 domain",
+                "y": 1,
+                "xanchor": "left",
+                "yanchor": "bottom",
+            }
+            fig.add_annotation(
+                x=step, yshift=12 * (i % 2), **text, **above
+            )  # between the panels, on two lines
     return finish(fig, f"{accuracy_text(runs)} {rank_text(runs)}")
 
 
 def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
-    """Every singular value of one matrix over time: step across, index down, colour log10 sigma_i.
+    """Every singular value of one matrix over time: step across, index down, colour log10
+    sigma_i.
 
-    The darkest colour is for the smallest hundredth of the values, so that a single tiny one does not pale the rest.
-    Raises TypeError unless `run` is a Run, ValueError for a matrix that it does not hold.
+    The darkest colour is for the smallest hundredth of the values, so that a single tiny
+    one does not pale the rest. Raises TypeError unless `run` is a Run, ValueError for a
+    matrix that it does not hold.
     """
     _check_matrix(_runs([run]), matrix)
     keep = _thin(len(run.history["step"]), 2 * MAX_FRAMES)
@@ -114,30 +150,38 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
     )
     known = Z[np.isfinite(Z)] if np.isfinite(Z).any() else np.zeros(1)
     _colour_axis(
-        fig, f"log<sub>10</sub> σ<sub>i</sub> of {matrix}", float(np.quantile(known, 0.01)), float(known.max())
+        fig,
+        f"log<sub>10</sub> σ<sub>i</sub> of {matrix}",
+        float(np.quantile(known, 0.01)),
+        float(known.max()),
     )
     axes(fig, "step", INDEX, showgrid=False, ticks="")
     fig.update_yaxes(autorange="reversed")
     first, last = (f"{number(row[0])} down to {number(row[-1])}" for row in (S[0], S[-1]))
     alt = (
-        f"Heatmap of the {S.shape[1]} singular values of {matrix} of {labels([run])[0]} over {steps[-1]} steps: "
-        f"from {first} at step {steps[0]}, from {last} at the end."
+        f"Heatmap of the {S.shape[1]} singular values of {matrix} of {labels([run])[0]} "
+        f"over {steps[-1]} steps: from {first} at step {steps[0]}, from {last} at the end."
     )
     return finish(fig, alt)
 
 
-def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query", *, start: int = 0) -> go.Figure:
-    """The spectrum sigma_i / sigma_1 of one matrix, step by step, above the accuracy with a marker that moves along.
+def spectrum_player(
+    runs: Run | Sequence[Run], matrix: str = "0.query", *, start: int = 0
+) -> go.Figure:
+    """The spectrum sigma_i / sigma_1 of one matrix, step by step, above the accuracy with a
+    marker that moves along.
 
-    A plotly animation of at most 60 frames: its slider and buttons need no kernel. It shows the frame nearest to step
-    `start` before it is moved.
-    Raises TypeError or ValueError unless `runs` is a Run or 1 to 5 of them, at the same steps, that hold `matrix`.
+    A plotly animation of at most 60 frames: its slider and buttons need no kernel. It shows
+    the frame nearest to step `start` before it is moved. Raises TypeError or ValueError
+    unless `runs` is a Run or 1 to 5 of them, at the same steps, that hold `matrix`.
     """
     runs = _runs(runs)
     _check_matrix(runs, matrix)
     steps = runs[0].history["step"]
     if not all(np.array_equal(run.history["step"], steps) for run in runs):
-        raise ValueError("runs must have been recorded at the same steps, got different ones")
+        raise ValueError(
+            "runs must have been recorded at the same steps, got different ones"
+        )
     keep = _thin(len(steps), MAX_FRAMES)
     active = int(np.abs(steps[keep] - start).argmin())
     first = keep[active]
@@ -146,24 +190,48 @@ def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query", *, start
     fig = canvas([280, 190], 1)
     _accuracy_panel(fig, runs, ("test_accuracy",), (2, 1))
     moving = list(range(len(runs), 3 * len(runs)))
-    _spectrum_panel(fig, runs, [np.roll(S, -first, axis=0) for S in spectra], (1, 1), y=f"{RATIO} of {matrix}")
+    _spectrum_panel(
+        fig,
+        runs,
+        [np.roll(S, -first, axis=0) for S in spectra],
+        (1, 1),
+        y=f"{RATIO} of {matrix}",
+    )
     now = [(steps[first : first + 1], y[first : first + 1]) for y in points]
-    _curves(fig, runs, now, (2, 1), "step", "test accuracy", mode="markers", marker={"size": 11}, cliponaxis=False)
+    _curves(
+        fig,
+        runs,
+        now,
+        (2, 1),
+        "step",
+        "test accuracy",
+        mode="markers",
+        marker={"size": 11},
+        cliponaxis=False,
+    )
     fig.update_xaxes(range=[int(steps[0]), int(steps[-1])], row=2, col=1)
     fig.frames = [
         go.Frame(
             name=str(steps[t]),
             traces=moving,
             data=[go.Scatter(y=_numbers(S[t])) for S in spectra]
-            + [go.Scatter(x=_numbers(steps[t : t + 1]), y=_numbers(y[t : t + 1])) for y in points],
+            + [
+                go.Scatter(x=_numbers(steps[t : t + 1]), y=_numbers(y[t : t + 1]))
+                for y in points
+            ],
         )
         for t in keep
     ]
-    fig.update_layout(**controls([str(steps[t]) for t in keep], prefix="step ", active=active, redraw=False))
+    fig.update_layout(
+        **controls(
+            [str(steps[t]) for t in keep], prefix="step ", active=active, redraw=False
+        )
+    )
     smallest = [f"{number(S[0, -1])} to {number(S[-1, -1])}" for S in spectra]
     alt = (
-        f"Animation over {steps[-1]} steps of the singular values of {matrix} relative to the largest; the smallest "
-        f"goes from start to end: {each(runs, smallest)}. {accuracy_text(runs)}"
+        f"Animation over {steps[-1]} steps of the singular values of {matrix} relative to "
+        f"the largest; the smallest goes from start to end: {each(runs, smallest)}. "
+        f"{accuracy_text(runs)}"
     )
     return finish(fig, alt)
 
@@ -171,8 +239,11 @@ def spectrum_player(runs: Run | Sequence[Run], matrix: str = "0.query", *, start
 # ---- panels
 
 
-def _accuracy_panel(fig: go.Figure, runs: Sequence[Run], metrics: Iterable[str], place: Place) -> None:
-    """Accuracies by step; the legend of the figure: the runs, and the line styles if there are several."""
+def _accuracy_panel(
+    fig: go.Figure, runs: Sequence[Run], metrics: Iterable[str], place: Place
+) -> None:
+    """Accuracies by step; the legend of the figure: the runs, and the line styles if there
+    are several."""
     test = [run.history["test_accuracy"] for run in runs]
     shown = []
     for metric in metrics:
@@ -185,12 +256,36 @@ def _accuracy_panel(fig: go.Figure, runs: Sequence[Run], metrics: Iterable[str],
             [(r.history["step"], v) for r, v in zip(runs, values, strict=True)],
         )
         legend = metric == "test_accuracy"
-        _curves(fig, runs, curves, place, "step", title, line=STYLES[metric][1], showlegend=legend)
+        _curves(
+            fig,
+            runs,
+            curves,
+            place,
+            "step",
+            title,
+            line=STYLES[metric][1],
+            showlegend=legend,
+        )
     for metric in shown[1:]:
         name, line = STYLES[metric]
-        fig.add_scatter(x=[None], y=[None], mode="lines", line={"color": INK, **line}, name=name, hoverinfo="skip")
-    axes(fig, "step", "accuracy" if shown[1:] else "test accuracy", row=place[0], col=place[1])
-    fig.update_yaxes(range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], row=place[0], col=place[1])
+        fig.add_scatter(
+            x=[None],
+            y=[None],
+            mode="lines",
+            line={"color": INK, **line},
+            name=name,
+            hoverinfo="skip",
+        )
+    axes(
+        fig,
+        "step",
+        "accuracy" if shown[1:] else "test accuracy",
+        row=place[0],
+        col=place[1],
+    )
+    fig.update_yaxes(
+        range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], row=place[0], col=place[1]
+    )
 
 
 def _rank_panel(fig: go.Figure, runs: Sequence[Run], place: Place) -> None:
@@ -200,14 +295,28 @@ def _rank_panel(fig: go.Figure, runs: Sequence[Run], place: Place) -> None:
 
 
 def _spectrum_panel(
-    fig: go.Figure, runs: Sequence[Run], spectra: Sequence[np.ndarray], place: Place, *, y: str
+    fig: go.Figure,
+    runs: Sequence[Run],
+    spectra: Sequence[np.ndarray],
+    place: Place,
+    *,
+    y: str,
 ) -> None:
     """The first spectrum of each (..., k) on a log axis that has room for all of them."""
-    curves = [(np.arange(1, S.shape[-1] + 1), S.reshape(-1, S.shape[-1])[0]) for S in spectra]
+    curves = [
+        (np.arange(1, S.shape[-1] + 1), S.reshape(-1, S.shape[-1])[0]) for S in spectra
+    ]
     _curves(fig, runs, curves, place, INDEX, y)
-    low = min((float(S[np.isfinite(S)].min()) for S in spectra if np.isfinite(S).any()), default=0.1)
+    low = min(
+        (float(S[np.isfinite(S)].min()) for S in spectra if np.isfinite(S).any()),
+        default=0.1,
+    )
     span = [float(np.log10(low)) - 0.2, 0.15]
-    ticks = {"dtick": 1 if span[0] < -1.5 else None, "exponentformat": "power", "tickfont_size": 11}
+    ticks = {
+        "dtick": 1 if span[0] < -1.5 else None,
+        "exponentformat": "power",
+        "tickfont_size": 11,
+    }
     fig.update_yaxes(type="log", range=span, **ticks, row=place[0], col=place[1])
 
 
@@ -224,17 +333,35 @@ def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
         row=row,
         col=col,
     )
-    square = {"showgrid": False, "range": [-0.5, len(A) - 0.5], "constrain": "domain", "nticks": 4, "ticks": ""}
+    square = {
+        "showgrid": False,
+        "range": [-0.5, len(A) - 0.5],
+        "constrain": "domain",
+        "nticks": 4,
+        "ticks": "",
+    }
     axes(fig, "key side", "query side", row=row, col=col, **square)
     x = next(fig.select_xaxes(row=row, col=col)).plotly_name.replace("axis", "")
     fig.update_yaxes(scaleanchor=x, range=[len(A) - 0.5, -0.5], row=row, col=col)
-    frame = {"xref": f"{x} domain", "yref": f"{x.replace('x', 'y')} domain", "showarrow": False}
+    frame = {
+        "xref": f"{x} domain",
+        "yref": f"{x.replace('x', 'y')} domain",
+        "showarrow": False,
+    }
     text = title if finite else f"{title}: diverged"
-    fig.add_annotation(text=text, x=0.5, y=1, xanchor="center", yanchor="bottom", font_size=13, **frame)
+    fig.add_annotation(
+        text=text, x=0.5, y=1, xanchor="center", yanchor="bottom", font_size=13, **frame
+    )
 
 
 def _curves(
-    fig: go.Figure, runs: Sequence[Run], curves: Sequence[Curve], place: Place, x: str, y: str, **style: Any
+    fig: go.Figure,
+    runs: Sequence[Run],
+    curves: Sequence[Curve],
+    place: Place,
+    x: str,
+    y: str,
+    **style: Any,
 ) -> None:
     """One curve per run, in the run's colour."""
     style = {"mode": "lines", "showlegend": False, "line": {"width": 2.25}, **style}
@@ -242,7 +369,13 @@ def _curves(
     for name, colour, (X, Y) in zip(labels(runs), PALETTE, curves, strict=False):
         coloured = style | {part: style[part] | {"color": colour}}
         hover = f"{name}<br>{x} %{{x}}<br>{y} %{{y:.3~g}}<extra></extra>"
-        data = {"x": _numbers(X), "y": _numbers(Y), "name": name, "legendgroup": name, "hovertemplate": hover}
+        data = {
+            "x": _numbers(X),
+            "y": _numbers(Y),
+            "name": name,
+            "legendgroup": name,
+            "hovertemplate": hover,
+        }
         fig.add_scatter(**data, **coloured, row=place[0], col=place[1])
     axes(fig, x, y, row=place[0], col=place[1])
 
@@ -255,16 +388,31 @@ def _colour_axis(fig: go.Figure, title: str, low: float, high: float, **place: A
         "len": 0.6,
         "outlinewidth": 0,
     }
-    bar |= {"x": 0.5, "y": -60 / (fig.layout.height - 120), "yanchor": "top", "nticks": 5} | place
-    fig.update_layout(coloraxis={"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar})
+    bar |= {
+        "x": 0.5,
+        "y": -60 / (fig.layout.height - 120),
+        "yanchor": "top",
+        "nticks": 5,
+    } | place
+    fig.update_layout(
+        coloraxis={"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
+    )
 
 
 # ---- numbers
 
 
 def _mean_spectrum(run: Run) -> np.ndarray:
-    """sigma_i / sigma_1 (k,) at the last record: the mean over the query and key matrices of all layers."""
-    return np.mean([_relative(S[-1]) for name, S in run.spectra.items() if name.endswith((".query", ".key"))], axis=0)
+    """sigma_i / sigma_1 (k,) at the last record: the mean over the query and key matrices
+    of all layers."""
+    return np.mean(
+        [
+            _relative(S[-1])
+            for name, S in run.spectra.items()
+            if name.endswith((".query", ".key"))
+        ],
+        axis=0,
+    )
 
 
 def _relative(S: np.ndarray) -> np.ndarray:
@@ -274,7 +422,8 @@ def _relative(S: np.ndarray) -> np.ndarray:
 
 
 def _log10(S: np.ndarray) -> np.ndarray:
-    """log10 of S, of at least RESOLUTION times its largest value; not finite where there is none."""
+    """log10 of S, of at least RESOLUTION times its largest value; not finite where there is
+    none."""
     top = np.max(S, where=np.isfinite(S), initial=0.0)
     with np.errstate(divide="ignore"):
         return np.log10(np.maximum(S, RESOLUTION * top))
@@ -304,7 +453,8 @@ def _thin(n: int, most: int) -> np.ndarray:
 
 
 def _runs(runs: object, *, at_least: int = 1) -> list[Run]:
-    """Runs as a list; an error unless there are `at_least` of them, and no more than there are colours."""
+    """Runs as a list; an error unless there are `at_least` of them, and no more than there
+    are colours."""
     several = [runs] if isinstance(runs, Run) else runs
     if not isinstance(several, (list, tuple)):
         raise TypeError(f"runs must be Runs, got {type(runs).__name__}")
@@ -313,7 +463,9 @@ def _runs(runs: object, *, at_least: int = 1) -> list[Run]:
         if not isinstance(run, Run):
             raise TypeError(f"runs must be Runs, got {type(run).__name__}")
     if not at_least <= len(several) <= len(PALETTE):
-        raise ValueError(f"runs must be {at_least} to {len(PALETTE)} Runs, got {len(several)}")
+        raise ValueError(
+            f"runs must be {at_least} to {len(PALETTE)} Runs, got {len(several)}"
+        )
     return several
 
 

@@ -1,8 +1,8 @@
 """How the book shows a plotly figure: stored figure JSON in, an accessible <figure> out.
 
-myst-nb finds `PlotlyFigure` through the entry point group "myst_nb.mime_renderers" (pyproject.toml). The page carries
-the figure as data; lrdlib/figures/static/figures.js draws it. Sphinx and docutils are imported only while a book is
-built.
+myst-nb finds `PlotlyFigure` through the entry point group "myst_nb.mime_renderers"
+(pyproject.toml). The page carries the figure as data; lrdlib/figures/static/figures.js
+draws it. Sphinx and docutils are imported only while a book is built.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ TRACES = {
     *("bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour"),
     *("image", "pie", "scatter", "scatterternary", "violin"),
 }
-SOLIDS = {"mesh3d", "scatter3d"}  # the ones that lrdlib/figures/static/solid.js draws, without WebGL
+SOLIDS = {
+    "mesh3d",
+    "scatter3d",
+}  # the ones that lrdlib/figures/static/solid.js draws, without WebGL
 
 
 def problems(figure: dict[str, Any]) -> list[str]:
@@ -38,17 +41,26 @@ def problems(figure: dict[str, Any]) -> list[str]:
             "a plotly figure has no text for readers who cannot see it: "
             'write fig.update_layout(meta={"alt": "what the figure shows"}) and execute the notebook again'
         )
-    if re.search(r'"[^"$]*\$[^"$]*\$', json.dumps([figure.get(key) for key in ("data", "layout", "frames")])):
+    if re.search(
+        r'"[^"$]*\$[^"$]*\$',
+        json.dumps([figure.get(key) for key in ("data", "layout", "frames")]),
+    ):
         found.append(
-            "a plotly figure has LaTeX between dollar signs, which is not drawn; write unicode (λ, σ₁) instead"
+            "a plotly figure has LaTeX between dollar signs, which is not drawn; write "
+            "unicode (λ, σ₁) instead"
         )
     types = {trace.get("type", "scatter") for trace in figure.get("data", [])}
     unknown = sorted(types - TRACES - SOLIDS)
     if unknown:
         known = ", ".join(sorted(TRACES | SOLIDS))
-        found.append(f"the book's plotly bundle cannot draw {', '.join(unknown)}; it draws {known}")
+        found.append(
+            f"the book's plotly bundle cannot draw {', '.join(unknown)}; it draws {known}"
+        )
     if types & SOLIDS:
-        found += [f"a plotly figure of 3-D traces {problem}" for problem in _solid_problems(figure, types)]
+        found += [
+            f"a plotly figure of 3-D traces {problem}"
+            for problem in _solid_problems(figure, types)
+        ]
     return found
 
 
@@ -59,25 +71,32 @@ def _solid_problems(figure: dict[str, Any], types: set[str]) -> list[str]:
     found = []
     if types - SOLIDS:
         found.append(f"cannot have {', '.join(sorted(types - SOLIDS))} beside them")
-    if not (ranges[0] and ranges[0] == ranges[1] == ranges[2] and ranges[0][0] == -ranges[0][1]):
+    if not (
+        ranges[0] and ranges[0] == ranges[1] == ranges[2] and ranges[0][0] == -ranges[0][1]
+    ):
         found.append("must give x, y and z one range, the same on both sides of 0")
     if "eye" not in scene.get("camera", {}):
         found.append("must say where it is seen from, in scene.camera.eye")
-    colours = [trace.get("color") for trace in figure["data"] if trace.get("type") == "mesh3d"]
+    colours = [
+        trace.get("color") for trace in figure["data"] if trace.get("type") == "mesh3d"
+    ]
     if not all(re.fullmatch("#[0-9a-f]{6}", str(colour)) for colour in colours):
         found.append("must give each mesh a color such as #378eca")
     return found
 
 
 def to_html(figure: dict[str, Any]) -> str:
-    """The `<figure>` that figures.js fills. The JSON is safe inside a script element: no "</" is left in it.
+    """The `<figure>` that figures.js fills. The JSON is safe inside a script element: no
+    "</" is left in it.
 
     >>> to_html({"data": [], "layout": {"meta": {"alt": "</script>"}}}).count("</script>")
     1
     """
     layout = figure.get("layout", {})
     alt = html.escape(layout["meta"]["alt"].strip())
-    data = json.dumps({key: figure[key] for key in ("data", "layout", "frames") if figure.get(key)})
+    data = json.dumps(
+        {key: figure[key] for key in ("data", "layout", "frames") if figure.get(key)}
+    )
     data = data.replace("</", "<\\/").replace("<!--", "<\\u0021--")
     return (
         f'<figure class="lrd-figure"><div class="lrd-plot" role="img" aria-label="{alt}" '
@@ -90,11 +109,14 @@ def to_html(figure: dict[str, Any]) -> str:
 class PlotlyFigure:
     """The myst-nb renderer of the MIME type that plotly stores."""
 
-    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [("*", MIME, 1)]
+    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [
+        ("*", MIME, 1)
+    ]
 
     @staticmethod
     def handle_mime(renderer: Any, data: Any, inline: bool) -> list[Any] | None:
-        """One raw HTML node for a plotly figure, `None` for any other output; a warning for each problem."""
+        """One raw HTML node for a plotly figure, `None` for any other output; a warning for
+        each problem."""
         from docutils import nodes
 
         if data.mime_type != MIME:
@@ -102,4 +124,8 @@ class PlotlyFigure:
         found = problems(data.content)
         for problem in found:
             renderer.logger.warning(problem, subtype="figure", line=data.line)
-        return [] if found else [nodes.raw(text=to_html(data.content), format="html", classes=["output"])]
+        return (
+            []
+            if found
+            else [nodes.raw(text=to_html(data.content), format="html", classes=["output"])]
+        )

@@ -1,4 +1,5 @@
-"""The lab: weight decay under the reader's hand, from recorded runs, in the page, or in the kernel."""
+"""The lab: weight decay under the reader's hand, from recorded runs, in the page, or in the
+kernel."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ __all__ = ["Lab"]
 
 
 def __getattr__(name: str) -> Any:
-    """Lab, when it is asked for: what builds the pages needs no widgets. PlainLab where anywidget is missing."""
+    """Lab, when it is asked for: what builds the pages needs no widgets. PlainLab where
+    anywidget is missing."""
     if name != "Lab":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

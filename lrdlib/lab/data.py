@@ -1,9 +1,11 @@
-"""Recorded runs as pieces of data for the lab's page: an index of all of them, and a piece for each.
+"""Recorded runs as pieces of data for the lab's page: an index of all of them, and a piece
+for each.
 
     python -m lrdlib.lab.data OUT [RUNS]
 
-writes OUT/data/index.js and OUT/data/NAME.js for every run of RUNS (default book/runs) and RUNS/sweep. A piece is a
-script that calls lrdLab.piece("NAME", {...}), so that a page that was opened as a file can load it too.
+writes OUT/data/index.js and OUT/data/NAME.js for every run of RUNS (default book/runs) and
+RUNS/sweep. A piece is a script that calls lrdLab.piece("NAME", {...}), so that a page that
+was opened as a file can load it too.
 """
 
 import json
@@ -22,8 +24,22 @@ from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
 from lrdlib.training.runs import GROKKED, NAMES, Run, load_run
 
 DEFAULTS = plain(TrainConfig())
-VARIANT = ("mode", "scale", "select", "method", "ns_steps")  # of a low-rank decay; mean nothing to the other rules
-CHOSEN = ("rule", *VARIANT, "weight_decay", "l2", "lr", "fraction", "seed")  # what the reader picks beside the task
+VARIANT = (
+    "mode",
+    "scale",
+    "select",
+    "method",
+    "ns_steps",
+)  # of a low-rank decay; mean nothing to the other rules
+CHOSEN = (
+    "rule",
+    *VARIANT,
+    "weight_decay",
+    "l2",
+    "lr",
+    "fraction",
+    "seed",
+)  # what the reader picks beside the task
 LENGTH = ("steps", "eval_every")  # how long and how finely a run is recorded
 ACCURACIES = ("train_accuracy", "test_accuracy", "orbit_clean_accuracy")
 CURVES = (*ACCURACIES, "qk_stable_rank", "qk_effective_rank")
@@ -38,7 +54,19 @@ OPERATIONS = {
     "parity": "parity",
 }
 COLUMNS = (
-    *("piece", "setting", "rule", "variant", "lr", "strength", "l2", "fraction", "seed", "steps", "every"),
+    *(
+        "piece",
+        "setting",
+        "rule",
+        "variant",
+        "lr",
+        "strength",
+        "l2",
+        "fraction",
+        "seed",
+        "steps",
+        "every",
+    ),
     *("best", "final", "first", "diverged", "full"),
 )
 
@@ -46,16 +74,27 @@ COLUMNS = (
 def read_runs(folder: Path) -> dict[str, Run]:
     """The runs of `folder` and of its subfolder sweep, by the name of their file.
 
-    Raises FileNotFoundError if there are none, and ValueError for a damaged file or for two files of one name.
+    Raises FileNotFoundError if there are none, and ValueError for a damaged file or for two
+    files of one name.
     """
     found: dict[str, Run] = {}
-    for path in (*sorted(folder.glob("*-seed*.npz")), *sorted(folder.glob("sweep/*-seed*.npz"))):
+    for path in (
+        *sorted(folder.glob("*-seed*.npz")),
+        *sorted(folder.glob("sweep/*-seed*.npz")),
+    ):
         if path.stem in found:
-            raise ValueError(f"runs must have names of their own, got {path.stem!r} in {folder} and in its sweep")
+            raise ValueError(
+                f"runs must have names of their own, got {path.stem!r} in {folder} and in "
+                "its sweep"
+            )
         run = load_run(path)
-        found[path.stem] = replace(run, config=DEFAULTS | run.config)  # with fields that are newer than the run
+        found[path.stem] = replace(
+            run, config=DEFAULTS | run.config
+        )  # with fields that are newer than the run
     if not found:
-        raise FileNotFoundError(f"folder must hold recorded runs, got {str(folder)!r}, which has none")
+        raise FileNotFoundError(
+            f"folder must hold recorded runs, got {str(folder)!r}, which has none"
+        )
     return found
 
 
@@ -63,25 +102,35 @@ def read_runs(folder: Path) -> dict[str, Run]:
 
 
 def setting(config: Mapping[str, Any]) -> tuple[str, str]:
-    """The key and the words of what the reader picks as the task: the task, and whatever else is not default.
+    """The key and the words of what the reader picks as the task: the task, and whatever
+    else is not default.
 
     >>> setting(DEFAULTS), setting(DEFAULTS | {"p": 113, "qk_norm": "width"})
     (('add97', 'a + b modulo 97'), ('add113,qk_norm:width', 'a + b modulo 113, qk_norm width'))
     """
     task = config["task"]
     size = {"parity": config["bits"], "s5": 120}.get(task, config["p"])
-    of = f" of {size} bits" if task == "parity" else "" if task == "s5" else f" modulo {size}"
+    of = (
+        f" of {size} bits"
+        if task == "parity"
+        else ""
+        if task == "s5"
+        else f" modulo {size}"
+    )
     apart = {
         name: "+".join(map(str, value)) if isinstance(value, list) else value
         for name, value in config.items()
         if name not in ("task", "p", "bits", *CHOSEN, *LENGTH) and value != DEFAULTS[name]
     }
     key = ",".join([f"{task}{size}", *(f"{name}:{value}" for name, value in apart.items())])
-    return key, ", ".join([OPERATIONS[task] + of, *(f"{name} {value}" for name, value in apart.items())])
+    return key, ", ".join(
+        [OPERATIONS[task] + of, *(f"{name} {value}" for name, value in apart.items())]
+    )
 
 
 def variant(config: Mapping[str, Any]) -> tuple[str, str]:
-    """The key and the words of how a low-rank decay counts lambda and where it acts; empty for the other rules.
+    """The key and the words of how a low-rank decay counts lambda and where it acts; empty
+    for the other rules.
 
     >>> variant({**DEFAULTS, "rule": "l2"}), variant({**DEFAULTS, "select": "qk"})
     (('', ''), ('independent,qk', 'as λ (independent), on query and key only'))
@@ -89,18 +138,26 @@ def variant(config: Mapping[str, Any]) -> tuple[str, str]:
     if config["rule"] not in LOW_RANK:
         return "", ""
     mode = config["mode"]
-    words = {"independent": "as λ (independent)", "decoupled": "as λ × lr (decoupled)"}[mode]
+    words = {"independent": "as λ (independent)", "decoupled": "as λ × lr (decoupled)"}[
+        mode
+    ]
     apart = {name: config[name] for name in VARIANT[1:] if config[name] != DEFAULTS[name]}
     special: dict[str, dict[Any, str]] = {
         "select": {"qk": "on query and key only"},
         "scale": {None: "not scaled to the matrix"},
     }
-    said = [special.get(name, {}).get(value) or f"{name} {value}" for name, value in apart.items()]
-    return ",".join([mode, *(str(value) for value in apart.values())]), ", ".join([words, *said])
+    said = [
+        special.get(name, {}).get(value) or f"{name} {value}"
+        for name, value in apart.items()
+    ]
+    return ",".join([mode, *(str(value) for value in apart.values())]), ", ".join(
+        [words, *said]
+    )
 
 
 def place(config: Mapping[str, Any], *, seed: bool = True) -> tuple:
-    """Where the reader finds a run; without its seed, the cell that it shares with others, however finely recorded."""
+    """Where the reader finds a run; without its seed, the cell that it shares with others,
+    however finely recorded."""
     at = [setting(config)[0], config["rule"], variant(config)[0]]
     own = [config[name] for name in ("lr", "weight_decay", "l2", "fraction", "steps")]
     return (*at, *own, *([config["eval_every"], config["seed"]] if seed else []))
@@ -110,20 +167,27 @@ def place(config: Mapping[str, Any], *, seed: bool = True) -> tuple:
 
 
 def index(runs: Mapping[str, Run]) -> dict[str, Any]:
-    """What the page has to know of all runs before it loads one: a table, and the words for its keys.
+    """What the page has to know of all runs before it loads one: a table, and the words for
+    its keys.
 
-    "columns" name the entries of each of "runs"; best, final and first are of the accuracy on pairs of which neither
-    order was trained on, or on test pairs where there are no such ("unseen" says which; first: the first record above
-    GROKKED, or null). full: the run holds its matrices. Two runs
-    at one place of equal length would be told apart by nothing, so only the first stays.
+    "columns" name the entries of each of "runs"; best, final and first are of the accuracy
+    on pairs of which neither order was trained on, or on test pairs where there are no such
+    ("unseen" says which; first: the first record above GROKKED, or null). full: the run
+    holds its matrices. Two runs at one place of equal length would be told apart by
+    nothing, so only the first stays.
     """
     rows, taken = [], set()
-    for name, run in sorted(runs.items(), key=lambda item: (place(item[1].config), item[0])):
+    for name, run in sorted(
+        runs.items(), key=lambda item: (place(item[1].config), item[0])
+    ):
         if place(run.config) not in taken:
             taken.add(place(run.config))
             rows.append(_row(name, run))
     settings = dict(setting(run.config) for run in runs.values())
-    unseen = {setting(run.config)[0]: _unseen(run).removesuffix("_accuracy").replace("_", "-") for run in runs.values()}
+    unseen = {
+        setting(run.config)[0]: _unseen(run).removesuffix("_accuracy").replace("_", "-")
+        for run in runs.values()
+    }
     rules = {"none", "l2", "lrd", "elastic", *(run.config["rule"] for run in runs.values())}
     have = {run.config["task"] for run in runs.values()}
     return {
@@ -132,7 +196,9 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
         "unseen": unseen,
         "unrecorded": [OPERATIONS[task] for task in TASKS if task not in have],
         "rules": {rule: NAMES[rule] for rule in RULES if rule in rules},
-        "variants": dict(variant(run.config) for run in runs.values() if run.config["rule"] in LOW_RANK),
+        "variants": dict(
+            variant(run.config) for run in runs.values() if run.config["rule"] in LOW_RANK
+        ),
         "columns": COLUMNS,
         "runs": rows,
     }
@@ -141,14 +207,28 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
 def _row(name: str, run: Run) -> list[Any]:
     """One line of the index, in the order of COLUMNS."""
     c, found = run.config, outcome(run, _unseen(run))
-    own = [c[key] for key in ("lr", "weight_decay", "l2", "fraction", "seed", "steps", "eval_every")]
-    said = [_short(found.best), _short(found.final), found.step, int(found.diverged), int(bool(run.weights))]
+    own = [
+        c[key]
+        for key in ("lr", "weight_decay", "l2", "fraction", "seed", "steps", "eval_every")
+    ]
+    said = [
+        _short(found.best),
+        _short(found.final),
+        found.step,
+        int(found.diverged),
+        int(bool(run.weights)),
+    ]
     return [name, setting(c)[0], c["rule"], variant(c)[0], *own, *said]
 
 
 def _unseen(run: Run) -> str:
-    """The accuracy that says whether a run generalises: on orbit-clean pairs, if there are such."""
-    return "orbit_clean_accuracy" if np.isfinite(run.history["orbit_clean_accuracy"]).any() else "test_accuracy"
+    """The accuracy that says whether a run generalises: on orbit-clean pairs, if there are
+    such."""
+    return (
+        "orbit_clean_accuracy"
+        if np.isfinite(run.history["orbit_clean_accuracy"]).any()
+        else "test_accuracy"
+    )
 
 
 def _short(value: float) -> float | None:
@@ -159,31 +239,44 @@ def _short(value: float) -> float | None:
 
 
 def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
-    """One run as the page draws it; `cell` holds a run of each seed at the same place, for the bands.
+    """One run as the page draws it; `cell` holds a run of each seed at the same place, for
+    the bands.
 
-    steps (T,); curves: a code (T,) of each; spectra: a code (T k) of each query and key matrix; fourier: a code
-    (T p // 2) or null; bands: as `bands`, null for a single seed; command: what
-    makes the run again. pattern: whether there is a piece NAME.pattern besides.
+    steps (T,); curves: a code (T,) of each; spectra: a code (T k) of each query and key
+    matrix; fourier: a code (T p // 2) or null; bands: as `bands`, null for a single seed;
+    command: what makes the run again. pattern: whether there is a piece NAME.pattern
+    besides.
     """
     names = [name for name in run.spectra if name.endswith((".query", ".key"))]
     fourier = run.fourier.get("embedding")
     return {
         "steps": run.history["step"].tolist(),
-        "curves": {name: encode(run.history[name]) for name in CURVES if name in run.history},
+        "curves": {
+            name: encode(run.history[name]) for name in CURVES if name in run.history
+        },
         "bands": bands(cell) if len(cell) > 1 else None,
-        "spectra": {name: {"size": run.spectra[name].shape[1]} | encode(run.spectra[name], log=True) for name in names},
-        "fourier": None if fourier is None else {"size": fourier.shape[1]} | encode(fourier, log=True),
+        "spectra": {
+            name: {"size": run.spectra[name].shape[1]} | encode(run.spectra[name], log=True)
+            for name in names
+        },
+        "fourier": None
+        if fourier is None
+        else {"size": fourier.shape[1]} | encode(fourier, log=True),
         "pattern": {"0.query", "0.key"} <= set(run.weights),
         "command": run.provenance.get("command", ""),
     }
 
 
 def bands(runs: Sequence[Run]) -> dict[str, Any]:
-    """The range over runs of other seeds: low and high (S,) of each accuracy, at the steps (S,) that all recorded."""
+    """The range over runs of other seeds: low and high (S,) of each accuracy, at the steps
+    (S,) that all recorded."""
     steps = sorted(set.intersection(*(set(run.history["step"].tolist()) for run in runs)))
     rows = [np.isin(run.history["step"], steps) for run in runs]
     ranges = {
-        name: np.stack([run.history[name][row] for run, row in zip(runs, rows, strict=True)]) for name in ACCURACIES
+        name: np.stack(
+            [run.history[name][row] for run, row in zip(runs, rows, strict=True)]
+        )
+        for name in ACCURACIES
     }
     low = {name: encode(values.min(0)) for name, values in ranges.items()}
     high = {name: encode(values.max(0)) for name, values in ranges.items()}
@@ -191,9 +284,14 @@ def bands(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def pattern(run: Run) -> dict[str, Any]:
-    """W_Q^T W_K (d, d) of layer 0 at the last step: two residual vectors x and y score x^T W_Q^T W_K y."""
+    """W_Q^T W_K (d, d) of layer 0 at the last step: two residual vectors x and y score x^T
+    W_Q^T W_K y."""
     Q, K = (run.weights[name].astype(np.float64) for name in ("0.query", "0.key"))
-    return {"size": len(Q[0]), "steps": [int(run.history["step"][-1])], "values": [encode(Q.T @ K)]}
+    return {
+        "size": len(Q[0]),
+        "steps": [int(run.history["step"][-1])],
+        "values": [encode(Q.T @ K)],
+    }
 
 
 # ---- files
@@ -206,7 +304,8 @@ def script(name: str, data: Any) -> str:
 
 
 def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
-    """Everything that the page may load, by name: the index, a piece per run of it, and the patterns."""
+    """Everything that the page may load, by name: the index, a piece per run of it, and the
+    patterns."""
     made: dict[str, dict[str, Any]] = {"index": index(runs)}
     listed = {row[0]: runs[row[0]] for row in made["index"]["runs"]}
     cells: dict[tuple, list[Run]] = {}
@@ -214,15 +313,21 @@ def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
         cells.setdefault(place(run.config, seed=False), []).append(run)
     for name, run in listed.items():
         every, seed = run.config["eval_every"], run.config["seed"]
-        cell = sorted(cells[place(run.config, seed=False)], key=lambda other: other.config["eval_every"] == every)
-        made[name] = piece(run, [*({other.config["seed"]: other for other in cell} | {seed: run}).values()])
+        cell = sorted(
+            cells[place(run.config, seed=False)],
+            key=lambda other: other.config["eval_every"] == every,
+        )
+        made[name] = piece(
+            run, [*({other.config["seed"]: other for other in cell} | {seed: run}).values()]
+        )
         if made[name]["pattern"]:
             made[f"{name}.pattern"] = pattern(run)
     return made
 
 
 def write(folder: Path, runs: Mapping[str, Run]) -> list[Path]:
-    """Write every piece into `folder`, which loses what other pieces it held; returns the files."""
+    """Write every piece into `folder`, which loses what other pieces it held; returns the
+    files."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.js"):
         old.unlink()
@@ -238,7 +343,10 @@ def main(arguments: Sequence[str]) -> None:
     runs = read_runs(Path(arguments[1] if len(arguments) > 1 else "book/runs"))
     written = write(Path(arguments[0]) / "data", runs)
     size = sum(file.stat().st_size for file in written)
-    print(f"   {len(runs)} recorded runs for the lab in {len(written)} pieces, {size / 1e6:.1f} MB")
+    print(
+        f"   {len(runs)} recorded runs for the lab in {len(written)} pieces, "
+        f"{size / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

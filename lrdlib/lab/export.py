@@ -1,10 +1,11 @@
-"""The functions of lab/step.py as ONNX files, which onnxruntime-web runs on the reader's page.
+"""The functions of lab/step.py as ONNX files, which onnxruntime-web runs on the reader's
+page.
 
     python -m lrdlib.lab.export FOLDER
 
-writes presets.json and, for each preset NAME, what lab/static/worker.js loads when the reader starts it: NAME.json (the
-table, the shapes, where it came from), NAME-plain.onnx and NAME-low.onnx (the train step, without and with low-rank
-decay) and NAME-evaluation.onnx.
+writes presets.json and, for each preset NAME, what lab/static/worker.js loads when the
+reader starts it: NAME.json (the table, the shapes, where it came from), NAME-plain.onnx and
+NAME-low.onnx (the train step, without and with low-rank decay) and NAME-evaluation.onnx.
 """
 
 import hashlib
@@ -34,7 +35,9 @@ from lrdlib.training.runs import provenance
 OPSET = 20
 
 
-def _with_diagonal(X: Tensor, diagonal: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+def _with_diagonal(
+    X: Tensor, diagonal: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
     """X (..., k, k) with another main diagonal, in operations that ONNX has."""
     assert offset == 0 and (dim1 % X.ndim, dim2 % X.ndim) == (X.ndim - 2, X.ndim - 1)
     return torch.where(torch.eye(X.shape[-1], dtype=torch.bool), diagonal.unsqueeze(-1), X)
@@ -44,17 +47,23 @@ DECOMPOSITIONS = {torch.ops.aten.diagonal_scatter.default: _with_diagonal}
 
 
 class Comparing(TorchFunctionMode):
-    """F.one_hot as a comparison: torch's own looks into the tokens for a bad one, which a trace cannot do."""
+    """F.one_hot as a comparison: torch's own looks into the tokens for a bad one, which a
+    trace cannot do."""
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         if func is F.one_hot:
             tokens, classes = args
             return (tokens.unsqueeze(-1) == torch.arange(classes)).long()
         return func(*args, **(kwargs or {}))
 
 
-def trace(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> nn.Module:
-    """`function` as a graph of torch's core operations, its own gradients among them, none in place."""
+def trace(
+    function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
+) -> nn.Module:
+    """`function` as a graph of torch's core operations, its own gradients among them, none
+    in place."""
     with Comparing():
         pure = torch.func.functionalize(function, remove="mutations")
         return make_fx(pure, DECOMPOSITIONS, tracing_mode="fake")(*inputs).eval()
@@ -63,31 +72,54 @@ def trace(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...
 def step_inputs(config: TrainConfig) -> dict[str, Tensor]:
     """Inputs of `train_step` of the right shapes, by name."""
     data = config.data()
-    weights = flat(init_params(config.model(data), torch.Generator().manual_seed(config.seed)))
-    batch = {"tokens": data.tokens[: config.batch_size], "labels": data.labels[: config.batch_size]}
+    weights = flat(
+        init_params(config.model(data), torch.Generator().manual_seed(config.seed))
+    )
+    batch = {
+        "tokens": data.tokens[: config.batch_size],
+        "labels": data.labels[: config.batch_size],
+    }
     scalars = {name: torch.tensor(1e-3) for name in ("lr", "l2", "l2_blocks", "low")}
-    moments = {"exp_avg": torch.zeros_like(weights), "exp_avg_sq": torch.zeros_like(weights)}
+    moments = {
+        "exp_avg": torch.zeros_like(weights),
+        "exp_avg_sq": torch.zeros_like(weights),
+    }
     return {"weights": weights, **moments, "steps": torch.tensor(0.0), **batch, **scalars}
 
 
 def export_step(config: TrainConfig, *, low_rank: bool) -> torch.onnx.ONNXProgram:
-    """`train_step` as an ONNX program: inputs as in `step_inputs`, outputs loss, weights, exp_avg and exp_avg_sq."""
+    """`train_step` as an ONNX program: inputs as in `step_inputs`, outputs loss, weights,
+    exp_avg and exp_avg_sq."""
     inputs = step_inputs(config)
-    function = partial(train_step, model=config.model(config.data()), config=config, low_rank=low_rank)
-    return to_onnx(function, inputs, ("loss", "new_weights", "new_exp_avg", "new_exp_avg_sq"))
+    function = partial(
+        train_step, model=config.model(config.data()), config=config, low_rank=low_rank
+    )
+    return to_onnx(
+        function, inputs, ("loss", "new_weights", "new_exp_avg", "new_exp_avg_sq")
+    )
 
 
 def export_evaluation(config: TrainConfig) -> torch.onnx.ONNXProgram:
-    """`evaluate` as an ONNX program: weights, tokens and labels in; losses, hits and pattern out."""
+    """`evaluate` as an ONNX program: weights, tokens and labels in; losses, hits and
+    pattern out."""
     data = config.data()
-    inputs = {"weights": step_inputs(config)["weights"], "tokens": data.tokens, "labels": data.labels}
-    return to_onnx(partial(evaluate, model=config.model(data)), inputs, ("losses", "hits", "pattern"))
+    inputs = {
+        "weights": step_inputs(config)["weights"],
+        "tokens": data.tokens,
+        "labels": data.labels,
+    }
+    return to_onnx(
+        partial(evaluate, model=config.model(data)), inputs, ("losses", "hits", "pattern")
+    )
 
 
 def to_onnx(
-    function: Callable[..., tuple[Tensor, ...]], inputs: dict[str, Tensor], outputs: tuple[str, ...]
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: dict[str, Tensor],
+    outputs: tuple[str, ...],
 ) -> torch.onnx.ONNXProgram:
-    """Trace, then hand the graph to torch's exporter, which optimises it and checks nothing by itself."""
+    """Trace, then hand the graph to torch's exporter, which optimises it and checks nothing
+    by itself."""
     program = torch.onnx.export(
         trace(function, tuple(inputs.values())),
         tuple(inputs.values()),
@@ -103,29 +135,42 @@ def to_onnx(
 
 
 def description(config: TrainConfig) -> dict[str, Any]:
-    """What the worker needs beside the graphs: the table, the parameters in order, and where all of it came from."""
+    """What the worker needs beside the graphs: the table, the parameters in order, and
+    where all of it came from."""
     data = config.data()
     model = config.model(data)
     origin = provenance()  # of what was traced; what it runs on the page says
     parameters = [
-        {"name": name, "shape": shape, "size": math.prod(shape), "std": initial_std(name, shape)}
+        {
+            "name": name,
+            "shape": shape,
+            "size": math.prod(shape),
+            "std": initial_std(name, shape),
+        }
         for name, shape in shapes(model).items()
     ]
     return {
         "shapes": parameters,
-        "table": {name: getattr(data, name).flatten().tolist() for name in ("tokens", "labels", "swap")},
+        "table": {
+            name: getattr(data, name).flatten().tolist()
+            for name in ("tokens", "labels", "swap")
+        },
         "width": config.d_model,
         "modular": data.modular,
         "sources": sources(),
-        "provenance": {name: origin[name] for name in ("lrdlib", "torch")} | {"onnx": onnx.__version__},
+        "provenance": {name: origin[name] for name in ("lrdlib", "torch")}
+        | {"onnx": onnx.__version__},
     }
 
 
 def sources() -> str:
-    """SHA-256 over the library's source files and torch's version: what the exported graphs were made from."""
+    """SHA-256 over the library's source files and torch's version: what the exported graphs
+    were made from."""
     digest = hashlib.sha256(torch.__version__.encode())
     folder = Path(__file__).parent.parent
-    for path in sorted(path for part in (".", "training", "lab") for path in (folder / part).glob("*.py")):
+    for path in sorted(
+        path for part in (".", "training", "lab") for path in (folder / part).glob("*.py")
+    ):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -136,9 +181,16 @@ def write(folder: Path) -> list[Path]:
     presets = all_presets()
     for name, preset in presets.items():
         config = TrainConfig(**preset["config"])
-        (folder / f"{name}.json").write_text(json.dumps(description(config)), encoding="utf-8")
-        programs = {f"{graph}.onnx": export_step(config, low_rank=graph == "low") for graph in ("plain", "low")}
-        for graph, program in (programs | {"evaluation.onnx": export_evaluation(config)}).items():
+        (folder / f"{name}.json").write_text(
+            json.dumps(description(config)), encoding="utf-8"
+        )
+        programs = {
+            f"{graph}.onnx": export_step(config, low_rank=graph == "low")
+            for graph in ("plain", "low")
+        }
+        for graph, program in (
+            programs | {"evaluation.onnx": export_evaluation(config)}
+        ).items():
             program.save(str(folder / f"{name}-{graph}"))
     (folder / "presets.json").write_text(json.dumps(presets), encoding="utf-8")
     return sorted(folder.iterdir())
@@ -147,7 +199,9 @@ def write(folder: Path) -> list[Path]:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         sys.exit(__doc__)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it misses torchvision, which nothing here needs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         files = write(Path(arguments[0]))

@@ -1,4 +1,5 @@
-"""Lab: the lab as a Jupyter widget. The kernel trains in a thread; sliders act while it runs."""
+"""Lab: the lab as a Jupyter widget. The kernel trains in a thread; sliders act while it
+runs."""
 
 import tempfile
 from pathlib import Path
@@ -28,17 +29,21 @@ class Lab(Driven, anywidget.AnyWidget):
         run = lab.run                       # in a later cell: the run so far, as lrdlib's own Run
         save_run(run, "mine.npz")
 
-    config: a TrainConfig to begin with, beside the presets. device: where torch trains, such as "cuda".
+    config: a TrainConfig to begin with, beside the presets. device: where torch trains,
+    such as "cuda".
 
-    One thread trains, one run at a time; another start stops the first. The cells of the notebook stay free meanwhile.
-    Sliders, pause, step and stop act within a step. From Python the same by start(config), set(weight_decay=...),
-    pause(), resume(), step(), stop() and reset(); state and message say how it stands, and wait() waits for the end.
-    When the last view of it goes, because its output is cleared or its cell is run again, it pauses until it is seen
-    again; a run that was started from Python with no view trains on.
+    One thread trains, one run at a time; another start stops the first. The cells of the
+    notebook stay free meanwhile. Sliders, pause, step and stop act within a step. From
+    Python the same by start(config), set(weight_decay=...), pause(), resume(), step(),
+    stop() and reset(); state and message say how it stands, and wait() waits for the end.
+    When the last view of it goes, because its output is cleared or its cell is run again,
+    it pauses until it is seen again; a run that was started from Python with no view trains
+    on.
 
-    It needs the front end's part of anywidget. Where a notebook shows no lab but an error in its place, take
-    Lab.plain(): the same controls as plain ipywidgets, and simpler figures (lrdlib.lab.plain.PlainLab). Where Python
-    has no anywidget, Lab is that by itself.
+    It needs the front end's part of anywidget. Where a notebook shows no lab but an error
+    in its place, take Lab.plain(): the same controls as plain ipywidgets, and simpler
+    figures (lrdlib.lab.plain.PlainLab). Where Python has no anywidget, Lab is that by
+    itself.
     """
 
     _esm = script.source("widget")
@@ -57,24 +62,30 @@ class Lab(Driven, anywidget.AnyWidget):
 
     @staticmethod
     def plain(config: TrainConfig | None = None, *, device: str = "cpu") -> PlainLab:
-        """The same controls as plain ipywidgets, for a front end that cannot load this one."""
+        """The same controls as plain ipywidgets, for a front end that cannot load this
+        one."""
         return PlainLab(config, device=device)
 
     # ---- to the front end
 
     def _tell(self, event: str, content: Any) -> None:
-        """From the thread of the training: a comm may only be used from an event loop of the kernel."""
+        """From the thread of the training: a comm may only be used from an event loop of
+        the kernel."""
         message, buffers = pack(event, content, self.trainer.number)
         self._to_front(lambda: self.send(message, buffers))
 
-    def _answer(self, view: str, event: str, content: Any, buffers: list[bytes] | None = None) -> None:
+    def _answer(
+        self, view: str, event: str, content: Any, buffers: list[bytes] | None = None
+    ) -> None:
         message, packed = pack(event, content, self.trainer.number)
         self.send(message | {"to": view}, packed if buffers is None else buffers)
 
     # ---- from the front end
 
     def _receive(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
-        self._to_front = caller_of_loop()  # a front end may use a loop of its own, which stays free while a cell runs
+        self._to_front = (
+            caller_of_loop()
+        )  # a front end may use a loop of its own, which stays free while a cell runs
         view = str(message.get("view", ""))
         try:
             self._do(str(message.get("do")), view, message)
@@ -115,7 +126,8 @@ class Lab(Driven, anywidget.AnyWidget):
 
 
 def pack(event: str, content: Any, run: int) -> tuple[dict[str, Any], list[bytes]]:
-    """An event as JSON-able data and float32 buffers, which hold NaN and are a fifth of the size.
+    """An event as JSON-able data and float32 buffers, which hold NaN and are a fifth of the
+    size.
 
     >>> pack("status", {"state": "idle"}, 0)
     ({'event': 'status', 'run': 0, 'state': 'idle'}, [])
@@ -124,12 +136,19 @@ def pack(event: str, content: Any, run: int) -> tuple[dict[str, Any], list[bytes
         return {"event": event, "run": run, "config": plain(content)}, []
     if not isinstance(content, Seen):
         return {"event": event, "run": run} | content, []
-    arrays = [*content.spectra.values(), *([] if content.fourier is None else [content.fourier]), content.pattern]
+    arrays = [
+        *content.spectra.values(),
+        *([] if content.fourier is None else [content.fourier]),
+        content.pattern,
+    ]
     message = {
         "event": event,
         "run": content.run,
         "step": content.step,
-        "metrics": {name: value if value - value == 0 else None for name, value in content.metrics.items()},
+        "metrics": {
+            name: value if value - value == 0 else None
+            for name, value in content.metrics.items()
+        },
         "spectra": list(content.spectra),
         "fourier": content.fourier is not None,
         "size": len(content.pattern),

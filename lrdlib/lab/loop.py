@@ -6,7 +6,8 @@ from typing import Any
 
 
 def caller_of_loop() -> Callable[[Callable[[], None]], Any]:
-    """A function that has its argument called by the event loop that is running here, from any thread.
+    """A function that has its argument called by the event loop that is running here, from
+    any thread.
 
     Where none is running, in a plain script, it calls at once.
     """

@@ -1,4 +1,5 @@
-"""PlainLab: the lab's controls as plain ipywidgets, with figures drawn as SVG, where a custom widget cannot load."""
+"""PlainLab: the lab's controls as plain ipywidgets, with figures drawn as SVG, where a
+custom widget cannot load."""
 
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +16,11 @@ from lrdlib.lab.thread import ACTIVE, Trainer
 from lrdlib.training.config import RULES, TrainConfig
 from lrdlib.training.train import SETTABLE
 
-STRENGTHS = [0.0, *(float(f"{m}e{e}") for e in range(-4, 2) for m in (1, 1.5, 2, 3, 5, 7)), 100.0]
+STRENGTHS = [
+    0.0,
+    *(float(f"{m}e{e}") for e in range(-4, 2) for m in (1, 1.5, 2, 3, 5, 7)),
+    100.0,
+]
 RATES = [float(f"{m}e{e}") for e in range(-4, -1) for m in (1, 1.5, 2, 3, 5, 7)]
 WIDTH, HEIGHT = 320, 170
 Line = tuple[str, str, Sequence[float], Sequence[float]]  # name, colour, x, y
@@ -24,10 +29,11 @@ Line = tuple[str, str, Sequence[float], Sequence[float]]  # name, colour, x, y
 class PlainLab(Driven, widgets.VBox):
     """The lab for a front end that has ipywidgets but cannot load Lab's own script.
 
-    Take it by Lab.plain() where a notebook shows an error in place of Lab(): a server without anywidget's extension, or
-    one that forbids scripts. Where Python has no anywidget, lrdlib.lab.Lab is this class by itself. The same controls,
-    the same commands from Python and the same `run`; three figures instead of five, no step to scrub to, and no button
-    for the file: save_run(lab.run, path).
+    Take it by Lab.plain() where a notebook shows an error in place of Lab(): a server
+    without anywidget's extension, or one that forbids scripts. Where Python has no
+    anywidget, lrdlib.lab.Lab is this class by itself. The same controls, the same commands
+    from Python and the same `run`; three figures instead of five, no step to scrub to, and
+    no button for the file: save_run(lab.run, path).
     """
 
     def __init__(self, config: TrainConfig | None = None, *, device: str = "cpu") -> None:
@@ -36,14 +42,17 @@ class PlainLab(Driven, widgets.VBox):
         self._to_front = caller_of_loop()
         self._controls = controls(self.presets)
         self._buttons = {
-            name: widgets.Button(description=name.capitalize()) for name in ("start", "pause", "step", "stop", "reset")
+            name: widgets.Button(description=name.capitalize())
+            for name in ("start", "pause", "step", "stop", "reset")
         }
         self._status, self._figures, self._obeying = widgets.HTML(), widgets.HTML(), False
         super().__init__(
             [
                 widgets.HTML(f"<b>Training in the kernel</b>, on {escape(device)}"),
                 *self._controls.values(),
-                widgets.HBox(list(self._buttons.values()), layout={"flex_flow": "row wrap"}),
+                widgets.HBox(
+                    list(self._buttons.values()), layout={"flex_flow": "row wrap"}
+                ),
                 self._status,
                 self._figures,
             ]
@@ -62,7 +71,9 @@ class PlainLab(Driven, widgets.VBox):
             if name == "start":
                 self.start(self._asked())
             else:
-                getattr(self, "resume" if name == "pause" and self.state == "paused" else name)()
+                getattr(
+                    self, "resume" if name == "pause" and self.state == "paused" else name
+                )()
         except Exception as error:
             self._status.value = f"<b>Not possible.</b> {escape(sentence(error))}"
 
@@ -72,7 +83,9 @@ class PlainLab(Driven, widgets.VBox):
             return
         try:
             if name == "preset":
-                self._adopt(TrainConfig(**self.presets[self._controls["preset"].value]["config"]))
+                self._adopt(
+                    TrainConfig(**self.presets[self._controls["preset"].value]["config"])
+                )
             elif name in SETTABLE:
                 self._keep_strengths(name)
                 if self.state in ACTIVE:
@@ -82,19 +95,30 @@ class PlainLab(Driven, widgets.VBox):
             self._status.value = f"<b>Not possible.</b> {escape(sentence(error))}"
 
     def _keep_strengths(self, moved: str) -> None:
-        """Each rule has a strength of its own: 1 is little for L2 and the end of everything for LRD."""
+        """Each rule has a strength of its own: 1 is little for L2 and the end of everything
+        for LRD."""
         rule, strength = self._controls["rule"].value, self._controls["weight_decay"]
         if moved == "weight_decay":
             self._strengths[rule] = strength.value
         elif moved == "rule":
-            self._obeying, strength.value, self._obeying = True, self._strengths[rule], False
+            self._obeying, strength.value, self._obeying = (
+                True,
+                self._strengths[rule],
+                False,
+            )
 
     def _asked(self) -> TrainConfig:
         """The config that the controls show."""
-        values = {name: control.value for name, control in self._controls.items() if name != "preset"}
+        values = {
+            name: control.value
+            for name, control in self._controls.items()
+            if name != "preset"
+        }
         if values["rule"] in ("none", "l2"):
             values["l2"] = 0.0  # the rule has no such part
-        return TrainConfig(**self.presets[self._controls["preset"].value]["config"] | values)
+        return TrainConfig(
+            **self.presets[self._controls["preset"].value]["config"] | values
+        )
 
     def _adopt(self, config: TrainConfig) -> None:
         """Show a config in the controls."""
@@ -102,8 +126,13 @@ class PlainLab(Driven, widgets.VBox):
         for name, control in self._controls.items():
             if name != "preset":
                 value = getattr(config, name)
-                if hasattr(control, "options") and value not in (o for _, o in control.options):
-                    control.options = sorted({*control.options, (f"{value:g}", value)}, key=lambda option: option[1])
+                if hasattr(control, "options") and value not in (
+                    o for _, o in control.options
+                ):
+                    control.options = sorted(
+                        {*control.options, (f"{value:g}", value)},
+                        key=lambda option: option[1],
+                    )
                 control.value = value
         self._obeying = False
 
@@ -120,9 +149,19 @@ class PlainLab(Driven, widgets.VBox):
     def _stand(self) -> None:
         """The state in words, and which buttons do something in it."""
         status, active = self.trainer.status(), self.state in ACTIVE
-        speed = "" if status["ms_per_step"] is None else f", {status['ms_per_step']:.1f} ms per step"
-        where = f": step {status['step']} of {status['steps']}{speed}" if status["steps"] else ""
-        self._status.value = f"<b>{self.state.capitalize()}</b>{where}. {escape(self.message)}"
+        speed = (
+            ""
+            if status["ms_per_step"] is None
+            else f", {status['ms_per_step']:.1f} ms per step"
+        )
+        where = (
+            f": step {status['step']} of {status['steps']}{speed}"
+            if status["steps"]
+            else ""
+        )
+        self._status.value = (
+            f"<b>{self.state.capitalize()}</b>{where}. {escape(self.message)}"
+        )
         self._buttons["pause"].description = "Resume" if self.state == "paused" else "Pause"
         for name in ("pause", "step", "stop"):
             self._buttons[name].disabled = not active
@@ -138,18 +177,32 @@ def controls(presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
     def slider(text: str, values: Sequence[float]) -> Any:
         return widgets.SelectionSlider(
-            options=[(f"{v:g}", v) for v in values], description=text, continuous_update=False, style=WIDE
+            options=[(f"{v:g}", v) for v in values],
+            description=text,
+            continuous_update=False,
+            style=WIDE,
         )
 
     return {
         "preset": widgets.Dropdown(
-            options=[(p["label"], n) for n, p in presets.items()], description="Preset", style=WIDE
+            options=[(p["label"], n) for n, p in presets.items()],
+            description="Preset",
+            style=WIDE,
         ),
         "fraction": widgets.FloatSlider(
-            min=0.1, max=0.9, step=0.05, description="Fraction", continuous_update=False, style=WIDE
+            min=0.1,
+            max=0.9,
+            step=0.05,
+            description="Fraction",
+            continuous_update=False,
+            style=WIDE,
         ),
-        "seed": widgets.BoundedIntText(min=0, max=2**31 - 1, description="Seed", style=WIDE),
-        "rule": widgets.Dropdown(options=[(rule, rule) for rule in RULES], description="Rule", style=WIDE),
+        "seed": widgets.BoundedIntText(
+            min=0, max=2**31 - 1, description="Seed", style=WIDE
+        ),
+        "rule": widgets.Dropdown(
+            options=[(rule, rule) for rule in RULES], description="Rule", style=WIDE
+        ),
         "weight_decay": slider("Strength λ", STRENGTHS),
         "l2": slider("L2 of the rest", STRENGTHS),
         "lr": slider("Learning rate", RATES),
@@ -181,29 +234,52 @@ def figures(seen: Sequence[Seen], device: str) -> str:
             ),
             drawing(
                 "Rank of query and key matrices",
-                [curve("stable", "#6058e8", "qk_stable_rank"), curve("effective", "#8e5c5a", "qk_effective_rank")],
+                [
+                    curve("stable", "#6058e8", "qk_stable_rank"),
+                    curve("effective", "#8e5c5a", "qk_effective_rank"),
+                ],
             ),
             drawing(
                 f"Singular values of 0.query at step {last.step}",
-                [("relative to the largest", "#6058e8", range(1, len(S) + 1), [s / S[0] for s in S])],
+                [
+                    (
+                        "relative to the largest",
+                        "#6058e8",
+                        range(1, len(S) + 1),
+                        [s / S[0] for s in S],
+                    )
+                ],
             ),
         ]
     )
 
 
 def drawing(title: str, lines: Sequence[Line]) -> str:
-    """Lines as one SVG with its title and the last value of each; what is not finite is left out."""
-    points = [(x, y) for _, _, xs, ys in lines for x, y in zip(xs, ys, strict=True) if y - y == 0]
-    right, top = max((x for x, _ in points), default=1) or 1, max((y for _, y in points), default=1) or 1
+    """Lines as one SVG with its title and the last value of each; what is not finite is
+    left out."""
+    points = [
+        (x, y) for _, _, xs, ys in lines for x, y in zip(xs, ys, strict=True) if y - y == 0
+    ]
+    right, top = (
+        max((x for x, _ in points), default=1) or 1,
+        max((y for _, y in points), default=1) or 1,
+    )
     parts, words = [], []
     for name, colour, xs, ys in lines:
-        kept = [(WIDTH * x / right, HEIGHT * (1 - y / top)) for x, y in zip(xs, ys, strict=True) if y - y == 0]
+        kept = [
+            (WIDTH * x / right, HEIGHT * (1 - y / top))
+            for x, y in zip(xs, ys, strict=True)
+            if y - y == 0
+        ]
         parts += [
             f'<line x1="{a:.1f}" y1="{b:.1f}" x2="{c:.1f}" y2="{d:.1f}" stroke="{colour}" stroke-width="2"/>'
             for (a, b), (c, d) in pairwise(kept)
         ]
         words.append(f'<span style="color:{colour}">■</span> {escape(name)} {ys[-1]:.3g}')
-    label = escape(f"{title}: " + ", ".join(f"{name} {ys[-1]:.3g}" for name, _, _, ys in lines), quote=True)
+    label = escape(
+        f"{title}: " + ", ".join(f"{name} {ys[-1]:.3g}" for name, _, _, ys in lines),
+        quote=True,
+    )
     return (
         f'<div style="display:inline-block;margin:0 1rem 1rem 0;vertical-align:top;max-width:100%">'
         f"<div><b>{escape(title)}</b>, up to {top:.3g}</div>"

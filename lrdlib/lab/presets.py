@@ -4,11 +4,21 @@ from typing import Any
 
 from lrdlib.training.config import TrainConfig, plain
 
-# Fields of TrainConfig that differ from its defaults. "small" generalises within a minute, in a browser too.
+# Fields of TrainConfig that differ from its defaults. "small" generalises within a minute,
+# in a browser too.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "small": (
         "small: addition modulo 59",
-        dict(p=59, d_model=64, fraction=0.6, batch_size=256, lr=3e-3, weight_decay=0.02, steps=1500, eval_every=25),
+        dict(
+            p=59,
+            d_model=64,
+            fraction=0.6,
+            batch_size=256,
+            lr=3e-3,
+            weight_decay=0.02,
+            steps=1500,
+            eval_every=25,
+        ),
     ),
     "paper": ("the paper's: addition modulo 97, slow", {}),
 }
@@ -17,7 +27,8 @@ FIRST = {"none": 0.0, "l2": 1.0, "lrd": 1e-2, "elastic": 1e-2, "proximal": 1e-2}
 
 
 def all_presets(config: TrainConfig | None = None) -> dict[str, dict[str, Any]]:
-    """Every preset, by name, as {"label", "config": fields of a TrainConfig, "first": FIRST}; first yours, if given.
+    """Every preset, by name, as {"label", "config": fields of a TrainConfig, "first":
+    FIRST}; first yours, if given.
 
     >>> list(all_presets()), all_presets()["small"]["config"]["p"]
     (['small', 'paper'], 59)
@@ -25,5 +36,10 @@ def all_presets(config: TrainConfig | None = None) -> dict[str, dict[str, Any]]:
     'yours'
     """
     known = {} if config is None else {"yours": ("yours", config)}
-    known |= {name: (label, TrainConfig(**fields)) for name, (label, fields) in SETTINGS.items()}
-    return {name: {"label": label, "config": plain(c), "first": FIRST} for name, (label, c) in known.items()}
+    known |= {
+        name: (label, TrainConfig(**fields)) for name, (label, fields) in SETTINGS.items()
+    }
+    return {
+        name: {"label": label, "config": plain(c), "first": FIRST}
+        for name, (label, c) in known.items()
+    }

@@ -1,10 +1,11 @@
-"""The lab's scripts: fragments of static/ joined into one file each, and the look of both labs.
+"""The lab's scripts: fragments of static/ joined into one file each, and the look of both
+labs.
 
     python -m lrdlib.lab.script OUT
 
-writes OUT/lab.js, OUT/worker.js and OUT/lab.css. A fragment has no import and no export: those of one script share one
-scope, in which later ones use what earlier ones define. So a script needs no bundler, and a page that was opened as a
-file can load it.
+writes OUT/lab.js, OUT/worker.js and OUT/lab.css. A fragment has no import and no export:
+those of one script share one scope, in which later ones use what earlier ones define. So a
+script needs no bundler, and a page that was opened as a file can load it.
 """
 
 import sys
@@ -33,7 +34,8 @@ STYLES = ("lab.css", "live.css")
 
 
 def source(kind: str) -> str:
-    """The script for the page, for the widget (an ES module with `render`, as anywidget wants it) or for the worker."""
+    """The script for the page, for the widget (an ES module with `render`, as anywidget
+    wants it) or for the worker."""
     text = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS[kind])
     if kind == "widget":
         return f"{text}\nexport default {{ render }};\n"

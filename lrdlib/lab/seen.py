@@ -10,7 +10,8 @@ from lrdlib.training.train import Training
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one record shows of a single run: numbers, spectra (k,), Fourier power (p // 2,), and W_Q^T W_K (d, d)."""
+    """What one record shows of a single run: numbers, spectra (k,), Fourier power (p //
+    2,), and W_Q^T W_K (d, d)."""
 
     run: int
     step: int
@@ -41,5 +42,7 @@ def sentence(error: Exception) -> str:
     """
     text = str(error).strip().splitlines()
     return (
-        text[0] if text and isinstance(error, (TypeError, ValueError)) else ": ".join([type(error).__name__, *text[:1]])
+        text[0]
+        if text and isinstance(error, (TypeError, ValueError))
+        else ": ".join([type(error).__name__, *text[:1]])
     )

@@ -1,7 +1,9 @@
-"""Training in a thread of its own, under the hand of whoever holds it: start, set, pause, step, stop.
+"""Training in a thread of its own, under the hand of whoever holds it: start, set, pause,
+step, stop.
 
-Every command acts between two steps, so at most one step (and perhaps one evaluation) later. Nothing here knows of
-widgets: what happens is told, from the thread, to one function.
+Every command acts between two steps, so at most one step (and perhaps one evaluation)
+later. Nothing here knows of widgets: what happens is told, from the thread, to one
+function.
 """
 
 import atexit
@@ -27,11 +29,14 @@ ACTIVE = ("running", "paused")
 
 
 class Trainer:
-    """Trains one run at a time in a thread, and calls tell("config" | "status" | "record", content) on what happens.
+    """Trains one run at a time in a thread, and calls tell("config" | "status" | "record",
+    content) on what happens.
 
-    config: that of the run, as it was started. number: how many runs have been started. training: the Training, or
-    None. state: "idle", "running", "paused", "done", "stopped" or "failed"; message: a sentence that says more, or "".
-    seen: what there is to show of this run. device: where it trains, such as "cpu" or "cuda".
+    config: that of the run, as it was started. number: how many runs have been started.
+    training: the Training, or None. state: "idle", "running", "paused", "done", "stopped"
+    or "failed"; message: a sentence that says more, or "".
+    seen: what there is to show of this run. device: where it trains, such as "cpu" or
+    "cuda".
 
     >>> trainer = Trainer()
     >>> trainer.start(TrainConfig(p=5, d_model=8, heads=2, layers=1, batch_size=8, steps=2, eval_every=1))
@@ -41,12 +46,24 @@ class Trainer:
     array([0, 1, 2])
     """
 
-    def __init__(self, tell: Callable[[str, Any], None] = lambda event, content: None, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        tell: Callable[[str, Any], None] = lambda event, content: None,
+        *,
+        device: str = "cpu",
+    ) -> None:
         self.tell, self.device = tell, device
-        self.number, self.state, self.message, self.ms_per_step = 0, "idle", "", float("nan")
+        self.number, self.state, self.message, self.ms_per_step = (
+            0,
+            "idle",
+            "",
+            float("nan"),
+        )
         self.training: Training | None = None
         self.seen: list[Seen] = []
-        self._starting = threading.RLock()  # one start, stop or reset at a time; the thread itself never asks for it
+        self._starting = (
+            threading.RLock()
+        )  # one start, stop or reset at a time; the thread itself never asks for it
         self._changed = threading.Condition()  # guards what follows
         self._wanted: TrainConfig | None = None  # the live config that is asked for
         self._paused, self._stopping, self._steps = False, False, 0
@@ -60,15 +77,23 @@ class Trainer:
     def start(self, config: TrainConfig) -> None:
         """Train `config` from its beginning; a run that is training is stopped first.
 
-        Raises TypeError or ValueError for a config that cannot be trained; a run that is training goes on then.
+        Raises TypeError or ValueError for a config that cannot be trained; a run that is
+        training goes on then.
         """
         training = Training([config], device=self.device)
         with self._starting:
             self.stop()
             self.training, self._wanted, self.seen = training, config, []
-            self._paused, self._stopping, self._steps, self.ms_per_step = False, False, 0, float("nan")
+            self._paused, self._stopping, self._steps, self.ms_per_step = (
+                False,
+                False,
+                0,
+                float("nan"),
+            )
             self.number, self._working = self.number + 1, True
-            self._thread = threading.Thread(target=self._work, args=(training,), name="lrdlib lab", daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, args=(training,), name="lrdlib lab", daemon=True
+            )
             self.tell("config", config)
             self._enter("running")
             self._thread.start()
@@ -76,13 +101,17 @@ class Trainer:
     def set(self, **values: Any) -> None:
         """Train with these values of rule, weight_decay, l2 or lr from the next step on.
 
-        Raises RuntimeError if nothing is training, TypeError or ValueError for a bad value; nothing is changed then.
+        Raises RuntimeError if nothing is training, TypeError or ValueError for a bad value;
+        nothing is changed then.
         """
         with self._changed:
             wanted = self._need_active("set")
             unknown = [name for name in values if name not in SETTABLE]
             if unknown:
-                raise ValueError(f"only {', '.join(SETTABLE)} can be set while it trains, got {unknown[0]!r}")
+                raise ValueError(
+                    f"only {', '.join(SETTABLE)} can be set while it trains, got "
+                    f"{unknown[0]!r}"
+                )
             self._wanted = replace(wanted, **values)
             self.tell("config", self._wanted)
 
@@ -100,14 +129,16 @@ class Trainer:
             self._changed.notify_all()
 
     def step(self) -> None:
-        """Take one step, show where it led, and stand still. What is shown off the grid of records is not recorded."""
+        """Take one step, show where it led, and stand still. What is shown off the grid of
+        records is not recorded."""
         with self._changed:
             self._need_active("step")
             self._paused, self._steps = True, self._steps + 1
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End the run here; it stays `run`. Returns when the thread has ended, so within a step. Harmless when idle."""
+        """End the run here; it stays `run`. Returns when the thread has ended, so within a
+        step. Harmless when idle."""
         with self._starting:
             with self._changed:
                 self._stopping = True
@@ -132,14 +163,17 @@ class Trainer:
 
     @property
     def live(self) -> TrainConfig | None:
-        """The config of the next step: the one it was started with, and what has been set since."""
+        """The config of the next step: the one it was started with, and what has been set
+        since."""
         return self._wanted
 
     @property
     def run(self) -> Run:
-        """The run as far as it has come, to plot or to save (lrdlib.save_run). Raises RuntimeError if there is none.
+        """The run as far as it has come, to plot or to save (lrdlib.save_run). Raises
+        RuntimeError if there is none.
 
-        Its config is what it was started with; what was set while it trained is in provenance["changes"] (runs_of).
+        Its config is what it was started with; what was set while it trained is in
+        provenance["changes"] (runs_of).
         """
         if (training := self.training) is None:
             raise RuntimeError("there is no run yet: start one")
@@ -161,7 +195,8 @@ class Trainer:
             self._do_jobs()
 
     def _train(self, training: Training) -> tuple[str, str]:
-        """Step by step to the end of the run: the state and the message that it ends with."""
+        """Step by step to the end of the run: the state and the message that it ends
+        with."""
         last, told = training.configs[0].steps, time.monotonic()
         while training.step < last:
             single = self._wait_for_leave()
@@ -174,15 +209,22 @@ class Trainer:
                 record = training.measure(torch.full((1,), torch.nan))
             if record is not None:
                 self._show(training, record)
-                if not torch.isfinite(record.metrics["train_loss"] + record.metrics["weight_norm"]).all():
-                    return "failed", f"It has diverged by step {training.step}: try a lower learning rate or strength."
+                if not torch.isfinite(
+                    record.metrics["train_loss"] + record.metrics["weight_norm"]
+                ).all():
+                    return (
+                        "failed",
+                        f"It has diverged by step {training.step}: try a lower learning "
+                        "rate or strength.",
+                    )
             if record is not None or time.monotonic() - told > TOLD_EVERY:
                 told = time.monotonic()
                 self.tell("status", self.status())
         return "done", ""
 
     def _wait_for_leave(self) -> bool:
-        """Do the jobs, stand still while paused, and say whether the coming step is a single one."""
+        """Do the jobs, stand still while paused, and say whether the coming step is a
+        single one."""
         while True:
             self._do_jobs()
             with self._changed:
@@ -212,9 +254,15 @@ class Trainer:
             return next(training)
         training.update()
         if training.params["head"].is_cuda:
-            torch.cuda.synchronize(training.device)  # else steps pile up there: none could be timed, nor stopped
+            torch.cuda.synchronize(
+                training.device
+            )  # else steps pile up there: none could be timed, nor stopped
         took = 1000 * (time.perf_counter() - began)
-        self.ms_per_step = took if self.ms_per_step != self.ms_per_step else 0.9 * self.ms_per_step + 0.1 * took
+        self.ms_per_step = (
+            took
+            if self.ms_per_step != self.ms_per_step
+            else 0.9 * self.ms_per_step + 0.1 * took
+        )
         return None
 
     def _show(self, training: Training, record: Record) -> None:
@@ -248,7 +296,8 @@ class Trainer:
         return self._wanted
 
     def _between_steps(self, job: Callable[[], T]) -> T:
-        """The result of `job`, done by the thread between two steps, or here if no thread is at work."""
+        """The result of `job`, done by the thread between two steps, or here if no thread
+        is at work."""
         future: Future[T] = Future()
 
         def work() -> None:

@@ -1,4 +1,5 @@
-"""The float32 matmul that torch uses on a CPU: MKL's, or oneDNN's where that is faster and as exact."""
+"""The float32 matmul that torch uses on a CPU: MKL's, or oneDNN's where that is faster and
+as exact."""
 
 import torch
 
@@ -6,11 +7,13 @@ PRECISION = 1e-6  # largest error of a float32 product, relative to its largest 
 
 
 def use_onednn() -> bool:
-    """Hand float32 matmuls to oneDNN if its products are true float32 on this CPU; say whether that was done.
+    """Hand float32 matmuls to oneDNN if its products are true float32 on this CPU; say
+    whether that was done.
 
-    torch calls oneDNN for float32 only if bfloat16 arithmetic is allowed ("bf16"). A CPU without matrix units for
-    that computes in float32 all the same, about twice as fast as MKL on AMD (measured: benchmarks/step.py). So: allow
-    it, compare one product with float64, and take it back unless the product is float32-exact. A global setting of
+    torch calls oneDNN for float32 only if bfloat16 arithmetic is allowed ("bf16"). A CPU
+    without matrix units for that computes in float32 all the same, about twice as fast as
+    MKL on AMD (measured: benchmarks/step.py). So: allow it, compare one product with
+    float64, and take it back unless the product is float32-exact. A global setting of
     torch, like the number of threads: for programs to make, not for libraries.
     """
     setting = getattr(torch.backends.mkldnn, "matmul", None)  # torch >= 2.9
@@ -28,4 +31,7 @@ def use_onednn() -> bool:
 
 def onednn_in_use() -> bool:
     """Whether `use_onednn` has been called here, to effect."""
-    return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None) == "bf16"
+    return (
+        getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None)
+        == "bf16"
+    )

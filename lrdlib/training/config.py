@@ -15,14 +15,21 @@ from lrdlib.tasks import TASKS, Task, task
 
 RULES = ("none", "l2", "lrd", "elastic", "proximal")
 LOW_RANK = ("lrd", "elastic", "proximal")  # those with a low-rank decay
-PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")  # what may differ within a stack
+PER_RUN = (
+    "fraction",
+    "seed",
+    "rule",
+    "weight_decay",
+    "l2",
+)  # what may differ within a stack
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that determines a run.
 
-    task, p, bits: the table (see lrdlib.tasks). fraction: part of it to train on. seed: of split, weights and batches.
+    task, p, bits: the table (see lrdlib.tasks). fraction: part of it to train on. seed: of
+    split, weights and batches.
 
     rule: which decay the run uses, with strength `weight_decay`:
         "none"      AdamW alone
@@ -30,14 +37,16 @@ class TrainConfig:
         "lrd"       low-rank decay of the selected matrices, Frobenius decay `l2` of the other weights
         "proximal"  as "lrd", with the exact proximal step
         "elastic"   low-rank decay of the selected matrices, then Frobenius decay `l2` of every weight but the gains
-    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay). **Low-rank decay is not multiplied
-    by the learning rate here** (mode "independent", the first public code's meaning of lambda), unlike LowRankDecay's
-    default; Frobenius decay always is, as in AdamW. The other defaults are the paper's setting, section 5.
+    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay).
+    **Low-rank decay is not multiplied by the learning rate here** (mode "independent", the
+    first public code's meaning of lambda), unlike LowRankDecay's default; Frobenius decay
+    always is, as in AdamW. The other defaults are the paper's setting, section 5.
 
     lr, betas: AdamW's. batch_size pairs a step, `steps` steps, a record every `eval_every`.
     d_model, heads, layers, qk_norm, gains: the model's (see lrdlib.model.ModelConfig).
 
-    numpy scalars become Python numbers. Raises TypeError or ValueError for a value outside its range.
+    numpy scalars become Python numbers. Raises TypeError or ValueError for a value outside
+    its range.
     """
 
     task: str = "add"
@@ -92,7 +101,10 @@ class TrainConfig:
             check_integer(name, getattr(self, name))
         check_polar(self.method, self.ns_steps, name="ns_steps")
         if self.l2 and self.rule in ("none", "l2"):
-            raise ValueError(f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got {self.l2}")
+            raise ValueError(
+                f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got "
+                f"{self.l2}"
+            )
         self.model(self.data())
 
     def data(self) -> Task:
@@ -105,12 +117,18 @@ class TrainConfig:
 
     def model(self, data: Task) -> ModelConfig:
         """The model's shape for the task `data`."""
-        own = {name: getattr(self, name) for name in ("d_model", "heads", "layers", "qk_norm", "gains")}
-        return ModelConfig(vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own)
+        own = {
+            name: getattr(self, name)
+            for name in ("d_model", "heads", "layers", "qk_norm", "gains")
+        }
+        return ModelConfig(
+            vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own
+        )
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
-    """The fields as JSON gives them back, with lists for tuples; TrainConfig(**plain(config)) == config.
+    """The fields as JSON gives them back, with lists for tuples;
+    TrainConfig(**plain(config)) == config.
 
     >>> plain(TrainConfig())["betas"]
     [0.9, 0.98]
@@ -129,6 +147,15 @@ def check_stack(configs: Sequence[TrainConfig]) -> None:
     for name in (f.name for f in fields(TrainConfig) if f.name not in PER_RUN):
         values = {getattr(c, name) for c in configs}
         if len(values) > 1:
-            raise ValueError(f"configs of one stack must agree in {name}, got {sorted(map(repr, values))}")
-    if len({c.rule for c in configs} & {"proximal", "lrd"}) > 1 or {"proximal", "elastic"} <= {c.rule for c in configs}:
-        raise ValueError(f"configs of one stack must not mix the proximal step with another, got {first.rule!r} first")
+            raise ValueError(
+                f"configs of one stack must agree in {name}, got "
+                f"{sorted(map(repr, values))}"
+            )
+    if len({c.rule for c in configs} & {"proximal", "lrd"}) > 1 or {
+        "proximal",
+        "elastic",
+    } <= {c.rule for c in configs}:
+        raise ValueError(
+            "configs of one stack must not mix the proximal step with another, got "
+            f"{first.rule!r} first"
+        )

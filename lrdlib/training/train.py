@@ -1,7 +1,9 @@
-"""Training a stack of runs at once: one batched model, one torch.optim.AdamW, one decay rule with a strength per run.
+"""Training a stack of runs at once: one batched model, one torch.optim.AdamW, one decay
+rule with a strength per run.
 
-A run is a stack of one. Everything random (data split, initial weights, batches) is drawn per run from its own seed,
-so a run is the same computation alone and in a stack. (The rounding differs, and long training amplifies it.)
+A run is a stack of one. Everything random (data split, initial weights, batches) is drawn
+per run from its own seed, so a run is the same computation alone and in a stack. (The
+rounding differs, and long training amplifies it.)
 
     for record in train(TrainConfig(fraction=0.4, weight_decay=1e-2)):
         print(record.step, record.metrics["test_accuracy"])
@@ -22,11 +24,26 @@ from torch.nn import functional as F
 from lrdlib._check import check_bool
 from lrdlib.decay import LowRankDecay, frobenius_update_, select
 from lrdlib.fourier import fourier_power
-from lrdlib.model import GAIN_ROLES, MATRIX_ROLES, Params, forward, init_params, role, stack_params
+from lrdlib.model import (
+    GAIN_ROLES,
+    MATRIX_ROLES,
+    Params,
+    forward,
+    init_params,
+    role,
+    stack_params,
+)
 from lrdlib.spectral import effective_rank, stable_rank
 from lrdlib.tasks import split
 from lrdlib.training.config import LOW_RANK, TrainConfig, check_stack, plain
-from lrdlib.training.records import Record, rank, record_arrays, records_from, spectrum, unless_diverged
+from lrdlib.training.records import (
+    Record,
+    rank,
+    record_arrays,
+    records_from,
+    spectrum,
+    unless_diverged,
+)
 from lrdlib.training.store import read_arrays, read_header, write_arrays
 
 CHECKPOINT = "lrdlib-checkpoint/1"
@@ -41,18 +58,23 @@ def train(
     device: str = "cpu",
     compile: bool = False,
 ) -> "Training":
-    """Train a stack of runs and yield a Record at step 0, every `eval_every` steps, and at the end.
+    """Train a stack of runs and yield a Record at step 0, every `eval_every` steps, and at
+    the end.
 
-    With `checkpoint`, a path, the whole state is written there after each record; if the file exists, its records
-    come first and training goes on from it, with a history bit-identical to an unbroken run (same machine, torch and
-    number of threads). compile: hand the forward pass of a step to torch.compile, which takes 15 to 30 seconds once per
-    process and makes a step about 1.4 times as fast on a CPU (benchmarks/sweep.py); it needs a C++ compiler, and rounds
-    otherwise than without. Raises ValueError if configs are empty, differ in more than fraction, seed, rule,
-    weight_decay and l2, or are not those of the checkpoint, or if torch cannot use the device here. Metrics over no
-    pairs are NaN, such as the orbit-clean ones where hardly a pair is left to test on.
+    With `checkpoint`, a path, the whole state is written there after each record; if the
+    file exists, its records come first and training goes on from it, with a history
+    bit-identical to an unbroken run (same machine, torch and number of threads). compile:
+    hand the forward pass of a step to torch.compile, which takes 15 to 30 seconds once per
+    process and makes a step about 1.4 times as fast on a CPU (benchmarks/sweep.py); it
+    needs a C++ compiler, and rounds otherwise than without. Raises ValueError if configs
+    are empty, differ in more than fraction, seed, rule, weight_decay and l2, or are not
+    those of the checkpoint, or if torch cannot use the device here. Metrics over no pairs
+    are NaN, such as the orbit-clean ones where hardly a pair is left to test on.
     """
     if not isinstance(configs, (TrainConfig, Iterable)):
-        raise TypeError(f"configs must be a TrainConfig or several, got {type(configs).__name__}")
+        raise TypeError(
+            f"configs must be a TrainConfig or several, got {type(configs).__name__}"
+        )
     stack = [configs] if isinstance(configs, TrainConfig) else list(configs)
     training = Training(stack, device=device, compile=compile)
     if checkpoint is not None:
@@ -65,24 +87,40 @@ def train(
 class Training(Iterator[Record]):
     """A stack of runs in training: an iterator of Records. See `train`.
 
-    configs (what it started from), params (with a runs axis), optimizer, step (done so far), records (made so far),
-    live (the configs as `set` has changed them) and changes (what was set, and before which step).
+    configs (what it started from), params (with a runs axis), optimizer, step (done so
+    far), records (made so far), live (the configs as `set` has changed them) and changes
+    (what was set, and before which step).
     """
 
-    def __init__(self, configs: Sequence[TrainConfig], *, device: str = "cpu", compile: bool = False) -> None:
+    def __init__(
+        self, configs: Sequence[TrainConfig], *, device: str = "cpu", compile: bool = False
+    ) -> None:
         check_stack(configs)
         _check_device(device)
         check_bool("compile", compile)
-        self.configs, self.live, self.device, first = list(configs), list(configs), device, configs[0]
+        self.configs, self.live, self.device, first = (
+            list(configs),
+            list(configs),
+            device,
+            configs[0],
+        )
         self.changes: list[dict[str, Any]] = []
         self.compiled, self.forward = compile, _compiled_forward() if compile else forward
         self.task = first.data()
         self.model = first.model(self.task)
         self.splits = [split(self.task, c.fraction, c.seed) for c in configs]
-        models = [init_params(self.model, torch.Generator().manual_seed(c.seed)) for c in configs]
-        self.params: Params = {name: W.to(device).requires_grad_() for name, W in stack_params(models).items()}
+        models = [
+            init_params(self.model, torch.Generator().manual_seed(c.seed)) for c in configs
+        ]
+        self.params: Params = {
+            name: W.to(device).requires_grad_() for name, W in stack_params(models).items()
+        }
         self.optimizer = torch.optim.AdamW(
-            self.params.values(), lr=first.lr, betas=first.betas, weight_decay=0.0, fused=True
+            self.params.values(),
+            lr=first.lr,
+            betas=first.betas,
+            weight_decay=0.0,
+            fused=True,
         )
         self.l2 = _frobenius_strengths(self.params, configs)
         self.decay = _low_rank_decay(self.params, configs)
@@ -107,7 +145,9 @@ class Training(Iterator[Record]):
         if self.records:
             first = self.configs[0]
             until = min((self.step // first.eval_every + 1) * first.eval_every, first.steps)
-            while self.step < until:  # a multiple of eval_every, also after an interruption between records
+            while (
+                self.step < until
+            ):  # a multiple of eval_every, also after an interruption between records
                 self.update()
             grad_norm = _norm([W.grad for W in self.params.values() if W.grad is not None])
         self.records.append(self.measure(grad_norm))
@@ -125,8 +165,14 @@ class Training(Iterator[Record]):
             ]
         ).to(self.device)
         logits = self.forward(self.params, self.tokens[rows], self.model)
-        # the sum over runs of each run's mean loss: runs do not share a parameter, so their gradients stay apart
-        loss = F.cross_entropy(logits.flatten(0, -2), self.labels[rows].flatten(), reduction="sum") / rows.shape[-1]
+        # the sum over runs of each run's mean loss: runs do not share a parameter, so their
+        # gradients stay apart
+        loss = (
+            F.cross_entropy(
+                logits.flatten(0, -2), self.labels[rows].flatten(), reduction="sum"
+            )
+            / rows.shape[-1]
+        )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -136,18 +182,25 @@ class Training(Iterator[Record]):
         self.step += 1
 
     def set(self, **values: Any) -> None:
-        """From the next step on, train every run with these values of rule, weight_decay, l2 or lr.
+        """From the next step on, train every run with these values of rule, weight_decay,
+        l2 or lr.
 
-        Batches, weights and AdamW's moments stay as they are. `configs` and the histories made so far stay too; what
-        differs from before goes into `changes`, as {"step": steps done, name: value, ...}. Raises TypeError or
-        ValueError for another name or a value that TrainConfig refuses; nothing is changed then.
+        Batches, weights and AdamW's moments stay as they are. `configs` and the histories
+        made so far stay too; what differs from before goes into `changes`, as {"step":
+        steps done, name: value, ...}. Raises TypeError or ValueError for another name or a
+        value that TrainConfig refuses; nothing is changed then.
         """
         unknown = [name for name in values if name not in SETTABLE]
         if unknown:
-            raise ValueError(f"only {', '.join(SETTABLE)} can be set while a stack trains, got {unknown[0]!r}")
+            raise ValueError(
+                f"only {', '.join(SETTABLE)} can be set while a stack trains, got "
+                f"{unknown[0]!r}"
+            )
         live = [replace(c, **values) for c in self.live]
         news = {
-            name: getattr(live[0], name) for name in values if any(getattr(c, name) != values[name] for c in self.live)
+            name: getattr(live[0], name)
+            for name in values
+            if any(getattr(c, name) != values[name] for c in self.live)
         }
         if not news:
             return
@@ -159,7 +212,10 @@ class Training(Iterator[Record]):
     def _use(self, live: list[TrainConfig]) -> None:
         """Take rule, strengths and learning rate of the next step from `live`."""
         check_stack(live)
-        l2, decay = _frobenius_strengths(self.params, live), _low_rank_decay(self.params, live)
+        l2, decay = (
+            _frobenius_strengths(self.params, live),
+            _low_rank_decay(self.params, live),
+        )
         if self._attached is not None:
             self._attached.remove()
         self.live, self.l2, self.decay = live, l2, decay
@@ -180,54 +236,97 @@ class Training(Iterator[Record]):
         spectra = {name: spectrum(W) for name, W in blocks.items()}
         qk = [S for name, S in spectra.items() if role(name) in ("query", "key")]
         metrics["qk_stable_rank"] = torch.stack([rank(stable_rank, S) for S in qk]).mean(0)
-        metrics["qk_effective_rank"] = torch.stack([rank(effective_rank, S) for S in qk]).mean(0)
+        metrics["qk_effective_rank"] = torch.stack(
+            [rank(effective_rank, S) for S in qk]
+        ).mean(0)
         numbers = self.params["embedding"][..., : self.task.p, :]
-        fourier = {"embedding": unless_diverged(fourier_power, numbers)} if self.task.modular else {}
-        return Record(self.step, *({k: v.cpu() for k, v in part.items()} for part in (metrics, spectra, fourier)))
+        fourier = (
+            {"embedding": unless_diverged(fourier_power, numbers)}
+            if self.task.modular
+            else {}
+        )
+        return Record(
+            self.step,
+            *(
+                {k: v.cpu() for k, v in part.items()}
+                for part in (metrics, spectra, fourier)
+            ),
+        )
 
     def _evaluate(self) -> tuple[Tensor, Tensor]:
-        """Loss and correctness of every run on every row of the table: two (runs, N) tensors."""
+        """Loss and correctness of every run on every row of the table: two (runs, N)
+        tensors."""
         losses, hits = [], []
-        for tokens, labels in zip(self.tokens.split(EVAL_ROWS), self.labels.split(EVAL_ROWS), strict=True):
+        for tokens, labels in zip(
+            self.tokens.split(EVAL_ROWS), self.labels.split(EVAL_ROWS), strict=True
+        ):
             logits = forward(self.params, tokens, self.model)  # (runs, rows, classes)
             labels = labels.expand(logits.shape[:-1])
-            losses.append(F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels))
+            losses.append(
+                F.cross_entropy(
+                    logits.flatten(0, 1), labels.flatten(), reduction="none"
+                ).view_as(labels)
+            )
             hits.append(logits.argmax(-1) == labels)
         return torch.cat(losses, -1), torch.cat(hits, -1)
 
     def save(self, path: str | Path) -> None:
         """Write the whole state to `path`, replacing the file at once or not at all."""
-        arrays = {f"param/{name}": W.detach().cpu().numpy() for name, W in self.params.items()}
+        arrays = {
+            f"param/{name}": W.detach().cpu().numpy() for name, W in self.params.items()
+        }
         for name, W in self.params.items():
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 if W in self.optimizer.state:
                     arrays[f"{key}/{name}"] = self.optimizer.state[W][key].cpu().numpy()
         arrays |= record_arrays(self.records)
-        header = {"step": self.step, "configs": [plain(c) for c in self.configs], "torch": torch.__version__}
+        header = {
+            "step": self.step,
+            "configs": [plain(c) for c in self.configs],
+            "torch": torch.__version__,
+        }
         header["changes"] = self.changes
         write_arrays(path, CHECKPOINT, header, arrays, compress=False)
 
     def load(self, path: str | Path) -> None:
         """Take over the state in `path`.
 
-        Raises FileNotFoundError, or ValueError for a damaged file or one of other configs; nothing is changed then.
+        Raises FileNotFoundError, or ValueError for a damaged file or one of other configs;
+        nothing is changed then.
         """
         header, arrays = read_arrays(path, CHECKPOINT)
         expected = [plain(c) for c in self.configs]
         if header.get("configs") != expected:
             difference = _difference(expected, header.get("configs"))
-            raise ValueError(f"checkpoint {str(path)!r} must be of these configs, got {difference}")
+            raise ValueError(
+                f"checkpoint {str(path)!r} must be of these configs, got {difference}"
+            )
         if header.get("torch") != torch.__version__:
             warnings.warn(
-                f"{path} was written by torch {header.get('torch')}: not bit-identical from here", stacklevel=2
+                f"{path} was written by torch {header.get('torch')}: not bit-identical "
+                "from here",
+                stacklevel=2,
             )
         try:
-            step, records, changes = int(header["step"]), records_from(arrays), header.get("changes", [])
+            step, records, changes = (
+                int(header["step"]),
+                records_from(arrays),
+                header.get("changes", []),
+            )
             live = [_changed(c, changes) for c in self.configs]
-            params = {name: _like(W, arrays[f"param/{name}"]) for name, W in self.params.items()}
-            state = {} if step == 0 else {i: self._moments(name, arrays) for i, name in enumerate(self.params)}
+            params = {
+                name: _like(W, arrays[f"param/{name}"]) for name, W in self.params.items()
+            }
+            state = (
+                {}
+                if step == 0
+                else {i: self._moments(name, arrays) for i, name in enumerate(self.params)}
+            )
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"checkpoint {str(path)!r} must hold the whole state, got one without {error}") from error
+            raise ValueError(
+                f"checkpoint {str(path)!r} must hold the whole state, got one without "
+                f"{error}"
+            ) from error
         with torch.no_grad():
             for name, W in self.params.items():
                 W.copy_(params[name])
@@ -237,15 +336,19 @@ class Training(Iterator[Record]):
 
     def _moments(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """AdamW's state of one parameter."""
-        moments = {key: _like(self.params[name], arrays[f"{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
+        moments = {
+            key: _like(self.params[name], arrays[f"{key}/{name}"])
+            for key in ("exp_avg", "exp_avg_sq")
+        }
         return moments | {"step": torch.from_numpy(arrays[f"step/{name}"])}
 
 
 def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
-    """Rows (size,) of the `step`-th batch: the next `size` of an endless row of shuffles of the training set.
+    """Rows (size,) of the `step`-th batch: the next `size` of an endless row of shuffles of
+    the training set.
 
-    A pure function of its arguments (shuffle number e comes from the generator seeded with (seed, e)), so there is no
-    state to save, and the batches are the same on every machine.
+    A pure function of its arguments (shuffle number e comes from the generator seeded with
+    (seed, e)), so there is no state to save, and the batches are the same on every machine.
 
     >>> batch(torch.arange(4), seed=0, step=0, size=6).shape
     torch.Size([6])
@@ -259,17 +362,23 @@ def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _compiled_forward() -> Callable[..., Tensor]:
-    """One per process, so that every training of the same shape shares what has been compiled."""
+    """One per process, so that every training of the same shape shares what has been
+    compiled."""
     return torch.compile(forward, dynamic=False)
 
 
 @lru_cache(maxsize=1024)
 def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.RandomState([seed, epoch]).permutation(n)  # its stream is frozen (NEP 19)
+    return np.random.RandomState([seed, epoch]).permutation(
+        n
+    )  # its stream is frozen (NEP 19)
 
 
-def _frobenius_strengths(params: Params, configs: Sequence[TrainConfig]) -> dict[str, Tensor]:
-    """The coefficient of Frobenius decay of each weight, per run (runs, 1, 1), where some run has one."""
+def _frobenius_strengths(
+    params: Params, configs: Sequence[TrainConfig]
+) -> dict[str, Tensor]:
+    """The coefficient of Frobenius decay of each weight, per run (runs, 1, 1), where some
+    run has one."""
     selected = select(params, configs[0].select)
 
     def of(c: TrainConfig, name: str) -> float:
@@ -286,7 +395,8 @@ def _frobenius_strengths(params: Params, configs: Sequence[TrainConfig]) -> dict
 
 
 def _low_rank_decay(params: Params, configs: Sequence[TrainConfig]) -> LowRankDecay | None:
-    """The stack's low-rank decay, with a strength per run (runs, 1, 1), or None if no run has one."""
+    """The stack's low-rank decay, with a strength per run (runs, 1, 1), or None if no run
+    has one."""
     first = configs[0]
     strengths = [c.weight_decay if c.rule in LOW_RANK else 0.0 for c in configs]
     if not any(strengths):
@@ -313,20 +423,26 @@ def _mask(parts: Sequence[Tensor], n: int) -> Tensor:
 
 def _norm(stacks: Sequence[Tensor]) -> Tensor:
     """Euclidean norm (runs,) of all tensors of a run together."""
-    return torch.stack([W.detach().flatten(1).square().sum(-1) for W in stacks]).sum(0).sqrt()
+    return (
+        torch.stack([W.detach().flatten(1).square().sum(-1) for W in stacks]).sum(0).sqrt()
+    )
 
 
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device must be one that torch can use here, got {device!r}: {error}") from error
+        raise ValueError(
+            f"device must be one that torch can use here, got {device!r}: {error}"
+        ) from error
 
 
 def _changed(config: TrainConfig, changes: Sequence[dict[str, Any]]) -> TrainConfig:
     """The config after all `changes` of `Training.set`, in turn."""
     for change in changes:
-        config = replace(config, **{name: value for name, value in change.items() if name != "step"})
+        config = replace(
+            config, **{name: value for name, value in change.items() if name != "step"}
+        )
     return config
 
 
@@ -338,9 +454,12 @@ def _like(W: Tensor, array: np.ndarray) -> Tensor:
 
 
 def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
-    """The configs of the stack in a checkpoint, without reading its arrays; none if it is not there, or of no use."""
+    """The configs of the stack in a checkpoint, without reading its arrays; none if it is
+    not there, or of no use."""
     try:
-        return [TrainConfig(**config) for config in read_header(path, CHECKPOINT)["configs"]]
+        return [
+            TrainConfig(**config) for config in read_header(path, CHECKPOINT)["configs"]
+        ]
     except (OSError, KeyError, TypeError, ValueError):
         return []
 
