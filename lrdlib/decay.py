@@ -5,12 +5,12 @@ With strength t = lr * weight_decay (mode "decoupled", the paper's) or t = weigh
 (scale "norm", the paper's section 5) or 1 (scale None, its Algorithm 1):
 
     frobenius   W <- (1 - t) W                       sigma_i <- (1 - t) sigma_i
-    low rank    W <- W - t s polar(W)                sigma_i <- sigma_i - t s          (overshoots 0 if sigma_i < t s)
-    proximal    W <- U max(S - t s, 0) V^T           sigma_i <- max(sigma_i - t s, 0)  (the exact proximal step)
+    low rank    W <- W - t s polar(W)                sigma_i <- sigma_i - t s
+    proximal    W <- U max(S - t s, 0) V^T           sigma_i <- max(sigma_i - t s, 0)
 
-Elastic decay is two of them together. The functions act in place on one matrix or a stack
-(..., m, n); weight_decay may be a tensor that broadcasts against the stack, such as (runs,
-1, 1).
+Low-rank decay overshoots 0 where sigma_i < t s; the proximal step is exact. Elastic decay is
+two of them together. The functions act in place on one matrix or a stack (..., m, n);
+weight_decay may be a tensor that broadcasts against the stack, such as (runs, 1, 1).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -89,7 +89,8 @@ def low_rank_decay_(
     `frobenius_decay_`, and ValueError for an unknown scale or method; W is unchanged then.
     Source: the paper's Algorithm 1 (scale None) and section 5 (scale "norm").
 
-    >>> low_rank_decay_(torch.diag(torch.tensor([3.0, 1.0])), weight_decay=0.5, scale=None, method="svd")
+    >>> W = torch.diag(torch.tensor([3.0, 1.0]))
+    >>> low_rank_decay_(W, weight_decay=0.5, scale=None, method="svd")
     tensor([[2.5000, 0.0000],
             [0.0000, 0.5000]])
     """
@@ -113,10 +114,11 @@ def low_rank_update_(
     X, largest = rescale(W)
     P = polar_of_rescaled(X, method=method, steps=steps)
     if scale == "norm":
-        lengths = [
+        # |X|_F and |P|_F (..., 1, 1), of entries about 1
+        X_norm, P_norm = (
             torch.linalg.vector_norm(Y, dim=(-2, -1), keepdim=True) for Y in (X, P)
-        ]  # of entries about 1
-        t = t * largest * lengths[0] / lengths[1].clamp_min(torch.finfo(P.dtype).tiny)
+        )
+        t = t * largest * X_norm / P_norm.clamp_min(torch.finfo(P.dtype).tiny)
     return W.sub_(P.mul_(t).to(W.dtype))
 
 
@@ -148,20 +150,15 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
     """W <- U max(S - t s, 0) V^T without checks of W; a matrix that is not finite becomes
     NaN."""
     finite = torch.isfinite(W).all(-1, keepdim=True).all(-2, keepdim=True)
-    exact = torch.where(
-        finite, W if W.dtype in (torch.float32, torch.float64) else W.float(), 0.0
-    )
+    X = W if W.dtype in (torch.float32, torch.float64) else W.float()
+    exact = torch.where(finite, X, 0.0)
     U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
     if isinstance(t, Tensor) and t.ndim:
-        t = t.to(S.dtype).squeeze(
-            -1
-        )  # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
+        # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
+        t = t.to(S.dtype).squeeze(-1)
     if scale == "norm":
-        t = (
-            t
-            * frobenius_norm(exact).squeeze(-1)
-            / numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)
-        )
+        root = numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)  # (..., 1)
+        t = t * frobenius_norm(exact).squeeze(-1) / root
     with torch.autocast(W.device.type, enabled=False):
         shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
     return W.copy_(torch.where(finite, shrunk, torch.nan))
@@ -187,12 +184,10 @@ class LowRankDecay(torch.optim.Optimizer):
 
     rule: "low_rank" or "proximal" (exact, by SVD).
     parts: the matrices are decayed in this many equal row blocks, each by itself: 3 for a
-    fused query-key-value
-        matrix such as nn.MultiheadAttention's, whose three parts would otherwise share one
-        spectrum.
+        fused query-key-value matrix such as nn.MultiheadAttention's, whose three parts
+        would otherwise share one spectrum.
     check_finite: look for NaN before each step, and change nothing if there is one. On a
-    GPU the look waits for the
-        device. Without it a NaN stays in its own matrix.
+        GPU the look waits for the device. Without it a NaN stays in its own matrix.
 
     All matrices of one shape (up to transposition) and one setting are decayed in one
     batch. bfloat16 weights are decayed in bfloat16, where a step below 2^-9 of an entry is
@@ -202,9 +197,9 @@ class LowRankDecay(torch.optim.Optimizer):
     `load_state_dict` and `add_param_group` are torch's. Two ways to run it:
 
         decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
-        handle = decay.attach(optimizer)      # after each optimizer.step(), with the live lr of each parameter
+        handle = decay.attach(optimizer)  # after each optimizer.step(), with the live lr
 
-        decay.step(lr=1e-3)                   # or by hand
+        decay.step(lr=1e-3)               # or by hand
 
     Raises TypeError or ValueError, before anything is changed, for a parameter that is not
     a finite dense float32, float64 or bfloat16 matrix, no parameter at all, a bad setting,
@@ -262,17 +257,13 @@ class LowRankDecay(torch.optim.Optimizer):
         """
         if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
             raise ValueError(
-                'lr must be given to step() for mode "decoupled" (or attach an optimizer), got None'
+                'lr must be given to step() for mode "decoupled" (or attach an optimizer), '
+                "got None"
             )
         if lr is not None:
             check_real("lr", lr, at_least=0)
-        self._decay(
-            {
-                id(W): 1.0 if lr is None else lr
-                for group in self.param_groups
-                for W in group["params"]
-            }
-        )
+        rate = 1.0 if lr is None else lr
+        self._decay({id(W): rate for group in self.param_groups for W in group["params"]})
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Decay after every `optimizer.step()`, with the lr that the optimizer then has for
@@ -292,9 +283,8 @@ class LowRankDecay(torch.optim.Optimizer):
         def decay_after_step(
             optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
         ) -> None:
-            overflow = getattr(
-                optimizer, "found_inf", None
-            )  # set by torch.amp.GradScaler during a fused step
+            # set by torch.amp.GradScaler during a fused step
+            overflow = getattr(optimizer, "found_inf", None)
             if overflow is None or not bool(overflow):
                 self._decay(self._rates(optimizer), frozen=_frozen(optimizer))
 
@@ -327,11 +317,11 @@ class LowRankDecay(torch.optim.Optimizer):
             _check_group(group)  # settings may have been changed since
             for W in (W for W in group["params"] if id(W) not in frozen):
                 for part in W.chunk(group["parts"], dim=-2):
-                    tall = (
-                        part if part.shape[-2] >= part.shape[-1] else part.mT
-                    )  # polar(W^T) = polar(W)^T
+                    # polar(W^T) = polar(W)^T
+                    tall = part if part.shape[-2] >= part.shape[-1] else part.mT
                     key = (i, tall.shape, tall.dtype, tall.device, rates[id(W)])
                     batches.setdefault(key, []).append(tall)
+        # (matrices, ..., rows, columns), rows >= columns
         stacks = {key: torch.stack(tall) for key, tall in batches.items()}
         for (i, *_), W in stacks.items():
             if self.param_groups[i]["check_finite"]:
@@ -357,37 +347,34 @@ def select(
     model: lrdlib parameters (whose roles `lrdlib.model` defines) or any nn.Module. which:
 
     "attention+mlp": the matrices inside the transformer blocks, as the paper decays them.
-    In an nn.Module these are
-        the matrices and stacks of matrices (2-D and 3-D parameters, no side of length 1) of
-        the modules inside an nn.ModuleList, where repeated blocks live; not embeddings, nor
-        what is tied to one. Look at what it returns: it cannot know a table of positions
-        inside a block, and finds no blocks that are kept in an nn.Sequential. A fused
-        query-key-value matrix is one matrix here: give it a group with parts=3.
+        In an nn.Module these are the matrices and stacks of matrices (2-D and 3-D
+        parameters, no side of length 1) of the modules inside an nn.ModuleList, where
+        repeated blocks live; not embeddings, nor what is tied to one. Look at what it
+        returns: it cannot know a table of positions inside a block, and finds no blocks
+        that are kept in an nn.Sequential. A fused query-key-value matrix is one matrix
+        here: give it a group with parts=3.
     "qk": the query and key matrices. torch does not say which of a module's matrices is a
-    query, so for an nn.Module
-        this raises ValueError; give a predicate.
+        query, so for an nn.Module this raises ValueError; give a predicate.
     a predicate (name, tensor) -> bool.
 
     Raises ValueError for another word and for an empty selection, TypeError for another
     kind of model.
 
-    >>> params = {"embedding": torch.ones(5, 4), "0.query": torch.ones(4, 4), "0.up": torch.ones(8, 4)}
+    >>> W = torch.ones(4, 4)
+    >>> params = {"embedding": W, "0.query": W, "0.up": W}
     >>> list(select(params, "attention+mlp")), list(select(params, "qk"))
     (['0.query', '0.up'], ['0.query'])
     """
+    named: dict[str, Tensor]
     if isinstance(model, nn.Module):
-        named, roles = (
-            dict[str, Tensor](model.named_parameters()),
-            {"attention+mlp": _block_matrices(model)},
-        )
+        named = dict(model.named_parameters())
+        roles = {"attention+mlp": _block_matrices(model)}
     elif isinstance(model, Mapping):
-        named, roles = (
-            dict(model),
-            {
-                "attention+mlp": {name for name in model if role(name) in MATRIX_ROLES},
-                "qk": {name for name in model if role(name) in ("query", "key")},
-            },
-        )
+        named = dict(model)
+        roles = {
+            "attention+mlp": {name for name in model if role(name) in MATRIX_ROLES},
+            "qk": {name for name in model if role(name) in ("query", "key")},
+        }
     else:
         raise TypeError(
             "model must be an nn.Module or a mapping of tensors, got "
@@ -400,13 +387,11 @@ def select(
         chosen = {name: W for name, W in named.items() if name in roles.get(which, ())}
     if not chosen:
         hint = (
-            ""
-            if callable(which)
-            else " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
+            " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
         )
         raise ValueError(
             f"which must select at least one of the {len(named)} parameters, got none from "
-            f"{which!r}{hint}"
+            f"{which!r}{'' if callable(which) else hint}"
         )
     return chosen
 

@@ -53,13 +53,8 @@ def _close(got: Any, want: Any, rtol: float) -> bool:
         return bool(got == want)
     if A.shape != B.shape:
         return False
-    return torch.allclose(
-        A,
-        B,
-        rtol=0,
-        atol=rtol * max(1e-30, float(B.abs().max())) if B.numel() else 0,
-        equal_nan=True,
-    )
+    largest = float(B.abs().max()) if B.numel() else 0.0
+    return torch.allclose(A, B, rtol=0, atol=rtol * max(1e-30, largest), equal_nan=True)
 
 
 def _show(value: Any) -> str:

@@ -101,15 +101,15 @@ def sum_power(logits: Tensor) -> Tensor:
     of one sum apart. The mean over the classes is taken off first, since a softmax cannot
     see it. NaN if the logits do not vary. Raises as `restricted_loss`.
 
-    >>> sum_power(F.one_hot(torch.tensor([0, 1, 2, 1, 2, 0, 2, 0, 1]), 3).float())  # the right answers modulo 3
+    >>> right_answers = torch.tensor([0, 1, 2, 1, 2, 0, 2, 0, 1])  # modulo 3
+    >>> sum_power(F.one_hot(right_answers, 3).float())
     tensor([1.])
     """
     p = _check_table(logits)
-    X = logits.double() - logits.double().mean(-1, keepdim=True)
-    variance = (X - X.mean(-2, keepdim=True)).square().sum((-2, -1))
-    return (
-        p * _power(_mean_by_sum(X, p)) / variance.unsqueeze(-1)
-    ).float()  # a sum stands for p pairs
+    X = logits.double() - logits.double().mean(-1, keepdim=True)  # (..., p^2, p)
+    variance = (X - X.mean(-2, keepdim=True)).square().sum((-2, -1))  # (...)
+    held = p * _power(_mean_by_sum(X, p))  # (..., p // 2); a sum stands for p pairs
+    return (held / variance.unsqueeze(-1)).float()
 
 
 def sum_component(logits: Tensor, keys: Tensor) -> Tensor:
@@ -124,8 +124,9 @@ def sum_component(logits: Tensor, keys: Tensor) -> Tensor:
     p = _check_table(logits)
     _check_keys(keys, p)
     modes = torch.fft.rfft(_mean_by_sum(logits.double(), p), dim=-2)  # (..., p // 2 + 1, p)
-    kept = F.pad(keys, (1, 0)).unsqueeze(-1)  # without the constant
-    return torch.fft.irfft(modes * kept, n=p, dim=-2)[..., _sums(p, logits.device), :]
+    kept = F.pad(keys, (1, 0)).unsqueeze(-1)  # (..., p // 2 + 1, 1), without the constant
+    by_sum = torch.fft.irfft(modes * kept, n=p, dim=-2)  # (..., p, p): sums, classes
+    return by_sum[..., _sums(p, logits.device), :]
 
 
 def restricted_loss(logits: Tensor, keys: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -168,11 +169,10 @@ def logits_of_embeddings(params: Params, config: ModelConfig) -> Callable[[Tenso
     small = replace(config, vocab=3)
 
     def logits_of(X: Tensor) -> Tensor:
-        equals = shared["embedding"][-1:].expand(len(X), 1, -1)
-        tokens = torch.arange(3, device=X.device).expand(len(X), 1, 3)
-        return forward(
-            shared | {"embedding": torch.cat([X, equals], 1)}, tokens, small
-        ).squeeze(-2)
+        equals = shared["embedding"][-1:].expand(len(X), 1, -1)  # (n, 1, d)
+        tokens = torch.arange(3, device=X.device).expand(len(X), 1, 3)  # (n, B = 1, T = 3)
+        stack = shared | {"embedding": torch.cat([X, equals], 1)}
+        return forward(stack, tokens, small).squeeze(-2)
 
     return logits_of
 
@@ -191,7 +191,7 @@ def gradient_symmetricity(
     and Andreas 2023, definition 4.1, with 100 random triples.
     """
     check_matrix("E", E)
-    X = E.detach()[triples[:, :2]].requires_grad_()
+    X = E.detach()[triples[:, :2]].requires_grad_()  # (n, 2, d), as G
     with torch.enable_grad():
         picked = logits_of(X).gather(-1, triples[:, 2:]).sum()
         (G,) = torch.autograd.grad(picked, X)
@@ -208,11 +208,8 @@ def distance_irrelevance(logits: Tensor) -> Tensor:
     Zhong, Liu, Tegmark and Andreas 2023, definition 4.2.
     """
     p = _check_table(logits)
-    L = (
-        logits.double()
-        .gather(-1, _sums(p, logits.device).expand(logits.shape[:-1]).unsqueeze(-1))
-        .squeeze(-1)
-    )
+    answers = _sums(p, logits.device).expand(logits.shape[:-1])
+    L = logits.double().gather(-1, answers.unsqueeze(-1)).squeeze(-1)  # (..., p^2)
     i = torch.arange(p, device=logits.device)
     by_distance = L[..., i * p + (i + i.unsqueeze(-1)) % p]  # (..., d, i)
     return (by_distance.std(-1, correction=0).mean(-1) / L.std(-1, correction=0)).float()
@@ -225,7 +222,7 @@ def _power(M: Tensor) -> Tensor:
     """sum_a |M_a - mean|^2 over the columns, as a sum over k = 1 .. p // 2: M (..., p, d)
     -> (..., p // 2)."""
     p = M.shape[-2]
-    modes = torch.fft.rfft(M - M.mean(-2, keepdim=True), dim=-2)[..., 1:, :]
+    modes = torch.fft.rfft(M - M.mean(-2, keepdim=True), dim=-2)[..., 1:, :]  # k, columns
     power = 2 * modes.abs().square().sum(-1) / p
     if p % 2 == 0:
         power[..., -1] /= 2  # k = p / 2 is its own negative
@@ -246,10 +243,10 @@ def _mean_by_sum(logits: Tensor, p: int) -> Tensor:
 
 
 def _loss(logits: Tensor, rows: Tensor | None) -> Tensor:
+    """The mean cross-entropy (...) of logits (..., p^2, p) over `rows` (..., p^2), or all."""
     labels = _sums(logits.shape[-1], logits.device).expand(logits.shape[:-1])
-    losses = F.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), reduction="none"
-    ).view_as(labels)
+    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    losses = losses.view_as(labels)  # (..., p^2)
     if rows is None:
         return losses.mean(-1)
     if rows.dtype != torch.bool or rows.shape[-1:] != losses.shape[-1:]:

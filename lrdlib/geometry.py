@@ -25,17 +25,17 @@ def radial_tangential(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
 
     G and W (..., m, n), one split per matrix. <tangential, W> = 0, so |G|_F^2 =
     |radial|_F^2 + |tangential|_F^2. L2 decay, G = W, is all radial. Of the polar factor of
-    W the tangential part has the share
-    |tangential|_F / |G|_F = sqrt(1 - alignment^2), with alignment = spectral.polar_alignment.
-    Raises TypeError or ValueError for tensors that are not matrices, differ in shape, or a
-    W with a zero matrix in it. Source: the paper, section 3.
+    W the tangential part has the share |tangential|_F / |G|_F = sqrt(1 - alignment^2), with
+    alignment = spectral.polar_alignment. Raises TypeError or ValueError for tensors that
+    are not matrices, differ in shape, or a W with a zero matrix in it. Source: the paper,
+    section 3.
 
     >>> radial, tangential = radial_tangential(torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 0.0]]))
     >>> radial.tolist(), tangential.tolist()
     ([[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]])
     """
     G, W = _same_shape(G, W)
-    Theta = _direction(W)
+    Theta = _direction(W)  # (..., m, n)
     radial = (G * Theta).sum((-2, -1), keepdim=True) * Theta
     return radial, G - radial
 
@@ -129,20 +129,15 @@ def project_subdifferential(G: Tensor, W: Tensor, *, rtol: float | None = None) 
     TypeError or ValueError for tensors that are not matrices or differ in shape, and for a
     bad rtol. Source: Watson 1992 for the set.
 
-    >>> project_subdifferential(torch.tensor([[5.0, 5.0], [5.0, 0.5]]), torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist()
+    >>> G, W = torch.tensor([[5.0, 5.0], [5.0, 0.5]]), torch.diag(torch.tensor([2.0, 0.0]))
+    >>> project_subdifferential(G, W).tolist()
     [[1.0, 0.0], [0.0, 0.5]]
     """
     G, W = _same_shape(G, W)
-    U, S, Vh = torch.linalg.svd(
-        W, full_matrices=False
-    )  # (..., m, k), (..., k), (..., k, n)
-    kept = torch.arange(S.shape[-1], device=S.device) < numerical_rank(
-        S, rtol=rtol
-    ).unsqueeze(-1)  # (..., k)
-    U, Vh = (
-        U * kept.unsqueeze(-2),
-        Vh * kept.unsqueeze(-1),
-    )  # U_r and V_r^T, padded with zeros
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)  # (.., m, k), (.., k), (.., k, n)
+    r = numerical_rank(S, rtol=rtol)  # (...)
+    kept = torch.arange(S.shape[-1], device=S.device) < r.unsqueeze(-1)  # (..., k)
+    U, Vh = U * kept.unsqueeze(-2), Vh * kept.unsqueeze(-1)  # U_r, V_r^T, zeros after
     Z = G - U @ (U.mT @ G)
     Z = Z - (Z @ Vh.mT) @ Vh
     P, T, Qh = torch.linalg.svd(Z, full_matrices=False)
@@ -156,10 +151,9 @@ def in_subdifferential(
     (10): bool tensor (...).
 
     True where the distance from G to the set is at most tol * sqrt(min(m, n)), the length
-    of its longest elements.
-    tol: by default sqrt(eps), half of the digits; U_r V_r^T itself is only known to eps s_1
-    / s_r.
-    rtol, shapes and errors: as project_subdifferential; tol must be a number >= 0.
+    of its longest elements. tol: by default sqrt(eps), half of the digits; U_r V_r^T itself
+    is only known to eps s_1 / s_r. rtol, shapes and errors: as
+    project_subdifferential; tol must be a number >= 0.
 
     >>> W = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
     >>> in_subdifferential(torch.eye(2), W), in_subdifferential(torch.zeros(2, 2), W)
@@ -181,7 +175,7 @@ def fan_dimension(m: int, n: int, rank: int) -> int:
     V^T, the paper's needle. It grows to m n at W = 0. Raises TypeError or ValueError unless
     m, n >= 1 and 0 <= rank <= min(m, n), all ints.
 
-    >>> fan_dimension(128, 128, 128), fan_dimension(128, 128, 5), fan_dimension(512, 128, 128)
+    >>> fan_dimension(128, 128, 128), fan_dimension(128, 128, 5), fan_dimension(8, 4, 4)
     (0, 15129, 0)
     """
     check_integer("m", m)
@@ -216,7 +210,7 @@ def _same_shape(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
 def _direction(W: Tensor, name: str = "W") -> Tensor:
     """W / |W|_F, first over its largest entry so that no square over- or underflows. Raise
     if a matrix is zero."""
-    largest = W.abs().amax((-2, -1), keepdim=True)
+    largest = W.abs().amax((-2, -1), keepdim=True)  # (..., 1, 1)
     if not bool((largest > 0).all()):
         raise ValueError(
             f"{name} must not be zero, which has no direction, got a zero matrix"

@@ -23,8 +23,10 @@ Params = dict[str, Tensor]
 
 QK_NORMS = ("head", "width", "none")
 MATRIX_ROLES = ("query", "key", "value", "output", "up", "down")
+SIZES = ("vocab", "seq_len", "classes", "d_model", "heads", "layers", "mlp_ratio")
 GAIN_ROLES = ("attention_norm", "mlp_norm", "query_norm", "key_norm", "norm")
-EPS = 1e-6  # inside RMSNorm's root (Zhang and Sennrich 2019); scale invariance is exact only as EPS -> 0
+# Inside RMSNorm's root (Zhang and Sennrich 2019); scale invariance is exact only as EPS -> 0.
+EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,7 @@ class ModelConfig:
     gains: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab",
-            "seq_len",
-            "classes",
-            "d_model",
-            "heads",
-            "layers",
-            "mlp_ratio",
-        ):
+        for name in SIZES:
             check_integer(name, getattr(self, name))
         check_choice("qk_norm", self.qk_norm, QK_NORMS)
         check_bool("gains", self.gains)
@@ -83,7 +77,7 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """
     d, m = config.d_model, config.mlp_ratio * config.d_model
     qk = d // config.heads if config.qk_norm == "head" else d
-    block = {
+    block: dict[str, tuple[int, ...]] = {
         "query": (d, d),
         "key": (d, d),
         "value": (d, d),
@@ -94,15 +88,14 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     gains: dict[str, tuple[int, ...]] = {"attention_norm": (d,), "mlp_norm": (d,)}
     if config.qk_norm != "none":
         gains |= {"query_norm": (qk,), "key_norm": (qk,)}
+    if config.gains:
+        block |= gains
     out: dict[str, tuple[int, ...]] = {
         "embedding": (config.vocab, d),
         "position": (config.seq_len, d),
     }
     for layer in range(config.layers):
-        out |= {
-            f"{layer}.{name}": shape
-            for name, shape in (block | (gains if config.gains else {})).items()
-        }
+        out |= {f"{layer}.{name}": shape for name, shape in block.items()}
     return out | {"head": (config.classes, d)} | ({"norm": (d,)} if config.gains else {})
 
 
@@ -111,7 +104,8 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
 
     Matrices are N(0, 1/fan_in), the embedding N(0, 1), positions N(0, 0.02^2), gains 1.
 
-    >>> params = init_params(ModelConfig(vocab=5, seq_len=3, classes=4), torch.Generator().manual_seed(0))
+    >>> config = ModelConfig(vocab=5, seq_len=3, classes=4)
+    >>> params = init_params(config, torch.Generator().manual_seed(0))
     >>> sum(W.numel() for W in params.values())
     395520
     """
@@ -175,7 +169,7 @@ def qk_norm(X: Tensor, config: ModelConfig) -> Tensor:
     as config.qk_norm says."""
     if config.qk_norm == "width":
         X = rms_norm(X)
-    X = X.unflatten(-1, (config.heads, -1))
+    X = X.unflatten(-1, (config.heads, -1))  # (..., B, T, heads, d_h)
     return rms_norm(X) if config.qk_norm == "head" else X
 
 
@@ -188,21 +182,19 @@ def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> T
     x 3 matmuls are slower than one sum.
     """
     gain = weights.get("attention_norm")
+    # Q (..., B, read, heads, d_h); K and V (..., B, T, heads, d_h)
     Q = qk_norm(linear(X[..., read, :], gained(weights["query"], gain)), config)
     K = qk_norm(linear(X, gained(weights["key"], gain)), config)
     V = linear(X, gained(weights["value"], gain)).unflatten(-1, (config.heads, -1))
+    d_h = Q.shape[-1]
     if "query_norm" in weights:  # in the product Q K^T the two gains act as one
-        G = (
-            weights["query_norm"] * weights["key_norm"]
-        )  # (..., d_h), or (..., d) over the whole width
-        Q = Q * G[..., None, None, :].unflatten(-1, (-1, Q.shape[-1]))
-    scores = (Q.unsqueeze(-3) * K.unsqueeze(-4)).sum(-1) / math.sqrt(
-        Q.shape[-1]
-    )  # (..., B, read, T, heads)
-    A = scores.softmax(-2)
-    return linear(
-        (A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3).flatten(-2), weights["output"]
-    )
+        G = weights["query_norm"] * weights["key_norm"]  # (..., d_h); for "width" (..., d)
+        # (..., 1, 1, heads, d_h), with 1 for heads where all heads share the gain
+        Q = Q * G[..., None, None, :].unflatten(-1, (-1, d_h))
+    products = Q.unsqueeze(-3) * K.unsqueeze(-4)  # (..., B, read, T, heads, d_h)
+    A = (products.sum(-1) / math.sqrt(d_h)).softmax(-2)  # (..., B, read, T, heads)
+    mixed = (A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3)  # (..., B, read, heads, d_h)
+    return linear(mixed.flatten(-2), weights["output"])
 
 
 def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
@@ -212,17 +204,16 @@ def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
     computes only the position that is read, the last one. The embedding is a product with
     one-hot rows, which serves a stack as it serves one.
     """
-    onehot = F.one_hot(tokens, config.vocab).to(params["embedding"].dtype)
-    X = rows_times(onehot.flatten(-3, -2), params["embedding"]).unflatten(
-        -2, tokens.shape[-2:]
-    )
-    X = X + params["position"].unsqueeze(-3)
+    E = params["embedding"]  # (..., vocab, d)
+    onehot = F.one_hot(tokens, config.vocab).to(E.dtype)  # (..., B, T, vocab)
+    X = rows_times(onehot.flatten(-3, -2), E).unflatten(-2, tokens.shape[-2:])
+    X = X + params["position"].unsqueeze(-3)  # (..., B, T, d)
     for layer in range(config.layers):
-        weights = {
-            role(name): W for name, W in params.items() if name.startswith(f"{layer}.")
-        }
+        prefix = f"{layer}."
+        weights = {role(name): W for name, W in params.items() if name.startswith(prefix)}
         read = slice(-1, None) if layer == config.layers - 1 else slice(None)
         X = X[..., read, :] + attention(rms_norm(X), read, weights, config)
+        # (..., B, read, mlp_ratio d)
         H = F.silu(linear(rms_norm(X), gained(weights["up"], weights.get("mlp_norm"))))
-        X = X + linear(H, weights["down"])
+        X = X + linear(H, weights["down"])  # (..., B, read, d), read = 1 in the last layer
     return linear(rms_norm(X), gained(params["head"], params.get("norm"))).squeeze(-2)

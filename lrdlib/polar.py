@@ -9,21 +9,18 @@ singular vectors alone:
 So the polar factor of W is reached by composing polynomials that send every singular value
 to 1. The methods differ in the polynomials only:
 
-=============
-========================================================================================
-==========
-method         polynomials                                                                               products
-=============
-========================================================================================
-==========
-svd            none; `torch.linalg.svd`, the reference                                                   -
-cubic          (3 x - x³) / 2, equation (9) of the Low-Rank Decay paper (arXiv 2606.04405)               2 a step
-quintic        one fixed (a, b, c), Keller Jordan's Muon (kellerjordan.github.io/posts/muon)             3 a step
-polar_express  the best one for the interval that each step starts from (Amsel, Persson, Musco, Gower,   3 a step
-               "The Polar Express", arXiv 2505.16932)
-=============
-========================================================================================
-==========
+=============  ===========================================================  ==========
+method         polynomials                                                  products
+=============  ===========================================================  ==========
+svd            none; `torch.linalg.svd`, the reference                      -
+cubic          (3 x - x³) / 2, equation (9) of the paper [1]                2 a step
+quintic        one fixed (a, b, c), Keller Jordan's Muon [2]                3 a step
+polar_express  the best one for the interval that each step starts from,    3 a step
+               Polar Express [3]
+=============  ===========================================================  ==========
+
+[1] Low-Rank Decay, arXiv 2606.04405.  [2] kellerjordan.github.io/posts/muon.
+[3] Amsel, Persson, Musco, Gower, "The Polar Express", arXiv 2505.16932.
 
 Largest |σ_i(P) - 1| against the float64 SVD, 128x128 float32 matrices with singular values
 spread evenly on a log scale down to σ₁ / condition number (remake: python
@@ -59,15 +56,18 @@ METHODS = ("svd", "cubic", "quintic", "polar_express")
 # takes five.
 DEFAULT_STEPS = {"cubic": 5, "quintic": 5, "polar_express": 6}
 CUBIC: Quintic = (1.5, -0.5, 0.0)  # arXiv 2606.04405, equation (9)
-MUON: Quintic = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # Keller Jordan's Muon: steep at 0, and content with [0.7, 1.2]
-LOWER = 1e-3  # Polar Express: smallest fraction of the starting norm sent to 1 (arXiv 2505.16932's choice)
-ACCURACY = 1e-3  # with fewer steps than LOWER needs, reach is given up and not this
-MARGIN = 0.01  # each interval's upper end 1% larger (arXiv 2505.16932 also does so): rounding steps over it
-SEGMENT = 4  # most steps on one Gram matrix; its rounding grows with the square of the slope, and 4 keep it below 1e-3
+# Keller Jordan's Muon: steep at 0, and content with [0.7, 1.2].
+MUON: Quintic = (3.4445, -4.7750, 2.0315)
+# Polar Express: the smallest fraction of the starting norm that is sent to 1 (arXiv
+# 2505.16932's choice). With fewer steps than LOWER needs, reach is given up and not ACCURACY.
+LOWER = 1e-3
+ACCURACY = 1e-3
+# Each interval's upper end is taken 1% larger, as arXiv 2505.16932 also does: rounding steps
+# over it.
+MARGIN = 0.01
+# Most steps on one Gram matrix: its rounding grows with the square of the slope, and 4 keep
+# it below 1e-3.
+SEGMENT = 4
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
@@ -133,9 +133,8 @@ def rescale(W: Tensor) -> tuple[Tensor, Tensor]:
     """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least: then no
     square over- or underflows."""
     X = W.float() if W.dtype == torch.bfloat16 else W
-    largest = (
-        X.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)
-    )  # 20x faster than norm(inf)
+    largest = X.abs().amax(dim=(-2, -1), keepdim=True)  # 20 times as fast as norm(inf)
+    largest = largest.clamp_min(torch.finfo(X.dtype).tiny)
     return X / largest, largest
 
 
@@ -145,11 +144,10 @@ def polar_of_rescaled(X: Tensor, *, method: str, steps: int | None = None) -> Te
     with torch.autocast(X.device.type, enabled=False):
         if method == "svd":
             return _polar_svd(X)
-        stack = X.reshape(math.prod(X.shape[:-2]), *X.shape[-2:])
+        stack = X.reshape(math.prod(X.shape[:-2]), *X.shape[-2:])  # (N, m, n)
         coefficients = _coefficients(method, steps or DEFAULT_STEPS[method])
-        return _compose(stack, coefficients, tight=method == "polar_express").reshape(
-            X.shape
-        )
+        P = _compose(stack, coefficients, tight=method == "polar_express")
+        return P.reshape(X.shape)
 
 
 def response(
@@ -189,22 +187,20 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
     (8.4703, -25.1081, 18.6293, 0.9915)
     """
     x = lower / upper
-    if (
-        x > 1 - 1e-4
-    ):  # the limit x -> 1, Padé's (Björck and Bowie 1971) about the middle: E ~ 5/2 (1 - x)³/8 < 4e-13
+    if x > 1 - 1e-4:
+        # the limit x -> 1, Padé's (Björck and Bowie 1971) about the middle:
+        # E ~ 5/2 (1 - x)³/8 < 4e-13
         a, b, c, error = 15 / 8, -10 / 8, 3 / 8, 5 / 2 * ((1 - x) / 2) ** 3
         upper = (lower + upper) / 2
     else:
         inner = np.array([(3 * x + 1) / 4, (x + 3) / 4])
         for _ in range(10):
             points = np.array([x, *inner, 1.0])
-            system = np.stack(
-                [points, points**3, points**5, np.array([1.0, -1.0, 1.0, -1.0])], axis=1
-            )
+            signs = np.array([1.0, -1.0, 1.0, -1.0])
+            system = np.stack([points, points**3, points**5, signs], axis=1)
             a, b, c, error = np.linalg.solve(system, np.ones(4)).tolist()
-            largest = (-3 * b + np.sqrt(9 * b * b - 20 * a * c)) / (
-                10 * c
-            )  # roots of p' in x², product a / 5c
+            # the larger root of p' in x²; the product of the two is a / 5c
+            largest = (-3 * b + np.sqrt(9 * b * b - 20 * a * c)) / (10 * c)
             inner = np.sqrt([a / (5 * c) / largest, largest])
     return (a / upper, b / upper**3, c / upper**5), error
 
@@ -251,9 +247,10 @@ def polar_express_reach(steps: int) -> float:
         return LOWER
     for _ in range(40):
         middle = (low * high) ** 0.5
-        low, high = (
-            (low, middle) if _greedy(steps, middle)[1] < ACCURACY else (middle, high)
-        )
+        if _greedy(steps, middle)[1] < ACCURACY:
+            high = middle
+        else:
+            low = middle
     return high
 
 
@@ -288,9 +285,8 @@ def _coefficients(method: str, steps: int) -> tuple[Quintic, ...]:
 
 
 def _polar_svd(X: Tensor) -> Tensor:
-    finite = (
-        torch.isfinite(X).all(-1, keepdim=True).all(-2, keepdim=True)
-    )  # NaN stays in its own matrix
+    # (..., 1, 1): a NaN stays in its own matrix
+    finite = torch.isfinite(X).all(-1, keepdim=True).all(-2, keepdim=True)
     U, S, Vh = torch.linalg.svd(torch.where(finite, X, 0.0), full_matrices=False)
     noise = max(X.shape[-2:]) * torch.finfo(S.dtype).eps * S[..., :1]
     return torch.where(finite, (U * S.gt(noise).unsqueeze(-2)) @ Vh, torch.nan)
@@ -307,7 +303,7 @@ def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Te
     tall = X.shape[-2] == long
     stride = SEGMENT if 2 * long > 3 * short else 1
     for start in range(0, len(coefficients), stride):
-        G = X.mT @ X if tall else X @ X.mT
+        G = X.mT @ X if tall else X @ X.mT  # (N, k, k), k = min(m, n), as H and Q
         G2, scale = None, None
         if start == 0:
             G, G2, scale = _normalise(G, tight=tight)
@@ -316,9 +312,8 @@ def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Te
         for quintic in coefficients[start + 1 : start + stride]:
             G = H @ G @ H
             H = _polynomial(G, quintic)
-            Q = (
-                Q @ H if tall else H @ Q
-            )  # in the order in which X meets them: rounding makes it matter
+            # in the order in which X meets them: rounding makes it matter
+            Q = Q @ H if tall else H @ Q
         X = X @ Q if tall else Q @ X
     return X
 
@@ -328,8 +323,8 @@ def _normalise(G: Tensor, *, tight: bool) -> tuple[Tensor, Tensor | None, Tensor
     the X with Gram matrix G.
 
     Both bound the spectral norm from above, |X|₂ <= |X|_S8 <= |X|_F, and come with the
-    first step's own products:
-    |X|_F² = tr G and |X|_S8⁴ = |G²|_F. The answer for X = 0 is finite, so that 0 stays 0.
+    first step's own products: |X|_F² = tr G and |X|_S8⁴ = |G²|_F. The answer for X = 0 is
+    finite, so that 0 stays 0. G (N, k, k), s (N, 1, 1).
     """
     tiny = torch.finfo(G.dtype).tiny
     square = G.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp_min(tiny)

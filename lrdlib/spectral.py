@@ -5,7 +5,8 @@ a stack; each function returns one number per matrix, shape (...), in float64 fo
 S and in float32 otherwise. All but the nuclear norm depend on the ratios s_i / s_1 only,
 and are computed from them, so that no square over- or underflows. They are ordered:
 
-    1 <= stable_rank <= participation_ratio <= effective_rank <= rank,   stable_rank <= r alignment^2 <= effective_rank
+    1 <= stable_rank <= participation_ratio <= effective_rank <= rank,
+    stable_rank <= r alignment^2 <= effective_rank
 
 Every function raises TypeError or ValueError for an S that no matrix has: not finite,
 negative, or not descending.
@@ -85,7 +86,7 @@ def effective_rank(S: Tensor) -> Tensor:
     tensor(2.)
     """
     X = _relative(S)
-    total = X.sum(-1, keepdim=True)
+    total = X.sum(-1, keepdim=True)  # (..., 1)
     P = X / total.clamp(min=1)  # total >= x_1 = 1 unless W = 0
     return torch.where(total.squeeze(-1) > 0, torch.special.entr(P).sum(-1).exp(), 0)
 
@@ -100,9 +101,8 @@ def participation_ratio(S: Tensor) -> Tensor:
     tensor(2.)
     """
     L = _relative(S).square()
-    return L.sum(-1).square() / L.square().sum(-1).clamp(
-        min=1
-    )  # the sum is >= 1 unless W = 0
+    # the sum below is >= 1 unless W = 0
+    return L.sum(-1).square() / L.square().sum(-1).clamp(min=1)
 
 
 def numerical_rank(S: Tensor, *, rtol: float | None = None) -> Tensor:
@@ -136,7 +136,7 @@ def polar_alignment(S: Tensor, *, rtol: float | None = None) -> Tensor:
     tensor(0.9899)
     """
     X = _relative(S)
-    r = numerical_rank(S, rtol=rtol)
+    r = numerical_rank(S, rtol=rtol)  # (...)
     kept = torch.arange(X.shape[-1], device=X.device) < r.unsqueeze(-1)
     norm = X.square().sum(-1).sqrt().clamp(min=1)  # |W|_F / s_1 >= 1 unless W = 0
     return (X * kept).sum(-1) / (r.clamp(min=1).to(X.dtype).sqrt() * norm)
@@ -146,11 +146,10 @@ def check_singular_values(S: object) -> None:
     """Raise unless S (..., k), k >= 1, is finite, >= 0 and descending along its last axis,
     exactly.
 
-    >>> check_singular_values(torch.eye(2))
+    >>> check_singular_values(torch.ones(0))
     Traceback (most recent call last):
     ...
-    ValueError: S must hold singular values, finite, >= 0 and descending along the last axis: pass singular_values(W), \
-not W; got shape (2, 2)
+    ValueError: S must have shape (..., k) with k >= 1, got (0,)
     """
     if not isinstance(S, Tensor):
         raise TypeError(

@@ -72,9 +72,10 @@ def task(name: str, p: int = 97, bits: int = 10) -> Task:
     "add", "sub", "mul"   a + b, a - b, a b                          mod p, p^2 pairs
     "div"                 a b^-1, b in 1 .. p - 1, p prime           mod p, p (p - 1) pairs
     "poly", "poly_x"      a^2 + a b + b^2, and that plus a           mod p, p^2 pairs
-    "s5"                  (a ∘ b)(i) = a(b(i)) for the 120 permutations of 5 things, numbered lexicographically,
-                          so that 0 is the identity; p is ignored
-    "parity"              the XOR of a string of `bits` bits; 2^bits sequences of bits + 1 tokens; p is ignored
+    "s5"                  (a ∘ b)(i) = a(b(i)) for the 120 permutations of 5 things,
+                          numbered lexicographically, so that 0 is the identity; p is ignored
+    "parity"              the XOR of a string of `bits` bits; 2^bits sequences of bits + 1
+                          tokens; p is ignored
 
     Whether a task is commutative is read off its table: subtraction is, modulo 2.
 
@@ -182,16 +183,8 @@ def _binary(name: str, p: int, a: Tensor, b: Tensor, labels: Tensor) -> Task:
     tokens = torch.stack([a, b, torch.full_like(a, p)], dim=1)
     swap = b * p + a
     commutative = len(a) == p * p and torch.equal(labels, labels[swap])
-    return Task(
-        name,
-        p,
-        tokens,
-        labels,
-        p + 1,
-        p,
-        commutative,
-        swap if commutative else torch.arange(len(a)),
-    )
+    swap = swap if commutative else torch.arange(len(a))
+    return Task(name, p, tokens, labels, p + 1, p, commutative, swap)
 
 
 def _s5_table() -> Tensor:

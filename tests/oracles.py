@@ -15,7 +15,6 @@ EPS = 1e-6  # inside the root of RMSNorm, as the model documents it
 
 
 # --- the model, one sequence, one head, one position at a time
-# -------------------------------------------------------
 
 
 def rms_norm(x, gain=None, eps=EPS):
@@ -77,16 +76,14 @@ def forward(params, tokens, *, heads, layers, qk_norm, eps=EPS):
 
 
 # --- decay, by a float64 SVD of one matrix
-# ----------------------------------------------------------------------------------------
 
 
 def matrix_svd(W):
     """U, S, Vh and the numerical rank of one matrix, float64."""
     A = W.detach().double().numpy()
     U, S, Vh = np.linalg.svd(A, full_matrices=False)
-    eps = torch.finfo(
-        torch.float64 if W.dtype == torch.float64 else torch.float32
-    ).eps  # half precision has no SVD
+    # half precision has no SVD
+    eps = torch.finfo(torch.float64 if W.dtype == torch.float64 else torch.float32).eps
     return U, S, Vh, int(np.sum(S / max(S[0], 1e-300) > 10 * max(A.shape) * eps))
 
 
@@ -97,12 +94,8 @@ def decayed(W, t, *, rule, scale):
         return (1 - t) * W.detach().double()
     U, S, Vh, r = matrix_svd(W)
     s = np.linalg.norm(S) / math.sqrt(max(r, 1)) if scale == "norm" else 1.0
-    moved = S - t * s
-    S = (
-        np.where(np.arange(len(S)) < r, moved, S)
-        if rule == "low_rank"
-        else np.maximum(moved, 0.0)
-    )
+    moved, kept = S - t * s, np.arange(len(S)) < r
+    S = np.where(kept, moved, S) if rule == "low_rank" else np.maximum(moved, 0.0)
     return torch.from_numpy(U @ np.diag(S) @ Vh)
 
 
@@ -118,7 +111,6 @@ def decayed_stack(W, t, *, rule, scale):
 
 
 # --- training: one model, one plain loop
-# ----------------------------------------------------------------------------------------
 
 BLOCK = ("query", "key", "value", "output", "up", "down")
 GAINS = ("attention_norm", "mlp_norm", "query_norm", "key_norm", "norm")

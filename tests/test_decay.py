@@ -73,7 +73,6 @@ shapes_of_stacks = st.tuples(
 
 
 # --- the three rules on one matrix or a stack
-# ----------------------------------------------------------------------------------------
 
 
 @fast
@@ -127,9 +126,8 @@ def test_other_methods_and_steps_reach_the_svd(method, steps):
     W, exact = conditioned(6, 4), conditioned(6, 4)
     low_rank_decay_(W, weight_decay=0.3, method=method, steps=steps)
     low_rank_decay_(exact, weight_decay=0.3, method="svd")
-    torch.testing.assert_close(
-        W, exact, rtol=0, atol=1e-9
-    )  # both have converged quadratically
+    # both have converged quadratically
+    torch.testing.assert_close(W, exact, rtol=0, atol=1e-9)
 
 
 def test_few_cubic_steps_are_nearly_plain_shrinkage():
@@ -311,9 +309,8 @@ def test_rank_one_and_zero_matrices(rule):
 def test_no_decay_changes_nothing(rule, dtype):
     W = gaussian(5, 3, dtype=dtype)
     out = RULES[rule](W.clone(), weight_decay=0.0)
-    torch.testing.assert_close(
-        out, W, rtol=rtol_of(dtype), atol=1e-5
-    )  # the proximal step puts an SVD together again
+    # the proximal step puts an SVD together again
+    torch.testing.assert_close(out, W, rtol=rtol_of(dtype), atol=1e-5)
     if rule != "proximal":
         assert torch.equal(out, W)
 
@@ -460,7 +457,6 @@ def test_a_parameter_that_requires_grad_is_decayed_outside_autograd():
 
 
 # --- LowRankDecay
-# ----------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
@@ -717,9 +713,8 @@ def test_low_rank_decay_beside_the_optimizers_own_weight_decay():
     start = W.detach().clone()
     optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.3)
     LowRankDecay([W], weight_decay=0.5).attach(optimizer)
-    W.grad = torch.zeros_like(
-        W
-    )  # AdamW skips a parameter without gradient, its weight decay too
+    # AdamW skips a parameter without gradient, its weight decay too
+    W.grad = torch.zeros_like(W)
     optimizer.step()
     frobenius_decay_(start, weight_decay=0.3, lr=0.1)
     low_rank_decay_(start, weight_decay=0.5, lr=0.1)
@@ -736,9 +731,8 @@ def test_attach_wants_an_optimizer_that_trains_the_matrices():
     start = copies([A, B])
     optimizer.step()
     assert torch.equal(A, start[0])  # nothing stayed attached
-    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(
-        optimizer
-    )  # needs no lr
+    # needs no lr
+    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(optimizer)
     optimizer.step()
     assert not torch.equal(B, start[1])
     for wrong in (None, A, "adamw"):
@@ -913,9 +907,8 @@ def test_state_dict_round_trip_through_a_file_without_pickle_of_our_own():
     start = copies(params)
     other.step(lr=1.0)
     low_rank_decay_(start[0], weight_decay=0.25, scale=None)
-    torch.testing.assert_close(
-        params[0].detach(), start[0], rtol=1e-5, atol=1e-6
-    )  # float32
+    # float32
+    torch.testing.assert_close(params[0].detach(), start[0], rtol=1e-5, atol=1e-6)
 
 
 def test_state_dict_keeps_a_strength_per_run():
@@ -1061,7 +1054,6 @@ def test_adding_a_group_leaves_the_callers_dictionary_alone():
 
 
 # --- select
-# ----------------------------------------------------------------------------------------
 
 BLOCK = {"query", "key", "value", "output", "up", "down"}
 
@@ -1209,9 +1201,8 @@ def test_a_step_that_a_scaler_skips_is_no_decay():
     optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.0, fused=True)
     LowRankDecay([W], weight_decay=0.5).attach(optimizer)
     start = W.detach().clone()
-    optimizer.found_inf = torch.tensor(
-        1.0
-    )  # as torch.amp.GradScaler tells a fused optimizer
+    # as torch.amp.GradScaler tells a fused optimizer
+    optimizer.found_inf = torch.tensor(1.0)
     optimizer.step()
     assert torch.equal(W, start)
     optimizer.found_inf = torch.tensor(0.0)

@@ -165,9 +165,8 @@ def test_the_component_is_the_projection(p, seed, data):
     table = table_of(p, seed)
     slow, fast = slow_component(table, keys), sum_component(table, mask(p, keys))
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        sum_component(fast, mask(p, keys)), fast, rtol=0, atol=1e-12
-    )  # a projection
+    # a projection
+    torch.testing.assert_close(sum_component(fast, mask(p, keys)), fast, rtol=0, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=20)
@@ -180,9 +179,8 @@ def test_sum_power_is_the_length_of_the_projections(p, seed):
         slow_component(centred, {k}).square().sum() / whole for k in range(1, p // 2 + 1)
     ]
     assert sum_power(table).tolist() == pytest.approx([float(x) for x in slow], abs=1e-6)
-    torch.testing.assert_close(
-        sum_power(table + torch.randn(p * p, 1)), sum_power(table)
-    )  # no softmax sees it
+    # no softmax sees it
+    torch.testing.assert_close(sum_power(table + torch.randn(p * p, 1)), sum_power(table))
     assert sum_power(table).sum() < 1 + 1e-6
 
 
@@ -284,9 +282,8 @@ def pizza(p, k=1):
     answers = torch.polar(torch.ones(p, dtype=torch.float64), angle)
 
     def logits_of(X):
-        M = torch.view_as_complex(
-            X.sum(1).contiguous()
-        )  # 2 cos(w (a - b) / 2) e^{i w (a + b) / 2}
+        # 2 cos(w (a - b) / 2) e^{i w (a + b) / 2}
+        M = torch.view_as_complex(X.sum(1).contiguous())
         return torch.outer(M * M / M.abs() / 2, answers.conj()).real
 
     return logits_of, torch.stack([angle.cos(), angle.sin()], -1)

@@ -20,7 +20,8 @@ from lrdlib.geometry import (
 )
 from lrdlib.spectral import polar_alignment, singular_values
 
-ROUNDING = 1e-10  # float64 (eps 2e-16) on matrices up to 6 x 6 with singular values of order 1, condition < 1e4
+# float64 (eps 2e-16) on matrices up to 6 x 6, singular values of order 1, condition < 1e4
+ROUNDING = 1e-10
 
 
 def randn(*shape: int, seed: int) -> Tensor:
@@ -92,9 +93,10 @@ def test_radial_and_tangential_are_an_orthogonal_split(m, n, seed, exponent):
     torch.testing.assert_close(radial + tangential, G, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(radial, (G * Theta).sum() * Theta, rtol=0, atol=ROUNDING)
     assert abs(float((tangential * Theta).sum())) < ROUNDING
+    # Pythagoras
     assert float(radial.norm() ** 2 + tangential.norm() ** 2) == pytest.approx(
         float(G.norm() ** 2)
-    )  # Pythagoras
+    )
 
 
 @given(cases())
@@ -131,9 +133,8 @@ def test_split_of_a_stack_and_of_other_precisions():
 
 def test_a_normalised_map_is_scale_invariant():
     W = randn(4, 3, seed=5)
-    assert (
-        scale_defect(normalised_map, W) < 1e-14
-    )  # float64 rounding of one division, about 1e-16
+    # float64 rounding of one division, about 1e-16
+    assert scale_defect(normalised_map, W) < 1e-14
     assert (
         abs(euler_defect(lambda W: (normalised_map(W) * randn(7, 4, seed=6)).sum(), W))
         < 1e-14
@@ -157,9 +158,8 @@ def test_an_epsilon_in_the_norm_shows():
 @settings(deadline=None)
 def test_defects_of_a_homogeneous_function_of_degree_d(m, n, seed, d):
     W = randn(m, n, seed=seed)
-    assert scale_defect(lambda W: W**d, W) == pytest.approx(
-        100**d - 1
-    )  # at the largest scale, a = 100
+    # at the largest scale, a = 100
+    assert scale_defect(lambda W: W**d, W) == pytest.approx(100**d - 1)
     assert euler_defect(lambda W: (W**2).sum() ** (d / 2), W) == pytest.approx(1)
     assert euler_defect(lambda W: -W.norm(), W) == pytest.approx(-1)
 
@@ -232,9 +232,8 @@ def test_no_member_is_nearer_than_the_projection(case):
     for i in range(10):
         Q = random_member(W, rank, seed + i)
         assert float((G - P).norm()) <= float((G - Q).norm()) + ROUNDING
-        assert (
-            float(((G - P) * (Q - P)).sum()) <= ROUNDING
-        )  # the angle that characterises a projection
+        # the angle that characterises a projection
+        assert float(((G - P) * (Q - P)).sum()) <= ROUNDING
 
 
 @given(cases())
@@ -305,9 +304,8 @@ def test_stacks_of_different_ranks_and_lower_precision():
     ]
     single = project_subdifferential(G.float(), W.float())
     assert single.dtype == torch.float32
-    torch.testing.assert_close(
-        single, P.float(), rtol=0, atol=1e-5
-    )  # float32 eps times the condition number of 4
+    # float32 eps times the condition number of 4
+    torch.testing.assert_close(single, P.float(), rtol=0, atol=1e-5)
     assert bool(in_subdifferential(single, W.float()).all())
 
 

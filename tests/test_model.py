@@ -202,7 +202,6 @@ def test_there_is_no_causal_mask():
 
 
 # --- scale invariance: the paper's definition 1 and equation (5)
-# -----------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 2.0, 10.0])
@@ -310,7 +309,6 @@ def test_the_gradient_is_tangential_to_a_scale_invariant_matrix(
 
 
 # --- parameters and configuration
-# ----------------------------------------------------------------------------------------
 
 
 def test_shapes_and_initial_distribution():

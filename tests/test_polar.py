@@ -70,7 +70,6 @@ def svd_oracle(W: Tensor, method: str, steps: int | None) -> Tensor:
 
 
 # --- the answer
-# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -174,7 +173,6 @@ def test_one_cubic_step_is_equation_9():
 
 
 # --- symmetries
-# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -219,16 +217,16 @@ def test_a_power_of_two_changes_no_bit(method, dtype, exponent):
 @pytest.mark.parametrize("scale", [1e-30, 1e30, 3e-38, 1e38])
 def test_any_positive_scale_changes_nothing(method, scale):
     W = conditioned(12, 9, 10)[0].float()
+    # float32 entries near 3e-38 have lost bits, so a looser bound than rounding times slope
     torch.testing.assert_close(
         polar_factor(W * scale, method=method),
         polar_factor(W, method=method),
         rtol=0,
         atol=1e-4,
-    )  # float32 entries near 3e-38 have lost bits, so a looser bound than rounding times slope
+    )
 
 
 # --- the edges: zero, rank-deficient, vectors, scalars
-# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -305,7 +303,6 @@ def test_the_input_is_left_alone(method):
 
 
 # --- the polynomials
-# ----------------------------------------------------------------------------------------
 
 
 def evaluate(quintic: tuple[float, float, float], x: np.ndarray) -> np.ndarray:
@@ -342,9 +339,8 @@ def test_no_perturbation_of_the_minimax_quintic_does_better(lower):
     rng = np.random.default_rng(0)
     for size in np.geomspace(1e-6, 1, 200):
         other = tuple(np.array(quintic) + size * rng.standard_normal(3))
-        assert (
-            np.abs(1 - evaluate(other, x)).max() > error - 1e-9
-        )  # the grid misses the extrema by at most 1e-9
+        # the grid misses the extrema by at most 1e-9
+        assert np.abs(1 - evaluate(other, x)).max() > error - 1e-9
 
 
 def test_greedy_steps_work_on_the_interval_that_is_left():
@@ -356,9 +352,10 @@ def test_greedy_steps_work_on_the_interval_that_is_left():
 
 
 def test_coefficients_converge_to_the_pade_quintic_and_never_break():
+    # the 1% margin
     np.testing.assert_allclose(
         polar_express_coefficients(40)[-1], [15 / 8, -10 / 8, 3 / 8], rtol=0.03
-    )  # the 1% margin
+    )
     assert np.isfinite(polar_express_coefficients(40, lower=1e-8)).all()
 
 
@@ -388,9 +385,8 @@ def test_the_tight_start_is_worth_a_step(seed):
     S = torch.linalg.svdvals(gaussian(128, 128, seed=seed))
     from_schatten = polar_express_reach(5) * start_norm(S, "polar_express")
     from_frobenius = polar_express_reach(6) * start_norm(S, "cubic")
-    assert (
-        from_schatten < 1.1 * from_frobenius
-    )  # 5 steps reach as far down as 6 did, to 10%
+    # 5 steps reach as far down as 6 did, to 10%
+    assert from_schatten < 1.1 * from_frobenius
 
 
 def test_published_constants_and_defaults():
@@ -400,7 +396,6 @@ def test_published_constants_and_defaults():
 
 
 # --- tracing, and bad input
-# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ITERATIONS)

@@ -28,9 +28,8 @@ spectra = st.lists(
 ).map(lambda values: torch.tensor(sorted(values, reverse=True)))
 RATIOS = (stable_rank, effective_rank, participation_ratio, numerical_rank, polar_alignment)
 EVERY = (nuclear_norm, *RATIOS)
-ROUNDING = (
-    1 + 1e-5
-)  # float32 sums of at most 12 terms: a few of eps = 1.2e-7, raised by exp and log
+# float32 sums of at most 12 terms: a few of eps = 1.2e-7, raised by exp and log
+ROUNDING = 1 + 1e-5
 
 
 def matrix(
@@ -74,9 +73,8 @@ def test_against_matrix_norms_and_the_polar_factor(m, n, rank):
     polar = U[:, :rank] @ Vh[:rank]
 
     def near(x: float) -> object:
-        return pytest.approx(
-            x, rel=1e-12
-        )  # float64, eps 2e-16, sums of at most 9 terms: a slip into float32 shows
+        # float64, eps 2e-16, sums of at most 9 terms: a slip into float32 shows
+        return pytest.approx(x, rel=1e-12)
 
     assert numerical_rank(S).item() == rank == torch.linalg.matrix_rank(W).item()
     assert nuclear_norm(S).item() == near(torch.linalg.matrix_norm(W, "nuc").item())
@@ -109,9 +107,8 @@ def test_the_order_of_the_ranks(S):
         (1, stable, r * alignment**2, effective, r),
     ):
         assert all(a <= b * ROUNDING for a, b in pairwise(chain)), chain
-    assert (
-        1 <= stable <= r
-    )  # exact: sums of terms in [0, 1], one of which is 1, round monotonically
+    # exact: sums of terms in [0, 1], one of which is 1, round monotonically
+    assert 1 <= stable <= r
 
 
 @given(spectra, st.integers(-100, 100))

@@ -84,12 +84,10 @@ def test_s5_table_composes_permutations():
 def test_s5_is_a_group_and_not_abelian():
     table = s5().labels.view(120, 120)
     every = torch.arange(120)
-    assert torch.equal(table[0], every) and torch.equal(
-        table[:, 0], every
-    )  # 0 is the identity
-    assert torch.equal(
-        table.sort(0).values, every[:, None].expand(120, 120)
-    )  # a Latin square, so inverses exist
+    # 0 is the identity
+    assert torch.equal(table[0], every) and torch.equal(table[:, 0], every)
+    # a Latin square, so inverses exist
+    assert torch.equal(table.sort(0).values, every[:, None].expand(120, 120))
     assert torch.equal(table.sort(1).values, every.expand(120, 120))
     a, b, c = torch.randint(120, (3, 2000), generator=torch.Generator().manual_seed(0))
     assert torch.equal(table[table[a, b], c], table[a, table[b, c]])

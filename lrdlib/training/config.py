@@ -15,13 +15,8 @@ from lrdlib.tasks import TASKS, Task, task
 
 RULES = ("none", "l2", "lrd", "elastic", "proximal")
 LOW_RANK = ("lrd", "elastic", "proximal")  # those with a low-rank decay
-PER_RUN = (
-    "fraction",
-    "seed",
-    "rule",
-    "weight_decay",
-    "l2",
-)  # what may differ within a stack
+# what may differ within a stack
+PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")
 
 
 @dataclass(frozen=True)
@@ -34,9 +29,11 @@ class TrainConfig:
     rule: which decay the run uses, with strength `weight_decay`:
         "none"      AdamW alone
         "l2"        Frobenius decay of every weight but the gains
-        "lrd"       low-rank decay of the selected matrices, Frobenius decay `l2` of the other weights
+        "lrd"       low-rank decay of the selected matrices, Frobenius decay `l2` of the
+                    other weights
         "proximal"  as "lrd", with the exact proximal step
-        "elastic"   low-rank decay of the selected matrices, then Frobenius decay `l2` of every weight but the gains
+        "elastic"   low-rank decay of the selected matrices, then Frobenius decay `l2` of
+                    every weight but the gains
     mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay).
     **Low-rank decay is not multiplied by the learning rate here** (mode "independent", the
     first public code's meaning of lambda), unlike LowRankDecay's default; Frobenius decay
@@ -77,13 +74,9 @@ class TrainConfig:
         for f in fields(self):
             if isinstance(value := getattr(self, f.name), np.generic):
                 object.__setattr__(self, f.name, value.item())
-        for name, choices in (
-            ("task", TASKS),
-            ("rule", RULES),
-            ("mode", MODES),
-            ("scale", SCALES),
-        ):
-            check_choice(name, getattr(self, name), choices)
+        choices = {"task": TASKS, "rule": RULES, "mode": MODES, "scale": SCALES}
+        for name, known in choices.items():
+            check_choice(name, getattr(self, name), known)
         check_choice("select", self.select, ("attention+mlp", "qk"))
         check_real("fraction", self.fraction, above=0, below=1)
         check_integer("seed", self.seed, at_least=0)
@@ -117,12 +110,15 @@ class TrainConfig:
 
     def model(self, data: Task) -> ModelConfig:
         """The model's shape for the task `data`."""
-        own = {
-            name: getattr(self, name)
-            for name in ("d_model", "heads", "layers", "qk_norm", "gains")
-        }
         return ModelConfig(
-            vocab=data.vocab, seq_len=data.seq_len, classes=data.classes, **own
+            vocab=data.vocab,
+            seq_len=data.seq_len,
+            classes=data.classes,
+            d_model=self.d_model,
+            heads=self.heads,
+            layers=self.layers,
+            qk_norm=self.qk_norm,
+            gains=self.gains,
         )
 
 
@@ -151,10 +147,8 @@ def check_stack(configs: Sequence[TrainConfig]) -> None:
                 f"configs of one stack must agree in {name}, got "
                 f"{sorted(map(repr, values))}"
             )
-    if len({c.rule for c in configs} & {"proximal", "lrd"}) > 1 or {
-        "proximal",
-        "elastic",
-    } <= {c.rule for c in configs}:
+    rules = {c.rule for c in configs}
+    if "proximal" in rules and rules & {"lrd", "elastic"}:
         raise ValueError(
             "configs of one stack must not mix the proximal step with another, got "
             f"{first.rule!r} first"
