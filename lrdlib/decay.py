@@ -16,6 +16,7 @@ weight_decay may be a tensor that broadcasts against the stack, such as (runs, 1
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -24,9 +25,12 @@ from lrdlib._check import (
     check_bool,
     check_choice,
     check_finite,
+    check_instance,
     check_integer,
     check_matrix,
     check_real,
+    check_reals,
+    shown,
 )
 from lrdlib.model import MATRIX_ROLES, role
 from lrdlib.polar import DTYPES, check_polar, polar_of_rescaled, rescale
@@ -56,14 +60,13 @@ def frobenius_decay_(
     factor. Returns W.
 
     Raises TypeError or ValueError if W is not a finite dense floating-point matrix or
-    stack, weight_decay or lr is negative or not finite, or mode is unknown; W is unchanged
-    then. Source: Loshchilov and Hutter 2019 (decoupled).
+    stack that can be changed in place, weight_decay or lr is negative or not finite, or
+    mode is unknown; W is unchanged then. Source: Loshchilov and Hutter 2019 (decoupled).
 
     >>> frobenius_decay_(torch.ones(1, 2), weight_decay=0.5)
     tensor([[0.5000, 0.5000]])
     """
-    _check_call(W, weight_decay, lr, mode)
-    return frobenius_update_(W, strength(weight_decay, lr, mode))
+    return frobenius_update_(W, _checked_strength(W, weight_decay, lr, mode))
 
 
 def frobenius_update_(W: Tensor, t: float | Tensor) -> Tensor:
@@ -94,11 +97,9 @@ def low_rank_decay_(
     tensor([[2.5000, 0.0000],
             [0.0000, 0.5000]])
     """
-    _check_call(W, weight_decay, lr, mode)
+    t = _checked_strength(W, weight_decay, lr, mode)
     _check_settings(W, scale, method, steps)
-    return low_rank_update_(
-        W, strength(weight_decay, lr, mode), scale=scale, method=method, steps=steps
-    )
+    return low_rank_update_(W, t, scale=scale, method=method, steps=steps)
 
 
 def low_rank_update_(
@@ -141,9 +142,9 @@ def proximal_decay_(
     tensor([[1., 0.],
             [0., 0.]])
     """
-    _check_call(W, weight_decay, lr, mode)
+    t = _checked_strength(W, weight_decay, lr, mode)
     _check_settings(W, scale, "svd", None)
-    return proximal_update_(W, strength(weight_decay, lr, mode), scale=scale)
+    return proximal_update_(W, t, scale=scale)
 
 
 def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> Tensor:
@@ -153,12 +154,13 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
     X = W if W.dtype in (torch.float32, torch.float64) else W.float()
     exact = torch.where(finite, X, 0.0)
     U, S, Vh = torch.linalg.svd(exact, full_matrices=False)
-    if isinstance(t, Tensor) and t.ndim:
+    most = torch.finfo(S.dtype).max  # an overflow takes all, and inf * 0 would be NaN
+    if isinstance(t, Tensor):
         # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
-        t = t.to(S.dtype).squeeze(-1)
+        t = (t.squeeze(-1) if t.ndim else t).to(S.dtype).clamp_max(most)
     if scale == "norm":
         root = numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)  # (..., 1)
-        t = t * frobenius_norm(exact).squeeze(-1) / root
+        t = (t * frobenius_norm(exact).squeeze(-1) / root).clamp_max(most)
     with torch.autocast(W.device.type, enabled=False):
         shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
     return W.copy_(torch.where(finite, shrunk, torch.nan))
@@ -235,16 +237,18 @@ class LowRankDecay(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group {"params": matrices, setting: value, ...}; checked before it is
         added."""
+        check_instance("param_group", param_group, dict)
         unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
         if unknown:
             raise ValueError(
                 f"a parameter group must hold only params, {', '.join(self.defaults)}, got "
-                f"{unknown}"
+                f"{shown(sorted(map(str, unknown)))}"
             )
         given = param_group.get("params", ())
         matrices = _listed([given] if isinstance(given, Tensor) else given)
         for i, W in enumerate(matrices):
             check_matrix(f"params[{i}]", W)
+            _check_writable(f"params[{i}]", W)
         _check_group({**self.defaults, **param_group, "params": matrices})
         super().add_param_group({**param_group, "params": matrices})
 
@@ -370,6 +374,11 @@ def select(
         named = dict(model.named_parameters())
         roles = {"attention+mlp": _block_matrices(model)}
     elif isinstance(model, Mapping):
+        for name, W in model.items():
+            check_instance("model's names", name, str)
+            check_instance(f"model[{name!r}]", W, Tensor)
+        if not model:
+            raise ValueError("model must hold at least one parameter, got none")
         named = dict(model)
         roles = {
             "attention+mlp": {name for name in model if role(name) in MATRIX_ROLES},
@@ -391,7 +400,7 @@ def select(
         )
         raise ValueError(
             f"which must select at least one of the {len(named)} parameters, got none from "
-            f"{which!r}{'' if callable(which) else hint}"
+            f"{shown(which)}{'' if callable(which) else hint}"
         )
     return chosen
 
@@ -432,7 +441,7 @@ def _frozen(optimizer: torch.optim.Optimizer) -> frozenset[int]:
 def _listed(params: Any) -> list[Any]:
     """Parameters as a list: from a mapping of names, a list of tensors or groups, or any
     other iterable of these."""
-    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+    if isinstance(params, (Tensor, np.ndarray)) or not isinstance(params, Iterable):
         raise TypeError(
             "params must be tensors, a mapping of them, or parameter groups, got "
             f"{type(params).__name__}"
@@ -448,12 +457,7 @@ def _check_strength(weight_decay: float | Tensor, mode: str) -> None:
     check_choice("mode", mode, MODES)
     if not isinstance(weight_decay, Tensor):
         return check_real("weight_decay", weight_decay, at_least=0)
-    check_finite("weight_decay", weight_decay)
-    if bool((weight_decay < 0).any()):
-        raise ValueError(
-            "weight_decay must be >= 0, got a tensor with minimum "
-            f"{weight_decay.min().item()}"
-        )
+    check_reals("weight_decay", weight_decay)
 
 
 def _check_fit(weight_decay: float | Tensor, W: Tensor) -> None:
@@ -486,15 +490,40 @@ def _check_group(group: dict[str, Any]) -> None:
         if W.shape[-2] % group["parts"]:
             raise ValueError(
                 f"parts must divide the {W.shape[-2]} rows of every matrix, got "
-                f"{group['parts']}"
+                f"{shown(group['parts'])}"
             )
 
 
-def _check_call(W: Tensor, weight_decay: float | Tensor, lr: float, mode: str) -> None:
+def _checked_strength(
+    W: Tensor, weight_decay: float | Tensor, lr: float, mode: str
+) -> float | Tensor:
+    """`strength` for the matrices W; raises unless they can be decayed by it in place."""
     check_matrix("W", W)
+    _check_writable("W", W)
     check_real("lr", lr, at_least=0)
     _check_strength(weight_decay, mode)
     _check_fit(weight_decay, W)
+    if not isinstance(weight_decay, Tensor):
+        weight_decay = float(weight_decay)  # torch takes no integer beyond 64 bits
+    t = strength(weight_decay, float(lr), mode)
+    if not isinstance(t, Tensor):
+        check_real("weight_decay * lr", t)
+    return t
+
+
+def _check_writable(name: str, W: Tensor) -> None:
+    """Raise unless W can be changed in place: torch refuses it of an inference tensor, and
+    of entries that share their memory."""
+    if W.is_inference() and not torch.is_inference_mode_enabled():
+        raise TypeError(
+            f"{name} must be a tensor that can be changed in place, got one that was made "
+            "in inference mode"
+        )
+    if any(step == 0 and n > 1 for step, n in zip(W.stride(), W.shape, strict=True)):
+        raise ValueError(
+            f"{name} must have memory for each entry, got an expanded tensor of strides "
+            f"{W.stride()} (clone it)"
+        )
 
 
 def _check_settings(W: Tensor, scale: str | None, method: str, steps: int | None) -> None:

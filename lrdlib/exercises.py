@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from lrdlib._check import check_callable, check_instance, check_real, shown
+
 
 def compare(
     answer: Callable[..., Any],
@@ -20,13 +22,22 @@ def compare(
     Numbers, tensors, and lists of them are compared as float64 tensors, to rtol of the
     largest expected entry. A function that returns None or ... is not written yet. An error
     in `answer` is told, not raised, so that a notebook with unanswered exercises runs to
-    its end. Raises ValueError if there are no cases.
+    its end. Raises TypeError or ValueError for arguments of another kind, or no cases.
 
     >>> compare(lambda x: x + x, lambda x: 2 * x, [(1,), (2.5,)])
     Right, in all 2 cases.
     >>> compare(lambda x: x * x, lambda x: 2 * x, [(2,), (3,)])
     Not yet. Case 2 of 2, with the arguments (3,): expected 6, got 9.
     """
+    check_callable("answer", answer)
+    check_callable("expected", expected)
+    if not isinstance(cases, Sequence) or isinstance(cases, (str, bytes)):
+        raise TypeError(
+            f"cases must be a list of tuples of arguments, got {type(cases).__name__}"
+        )
+    for i, case in enumerate(cases):
+        check_instance(f"cases[{i}]", case, tuple)
+    check_real("rtol", rtol, at_least=0)
     if not cases:
         raise ValueError("cases must hold at least one tuple of arguments, got none")
     for i, case in enumerate(cases, 1):
@@ -46,15 +57,27 @@ def compare(
 
 
 def _close(got: Any, want: Any, rtol: float) -> bool:
-    """Whether two answers agree in shape and, to rtol of the largest entry, in value."""
+    """Whether two answers agree in shape and, to rtol of the largest entry, in value; an
+    answer that cannot be compared does not."""
     try:
         A, B = (torch.as_tensor(x, dtype=torch.float64) for x in (got, want))
-    except (TypeError, ValueError, RuntimeError):
+        if A.shape != B.shape:
+            return False
+        largest = float(B.abs().max()) if B.numel() else 0.0
+        return torch.allclose(A, B, rtol=0, atol=rtol * max(1e-30, largest), equal_nan=True)
+    except Exception:  # no numbers: words, lists of tensors, or whatever a reader returns
+        lists = isinstance(got, (list, tuple)) and isinstance(want, (list, tuple))
+        if lists and len(got) == len(want):
+            return all(_close(a, b, rtol) for a, b in zip(got, want, strict=True))
+        return _equal(got, want)
+
+
+def _equal(got: Any, want: Any) -> bool:
+    """got == want, False where that cannot be said."""
+    try:
         return bool(got == want)
-    if A.shape != B.shape:
+    except Exception:  # arrays say it entry by entry
         return False
-    largest = float(B.abs().max()) if B.numel() else 0.0
-    return torch.allclose(A, B, rtol=0, atol=rtol * max(1e-30, largest), equal_nan=True)
 
 
 def _show(value: Any) -> str:
@@ -64,5 +87,7 @@ def _show(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         if value.numel() > 12:
             return f"a tensor of shape {tuple(value.shape)}"
-        return " ".join(str(value.detach().tolist()).split())
-    return repr(value)
+        if value.is_meta or value.layout != torch.strided:
+            return shown(value)
+        return shown(value.detach().tolist(), width=400)
+    return shown(value, width=400)

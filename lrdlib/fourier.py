@@ -21,8 +21,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_matrix, check_real
-from lrdlib.model import ModelConfig, Params, forward
+from lrdlib._check import (
+    check_callable,
+    check_dense,
+    check_float,
+    check_matrix,
+    check_real,
+    check_rows,
+)
+from lrdlib.model import ModelConfig, Params, check_params, forward
 
 # ---- which frequencies
 
@@ -122,7 +129,7 @@ def sum_component(logits: Tensor, keys: Tensor) -> Tensor:
     (a, b) these are the entries (k, k) and (-k, -k). Raises as `restricted_loss`.
     """
     p = _check_table(logits)
-    _check_keys(keys, p)
+    _check_bools("keys", keys, p // 2, logits)
     modes = torch.fft.rfft(_mean_by_sum(logits.double(), p), dim=-2)  # (..., p // 2 + 1, p)
     kept = F.pad(keys, (1, 0)).unsqueeze(-1)  # (..., p // 2 + 1, 1), without the constant
     by_sum = torch.fft.irfft(modes * kept, n=p, dim=-2)  # (..., p, p): sums, classes
@@ -139,6 +146,9 @@ def restricted_loss(logits: Tensor, keys: Tensor, rows: Tensor | None = None) ->
     al. 2023, section 5.1: all terms of the logits' 2-D Fourier transform are set to zero
     but the constant and those of cos(w_k (a + b)) and sin(w_k (a + b)).
     """
+    p = _check_table(logits)
+    if rows is not None:
+        _check_bools("rows", rows, p * p, logits)
     mean = logits.double().mean(-2, keepdim=True)
     return _loss(mean + sum_component(logits, keys), rows)
 
@@ -151,6 +161,9 @@ def excluded_loss(logits: Tensor, keys: Tensor, rows: Tensor | None = None) -> T
     training pairs: a network that has memorised them hardly misses the key frequencies, one
     that rotates is lost without them.
     """
+    p = _check_table(logits)
+    if rows is not None:
+        _check_bools("rows", rows, p * p, logits)
     return _loss(logits.double() - sum_component(logits, keys), rows)
 
 
@@ -163,12 +176,26 @@ def logits_of_embeddings(params: Params, config: ModelConfig) -> Callable[[Tenso
 
     params: of one model. It is lrdlib.model.forward on a stack of n models that differ in
     their embedding alone, which has three rows: X's two and that of "=". Position vectors
-    are added as ever.
+    are added as ever. Raises TypeError or ValueError for params that are not those of
+    config or have a runs axis, and for a config of other than three tokens.
     """
+    check_params(params, config)
+    if config.seq_len != 3:
+        raise ValueError(f"config must have seq_len = 3, got {config.seq_len}")
+    if params["embedding"].ndim != 2:
+        raise ValueError(
+            "params must be those of one model, got embedding of shape "
+            f"{tuple(params['embedding'].shape)}"
+        )
     shared = {name: W.detach() for name, W in params.items()}
     small = replace(config, vocab=3)
 
     def logits_of(X: Tensor) -> Tensor:
+        check_float("X", X)
+        if X.ndim != 3 or X.shape[1:] != (2, config.d_model):
+            raise ValueError(
+                f"X must have shape (n, 2, {config.d_model}), got {tuple(X.shape)}"
+            )
         equals = shared["embedding"][-1:].expand(len(X), 1, -1)  # (n, 1, d)
         tokens = torch.arange(3, device=X.device).expand(len(X), 1, 3)  # (n, B = 1, T = 3)
         stack = shared | {"embedding": torch.cat([X, equals], 1)}
@@ -187,14 +214,40 @@ def gradient_symmetricity(
     classes), such as `logits_of_embeddings`; E (at least p, d): the embedding; triples (n,
     3), int64. Both gradients are taken at the two places of the input, so that a = b is no
     exception. 1 if the network sees E_a + E_b alone, as a pizza does; a clock of one
-    frequency has cos(w (a - b)) at each triple, 0 on average. Source: Zhong, Liu, Tegmark
+    frequency has cos(w (a - b)) at each triple, 0 on average. Raises TypeError or
+    ValueError for triples of another shape, dtype or range, and for a logits_of that does
+    not return logits which depend on X. Source: Zhong, Liu, Tegmark
     and Andreas 2023, definition 4.1, with 100 random triples.
     """
+    check_callable("logits_of", logits_of)
     check_matrix("E", E)
+    if E.ndim != 2:
+        raise ValueError(f"E must have shape (p, d), got {tuple(E.shape)}")
+    check_rows("triples", triples)
+    if triples.ndim != 2 or triples.shape[1] != 3 or not len(triples):
+        raise ValueError(
+            f"triples must have shape (n, 3), n >= 1, got {tuple(triples.shape)}"
+        )
+    if bool((triples < 0).any()) or bool((triples[:, :2] >= len(E)).any()):
+        raise ValueError(
+            f"triples must hold a and b in 0 .. {len(E) - 1} and c >= 0, got "
+            f"{triples.min().item()} .. {triples.max().item()}"
+        )
     X = E.detach()[triples[:, :2]].requires_grad_()  # (n, 2, d), as G
     with torch.enable_grad():
-        picked = logits_of(X).gather(-1, triples[:, 2:]).sum()
-        (G,) = torch.autograd.grad(picked, X)
+        logits = logits_of(X)  # (n, classes)
+        check_dense("logits_of(X)", logits)
+        if logits.ndim != 2 or len(logits) != len(X) or not logits.requires_grad:
+            raise ValueError(
+                f"logits_of must return logits ({len(X)}, classes) that depend on X, got "
+                f"shape {tuple(logits.shape)}"
+            )
+        if bool((triples[:, 2] >= logits.shape[1]).any()):
+            raise ValueError(
+                f"triples must hold answers c in 0 .. {logits.shape[1] - 1}, got "
+                f"{triples[:, 2].max().item()}"
+            )
+        (G,) = torch.autograd.grad(logits.gather(-1, triples[:, 2:]).sum(), X)
     return F.cosine_similarity(G[:, 0], G[:, 1], dim=-1).mean()
 
 
@@ -249,17 +302,13 @@ def _loss(logits: Tensor, rows: Tensor | None) -> Tensor:
     losses = losses.view_as(labels)  # (..., p^2)
     if rows is None:
         return losses.mean(-1)
-    if rows.dtype != torch.bool or rows.shape[-1:] != losses.shape[-1:]:
-        raise ValueError(
-            f"rows must be booleans (..., {losses.shape[-1]}), got {rows.dtype} "
-            f"{tuple(rows.shape)}"
-        )
     return (losses * rows).sum(-1) / rows.sum(-1)
 
 
-def _check_table(logits: object) -> int:
+def _check_table(logits: Tensor) -> int:
+    """p, for logits (..., p^2, p) of a whole table; raises unless they are that."""
     check_matrix("logits", logits)
-    shape = logits.shape  # type: ignore[attr-defined]
+    shape = logits.shape
     p = math.isqrt(shape[-2])
     if p < 2 or shape[-2:] != (p * p, p):
         raise ValueError(
@@ -269,19 +318,28 @@ def _check_table(logits: object) -> int:
     return p
 
 
-def _check_keys(keys: Tensor, p: int) -> None:
-    if keys.dtype != torch.bool or keys.shape[-1:] != (p // 2,):
+def _check_bools(name: str, x: Tensor, n: int, logits: Tensor) -> None:
+    """Raise unless x (..., n) holds booleans, for each stack of logits (..., p^2, p) or all."""
+    check_dense(name, x)
+    stacks = logits.shape[:-2]
+    fits = x.ndim >= 1 and x.shape[-1] == n
+    fits &= all(
+        1 in (a, b) or a == b
+        for a, b in zip(x.shape[-2::-1], reversed(stacks), strict=False)
+    )
+    if x.dtype != torch.bool or not fits:
         raise ValueError(
-            f"keys must be booleans (..., {p // 2}), got {keys.dtype} {tuple(keys.shape)}"
+            f"{name} must be booleans {(*stacks, n)} or ({n},), got {x.dtype} "
+            f"{tuple(x.shape)}"
         )
 
 
-def _check_values(name: str, values: object) -> None:
-    if not isinstance(values, Tensor) or not values.dtype.is_floating_point:
-        raise TypeError(
-            f"{name} must be a floating-point tensor, got {type(values).__name__}"
-        )
+def _check_values(name: str, values: Tensor) -> None:
+    """Raise unless values (..., n), n >= 1, are floating-point and not infinite."""
+    check_float(name, values)
     if values.ndim < 1 or values.shape[-1] < 1:
         raise ValueError(
             f"{name} must have shape (..., n) with n >= 1, got {tuple(values.shape)}"
         )
+    if bool(values.isinf().any()):
+        raise ValueError(f"{name} must not be infinite, got {values.max().item()}")

@@ -10,10 +10,19 @@ argument is float64, otherwise in float32.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lrdlib._check import check_finite, check_integer, check_matrix, check_real
+from lrdlib._check import (
+    check_callable,
+    check_dense,
+    check_finite,
+    check_integer,
+    check_matrix,
+    check_real,
+    shown,
+)
 from lrdlib.spectral import numerical_rank
 
 SCALES = tuple(10 ** (k / 4) for k in range(-8, 9))  # 1e-2 ... 1e2, four to the decade
@@ -56,7 +65,13 @@ def scale_defect(
     >>> scale_defect(lambda W: W, torch.ones(2, 2), scales=(0.5, 4.0))
     3.0
     """
+    check_callable("f", f)
     check_matrix("W", W)
+    row = (
+        scales.ndim == 1 if isinstance(scales, np.ndarray) else isinstance(scales, Sequence)
+    )
+    if not row or isinstance(scales, (str, bytes)):
+        raise TypeError(f"scales must be a list of numbers > 0, got {shown(scales)}")
     if not len(scales):
         raise ValueError("scales must hold at least one number > 0, got none")
     for a in scales:
@@ -69,7 +84,13 @@ def scale_defect(
 
     with torch.no_grad():
         y = value(1.0)
-        change = max(float((value(a) - y).norm()) for a in scales)
+        values = [value(float(a)) for a in scales]
+        if any(moved.shape != y.shape for moved in values):
+            raise ValueError(
+                f"f must return one shape for every a W, got {tuple(y.shape)} "
+                f"and {[tuple(moved.shape) for moved in values]}"
+            )
+        change = max(float((moved - y).norm()) for moved in values)
     return change and (change / float(y.norm()) if y.any() else float("inf"))
 
 
@@ -92,9 +113,11 @@ def euler_defect(f: Callable[[Tensor], Tensor], W: Tensor) -> float:
     >>> euler_defect(lambda W: -W.sum(), W), euler_defect(lambda W: W[0, 0] / W[0, 1], W)
     (-1.0, 0.0)
     """
+    check_callable("f", f)
     check_matrix("W", W)
-    W = W.detach().requires_grad_()
-    with torch.enable_grad():
+    # a copy: autograd cannot follow a tensor that was made in inference mode
+    with torch.inference_mode(False), torch.enable_grad():
+        W = W.detach().clone().requires_grad_()
         y = _value(f, W).squeeze()
     if y.numel() != 1:
         raise ValueError(f"f must return a scalar, got shape {tuple(y.shape)}")
@@ -134,6 +157,8 @@ def project_subdifferential(G: Tensor, W: Tensor, *, rtol: float | None = None) 
     [[1.0, 0.0], [0.0, 0.5]]
     """
     G, W = _same_shape(G, W)
+    if rtol is not None:
+        check_real("rtol", rtol, at_least=0, below=1)
     U, S, Vh = torch.linalg.svd(W, full_matrices=False)  # (.., m, k), (.., k), (.., k, n)
     r = numerical_rank(S, rtol=rtol)  # (...)
     kept = torch.arange(S.shape[-1], device=S.device) < r.unsqueeze(-1)  # (..., k)
@@ -159,10 +184,11 @@ def in_subdifferential(
     >>> in_subdifferential(torch.eye(2), W), in_subdifferential(torch.zeros(2, 2), W)
     (tensor(True), tensor(False))
     """
+    if tol is not None:
+        check_real("tol", tol, at_least=0)
     nearest = project_subdifferential(G, W, rtol=rtol)
     if tol is None:
         tol = torch.finfo(nearest.dtype).eps ** 0.5
-    check_real("tol", tol, at_least=0)
     return torch.linalg.matrix_norm(G - nearest) <= tol * min(nearest.shape[-2:]) ** 0.5
 
 
@@ -181,16 +207,22 @@ def fan_dimension(m: int, n: int, rank: int) -> int:
     check_integer("m", m)
     check_integer("n", n)
     check_integer("rank", rank, at_least=0)
+    m, n, rank = int(m), int(n), int(rank)  # numpy's integers would wrap around
     if rank > min(m, n):
-        raise ValueError(f"rank must be an integer <= min(m, n) = {min(m, n)}, got {rank}")
+        raise ValueError(
+            f"rank must be an integer <= min(m, n) = {shown(min(m, n))}, got {shown(rank)}"
+        )
     return (m - rank) * (n - rank)
 
 
 def _value(f: Callable[[Tensor], Tensor], W: Tensor) -> Tensor:
-    """f(W). Raise TypeError unless it is a tensor."""
+    """f(W). Raise TypeError unless it is a dense real tensor."""
     y = f(W)
     if not isinstance(y, Tensor):
         raise TypeError(f"f must return a torch.Tensor, got {type(y).__name__}")
+    check_dense("f(W)", y)
+    if y.is_complex():
+        raise TypeError(f"f must return real numbers, got dtype {y.dtype}")
     return y
 
 

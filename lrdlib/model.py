@@ -11,13 +11,27 @@ stack of independent models is one batched model: shapes below write `...` for t
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_bool, check_choice, check_integer
+from lrdlib._check import (
+    FLOATS,
+    amount,
+    check_bool,
+    check_bytes,
+    check_choice,
+    check_dense,
+    check_float,
+    check_instance,
+    check_integer,
+    check_rows,
+    shown,
+)
 
 Params = dict[str, Tensor]
 
@@ -27,6 +41,9 @@ SIZES = ("vocab", "seq_len", "classes", "d_model", "heads", "layers", "mlp_ratio
 GAIN_ROLES = ("attention_norm", "mlp_norm", "query_norm", "key_norm", "norm")
 # Inside RMSNorm's root (Zhang and Sennrich 2019); scale invariance is exact only as EPS -> 0.
 EPS = 1e-6
+# Of the largest model: 48 layers of width 4096 take 39 GB in float32.
+PARAMETER_BYTES = 64 * 2**30
+MAX_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,8 +52,12 @@ class ModelConfig:
 
     vocab, seq_len, classes: of the task. qk_norm: normalise queries and keys per "head",
     over the whole "width", or "none". gains: whether each RMSNorm has a learned gain,
-    initially 1. Raises TypeError or ValueError for a size that is not a positive integer,
-    heads that do not divide d_model, or an unknown qk_norm.
+    initially 1. numpy's integers become Python's. Raises TypeError or ValueError for a size
+    that is not a positive integer, heads that do not divide d_model, an unknown qk_norm,
+    more than MAX_LAYERS layers, or float32 parameters of more than 64 GiB.
+
+    >>> ModelConfig(vocab=98, seq_len=3, classes=97).parameters
+    419328
     """
 
     vocab: int
@@ -51,13 +72,26 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in SIZES:
-            check_integer(name, getattr(self, name))
+            check_integer(name, value := getattr(self, name))
+            if isinstance(value, np.generic):  # whose products would wrap around
+                object.__setattr__(self, name, value.item())
         check_choice("qk_norm", self.qk_norm, QK_NORMS)
         check_bool("gains", self.gains)
         if self.d_model % self.heads:
             raise ValueError(
-                f"heads must divide d_model = {self.d_model}, got {self.heads}"
+                f"heads must divide d_model = {shown(self.d_model)}, got {shown(self.heads)}"
             )
+        given = ", ".join(f"{name} = {shown(getattr(self, name))}" for name in SIZES)
+        asked = f"{amount(self.parameters)} parameters"
+        check_bytes(given, asked, 4 * self.parameters, PARAMETER_BYTES)
+        check_integer("layers", self.layers, at_most=MAX_LAYERS)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the parameters of one model hold."""
+        block = sum(math.prod(shape) for shape in _block_shapes(self).values())
+        outside = self.vocab + self.seq_len + self.classes + self.gains
+        return self.layers * block + outside * self.d_model
 
 
 def role(name: str) -> str:
@@ -66,6 +100,7 @@ def role(name: str) -> str:
     >>> role("0.query"), role("embedding")
     ('query', 'embedding')
     """
+    check_instance("name", name, str)
     return name.rpartition(".")[2]
 
 
@@ -75,6 +110,20 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     >>> shapes(ModelConfig(vocab=98, seq_len=3, classes=97))["1.up"]
     (512, 128)
     """
+    check_instance("config", config, ModelConfig)
+    d = config.d_model
+    out: dict[str, tuple[int, ...]] = {
+        "embedding": (config.vocab, d),
+        "position": (config.seq_len, d),
+    }
+    block = _block_shapes(config)
+    for layer in range(config.layers):
+        out |= {f"{layer}.{name}": shape for name, shape in block.items()}
+    return out | {"head": (config.classes, d)} | ({"norm": (d,)} if config.gains else {})
+
+
+def _block_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Role and shape of every parameter of one layer."""
     d, m = config.d_model, config.mlp_ratio * config.d_model
     qk = d // config.heads if config.qk_norm == "head" else d
     block: dict[str, tuple[int, ...]] = {
@@ -88,27 +137,22 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     gains: dict[str, tuple[int, ...]] = {"attention_norm": (d,), "mlp_norm": (d,)}
     if config.qk_norm != "none":
         gains |= {"query_norm": (qk,), "key_norm": (qk,)}
-    if config.gains:
-        block |= gains
-    out: dict[str, tuple[int, ...]] = {
-        "embedding": (config.vocab, d),
-        "position": (config.seq_len, d),
-    }
-    for layer in range(config.layers):
-        out |= {f"{layer}.{name}": shape for name, shape in block.items()}
-    return out | {"head": (config.classes, d)} | ({"norm": (d,)} if config.gains else {})
+    return block | (gains if config.gains else {})
 
 
 def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
     """Random parameters of one model, float32 on the generator's device.
 
     Matrices are N(0, 1/fan_in), the embedding N(0, 1), positions N(0, 0.02^2), gains 1.
+    Raises TypeError for a config or a generator that is none.
 
     >>> config = ModelConfig(vocab=5, seq_len=3, classes=4)
     >>> params = init_params(config, torch.Generator().manual_seed(0))
     >>> sum(W.numel() for W in params.values())
     395520
     """
+    check_instance("config", config, ModelConfig)
+    check_instance("generator", generator, torch.Generator)
 
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
         std = initial_std(name, shape)
@@ -126,18 +170,130 @@ def initial_std(name: str, shape: tuple[int, ...]) -> float | None:
     >>> initial_std("0.down", (64, 256)), initial_std("norm", (64,))
     (0.0625, None)
     """
+    check_instance("shape", shape, tuple)
+    if not shape:
+        raise ValueError("shape must have at least one side, got ()")
     if role(name) in GAIN_ROLES:
         return None
     return {"embedding": 1.0, "position": 0.02}.get(name, 1 / math.sqrt(shape[-1]))
 
 
-def stack_params(models: list[Params]) -> Params:
+def stack_params(models: Sequence[Params]) -> Params:
     """Join models of one shape into a stack: every tensor gains a leading `runs` axis.
+
+    Raises TypeError or ValueError unless `models` is a list of parameters that agree in
+    names and shapes.
 
     >>> stack_params([{"head": torch.zeros(4, 2)}] * 3)["head"].shape
     torch.Size([3, 4, 2])
     """
+    if not isinstance(models, Sequence) or isinstance(models, (str, bytes)):
+        raise TypeError(f"models must be a list of parameters, got {type(models).__name__}")
+    if not models:
+        raise ValueError("models must hold the parameters of at least one model, got none")
+    for i, params in enumerate(models):
+        check_instance(f"models[{i}]", params, Mapping)
+        for name, W in params.items():
+            check_dense(f"models[{i}][{name!r}]", W)
+        if {name: (W.shape, W.dtype, W.device) for name, W in params.items()} != {
+            name: (W.shape, W.dtype, W.device) for name, W in models[0].items()
+        }:
+            raise ValueError(
+                "models must agree in the names, shapes, dtypes and devices of their "
+                f"parameters, got others in models[{i}] than in models[0]"
+            )
     return {name: torch.stack([params[name] for params in models]) for name in models[0]}
+
+
+def check_params(params: Params, config: ModelConfig) -> None:
+    """Raise TypeError or ValueError unless `params` are all the parameters of `config`, of
+    one model or a stack, of one floating-point dtype, on one device.
+
+    >>> check_params({}, ModelConfig(vocab=5, seq_len=3, classes=4, layers=1, gains=False))
+    Traceback (most recent call last):
+    ...
+    ValueError: params must hold the 9 parameters of config, got 0: without embedding
+    """
+    expected = shapes(config)
+    if _as_expected(params, expected):
+        return
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping of tensors, got {type(params).__name__}")
+    if params.keys() != expected.keys():
+        missing = [name for name in expected if name not in params]
+        foreign = [name for name in params if name not in expected]
+        raise ValueError(
+            f"params must hold the {len(expected)} parameters of config, got {len(params)}: "
+            + (f"without {missing[0]}" if missing else f"with {shown(foreign[0])}")
+        )
+    runs, kinds = set(), set()
+    for name, shape in expected.items():
+        W, n = params[name], len(shape)
+        check_float(f"params[{name!r}]", W)
+        if W.shape[-n:] != shape or W.ndim > n + 1:
+            raise ValueError(
+                f"params[{name!r}] must have shape {shape}, with at most a runs axis before "
+                f"it, got {tuple(W.shape)}"
+            )
+        runs.update(W.shape[:-n])
+        kinds.add((W.dtype, W.device))
+    if len(runs - {1}) > 1 or len(kinds) > 1:
+        raise ValueError(
+            "params must agree in their runs axis, dtype and device, got "
+            f"{sorted(runs)} runs of {sorted(map(str, kinds))}"
+        )
+
+
+def _as_expected(params: Params, expected: dict[str, tuple[int, ...]]) -> bool:
+    """Whether params are as expected at a glance: in order, all with the same runs axis or
+    none, dense, of one dtype and device. `forward` looks at each step: 20 microseconds."""
+    try:
+        tensors = list(params.values())
+        runs = tuple(tensors[0].shape[:-2])
+        sizes = [runs + shape for shape in expected.values()]
+        dtypes, devices = {W.dtype for W in tensors}, {W.device for W in tensors}
+        return (
+            list(params) == list(expected)
+            and len(runs) <= 1
+            and [W.shape for W in tensors] == sizes
+            and {W.layout for W in tensors} == {torch.strided}
+            and len(dtypes) == len(devices) == 1
+            and dtypes < {*FLOATS}
+            and torch.device("meta") not in devices
+        )
+    except (AttributeError, IndexError, RuntimeError):  # no mapping, none in it, no tensors
+        return False
+
+
+def _check_tokens(tokens: Tensor, params: Params, config: ModelConfig) -> None:
+    """Raise unless tokens are int64 of shape (B, T) or (runs, B, T), on params' device."""
+    check_rows("tokens", tokens)
+    E = params["embedding"]
+    if tokens.ndim not in (2, 3) or tokens.shape[-1] != config.seq_len:
+        raise ValueError(
+            f"tokens must have shape (B, {config.seq_len}) or (runs, B, {config.seq_len}), "
+            f"got {tuple(tokens.shape)}"
+        )
+    runs = {W.shape[0] for W in (E, params["head"]) if W.ndim == 3} | {*tokens.shape[:-2]}
+    if len(runs - {1}) > 1 or tokens.device != E.device:
+        raise ValueError(
+            "tokens must have the runs and the device of params, got shape "
+            f"{tuple(tokens.shape)} on {tokens.device} for {tuple(E.shape)} on {E.device}"
+        )
+
+
+def _one_hot(tokens: Tensor, vocab: int) -> Tensor:
+    """(..., T) to (..., T, vocab), int64. Raise ValueError for a token that is none, where
+    torch sees it."""
+    try:
+        return F.one_hot(tokens, vocab)
+    except RuntimeError:
+        low, high = (int(token) for token in tokens.aminmax())
+        if low >= 0 and high < vocab:  # it was not that
+            raise
+        raise ValueError(
+            f"tokens must be in 0 .. {vocab - 1} (vocab = {vocab}), got {low} .. {high}"
+        ) from None
 
 
 def rms_norm(X: Tensor) -> Tensor:
@@ -203,9 +359,16 @@ def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
     tokens may be (B, T), shared by every run of a stack, or (runs, B, T). The last layer
     computes only the position that is read, the last one. The embedding is a product with
     one-hot rows, which serves a stack as it serves one.
+
+    Raises TypeError or ValueError for params that are not those of `config`, or tokens of
+    another dtype, shape or device; and for a token outside 0 .. vocab - 1 on the CPU (on a
+    GPU the look would wait for the device). Nothing is checked inside torch.compile.
     """
+    if not torch.compiler.is_compiling():
+        check_params(params, config)
+        _check_tokens(tokens, params, config)
     E = params["embedding"]  # (..., vocab, d)
-    onehot = F.one_hot(tokens, config.vocab).to(E.dtype)  # (..., B, T, vocab)
+    onehot = _one_hot(tokens, config.vocab).to(E.dtype)  # (..., B, T, vocab)
     X = rows_times(onehot.flatten(-3, -2), E).unflatten(-2, tokens.shape[-2:])
     X = X + params["position"].unsqueeze(-3)  # (..., B, T, d)
     for layer in range(config.layers):

@@ -47,7 +47,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrdlib._check import check_choice, check_integer, check_matrix, check_real
+from lrdlib._check import (
+    check_choice,
+    check_finite,
+    check_float,
+    check_integer,
+    check_matrix,
+    check_real,
+    shown,
+)
 
 Quintic = tuple[float, float, float]
 
@@ -68,6 +76,8 @@ MARGIN = 0.01
 # Most steps on one Gram matrix: its rounding grows with the square of the slope, and 4 keep
 # it below 1e-3.
 SEGMENT = 4
+MAX_STEPS = 1000  # 220 steps of the slowest, "cubic", already send 1e-38 to 1
+UPPER = 1e50  # minimax_quintic: its c is of the order upper^-5, within float64
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
@@ -107,7 +117,7 @@ def polar_factor(
 
     Raises TypeError or ValueError, before any work, for a W that is not a finite dense
     (stack of) float32, float64 or bfloat16 matrices, an unknown method, steps that is not
-    an integer >= 1, and steps given with "svd".
+    an integer in 1 .. 1000, and steps given with "svd".
 
     >>> polar_factor(torch.tensor([[3.0, 0.0], [0.0, -0.1]]), method="svd")
     tensor([[ 1.,  0.],
@@ -131,7 +141,7 @@ def polar_iteration(W: Tensor, *, method: str, steps: int | None = None) -> Tens
 
 def rescale(W: Tensor) -> tuple[Tensor, Tensor]:
     """W / c and c = max|W_ij| (..., 1, 1) of each matrix, in float32 at least: then no
-    square over- or underflows."""
+    square over- or underflows. Without checks, as `polar_iteration`."""
     X = W.float() if W.dtype == torch.bfloat16 else W
     largest = X.abs().amax(dim=(-2, -1), keepdim=True)  # 20 times as fast as norm(inf)
     largest = largest.clamp_min(torch.finfo(X.dtype).tiny)
@@ -158,12 +168,26 @@ def response(
 
     sigma is a fraction of the starting norm, in [0, 1]: of the Frobenius norm |W|_F for
     "cubic" and "quintic", of the Schatten-8 norm (Σ σ⁸)^(1/8) for "polar_express". For
-    "svd" it is 1 above 0.
+    "svd" it is 1 above 0. Raises TypeError or ValueError for a sigma that is not a finite
+    tensor, array or number of floating point, and as `polar_factor` for method and steps.
 
     >>> response(np.array([0.0, 0.5, 1.0]), method="cubic", steps=1)
     array([0.    , 0.6875, 1.    ])
     """
     steps = check_polar(method, steps)
+    if isinstance(sigma, Tensor):
+        check_float("sigma", sigma)
+        check_finite("sigma", sigma)
+    elif isinstance(sigma, np.ndarray):
+        if not np.issubdtype(sigma.dtype, np.floating):
+            raise TypeError(f"sigma must be floating-point, got dtype {sigma.dtype}")
+        if not np.isfinite(sigma).all():
+            raise ValueError(
+                f"sigma must be finite, got {np.count_nonzero(~np.isfinite(sigma))} entries "
+                f"of {sigma.size} that are not"
+            )
+    else:
+        check_real("sigma", sigma)
     if method == "svd":
         return (sigma > 0) * (0 * sigma + 1)
     for a, b, c in _coefficients(method, steps):
@@ -172,10 +196,10 @@ def response(
     return sigma
 
 
-@lru_cache(maxsize=256)
 def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
     """The odd quintic closest to 1 on [lower, upper], 0 < lower < upper, and its largest
-    error E.
+    error E. Raises TypeError or ValueError for another interval, or an upper outside 1e-50
+    .. 1e50, whose coefficients are not float64 numbers.
 
     Best approximation from a 3-dimensional Haar space: the error is +E, -E, +E, -E at four
     points, the two ends and the two extrema between them (Chebyshev). Remez: solve the 4x4
@@ -186,6 +210,13 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
     >>> round(a, 4), round(b, 4), round(c, 4), round(error, 4)
     (8.4703, -25.1081, 18.6293, 0.9915)
     """
+    check_real("upper", upper, at_least=1 / UPPER, below=UPPER)
+    check_real("lower", lower, above=0, below=upper)
+    return _minimax_quintic(lower, upper)
+
+
+@lru_cache(maxsize=256)
+def _minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
     x = lower / upper
     if x > 1 - 1e-4:
         # the limit x -> 1, Padé's (Björck and Bowie 1971) about the middle:
@@ -205,7 +236,6 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
     return (a / upper, b / upper**3, c / upper**5), error
 
 
-@lru_cache(maxsize=256)
 def polar_express_coefficients(steps: int, *, lower: float = LOWER) -> tuple[Quintic, ...]:
     """The (a, b, c) of each step of Polar Express for singular values in [lower, 1].
 
@@ -215,36 +245,43 @@ def polar_express_coefficients(steps: int, *, lower: float = LOWER) -> tuple[Qui
     (2e4 times, for 6 steps), and rounding would be magnified. That raises the error of 6
     steps on [1e-3, 1] from 9e-4 to 1.4e-3.
 
+    Raises TypeError or ValueError unless 1 <= steps <= 1000 and 0 < lower < 1.
+
     >>> len(polar_express_coefficients(6))
     6
     """
-    check_integer("steps", steps)
+    check_integer("steps", steps, at_most=MAX_STEPS)
     check_real("lower", lower, above=0, below=1)
     return _greedy(steps, lower)[0]
 
 
+@lru_cache(maxsize=256)
 def _greedy(steps: int, lower: float) -> tuple[tuple[Quintic, ...], float]:
     """The coefficients of polar_express_coefficients, and the error of their composition on
     [lower, 1]."""
     coefficients, upper, error = [], 1.0, 1.0
     for _ in range(steps):
-        quintic, error = minimax_quintic(lower, upper * (1 + MARGIN))
+        quintic, error = _minimax_quintic(lower, upper * (1 + MARGIN))
         coefficients.append(quintic)
         lower, upper = 1 - error, 1 + error
     return tuple(coefficients), error
 
 
-@lru_cache(maxsize=256)
 def polar_express_reach(steps: int) -> float:
     """Smallest fraction of the starting norm that `steps` steps send to 1 within 1e-3; at
-    least LOWER = 1e-3.
+    least LOWER = 1e-3. Raises TypeError or ValueError unless 1 <= steps <= 1000.
 
     >>> [round(polar_express_reach(steps), 4) for steps in (3, 4, 5, 6)]
     [0.0776, 0.0188, 0.0045, 0.001]
     """
+    check_integer("steps", steps, at_most=MAX_STEPS)
+    return LOWER if steps >= DEFAULT_STEPS["polar_express"] else _reach(steps)
+
+
+@lru_cache(maxsize=256)
+def _reach(steps: int) -> float:
+    """polar_express_reach for fewer steps than LOWER needs, by bisection."""
     low, high = LOWER, 0.9
-    if steps >= DEFAULT_STEPS["polar_express"]:
-        return LOWER
     for _ in range(40):
         middle = (low * high) ** 0.5
         if _greedy(steps, middle)[1] < ACCURACY:
@@ -258,8 +295,8 @@ def check_polar(method: str, steps: int | None, *, name: str = "steps") -> int:
     """The number of steps that `steps`, or its default, means for `method`; 0 for "svd".
     `name` is for messages.
 
-    Raises TypeError or ValueError for an unknown method, steps that is not an integer >= 1,
-    and steps with "svd".
+    Raises TypeError or ValueError for an unknown method, steps that is not an integer in 1
+    .. 1000, and steps with "svd".
 
     >>> check_polar("cubic", None)
     5
@@ -269,22 +306,24 @@ def check_polar(method: str, steps: int | None, *, name: str = "steps") -> int:
         if steps is not None:
             raise ValueError(
                 f"{name} must be None for method 'svd', which does not iterate, got "
-                f"{steps!r}"
+                f"{shown(steps)}"
             )
         return 0
     if steps is None:
         return DEFAULT_STEPS[method]
-    check_integer(name, steps)
-    return steps
+    check_integer(name, steps, at_most=MAX_STEPS)
+    return int(steps)
 
 
 def _coefficients(method: str, steps: int) -> tuple[Quintic, ...]:
+    """The (a, b, c) of each of the steps."""
     if method == "polar_express":
         return polar_express_coefficients(steps, lower=polar_express_reach(steps))
     return ({"cubic": CUBIC, "quintic": MUON}[method],) * steps
 
 
 def _polar_svd(X: Tensor) -> Tensor:
+    """The polar factor of X (..., m, n) by its SVD, NaN for a matrix that is not finite."""
     # (..., 1, 1): a NaN stays in its own matrix
     finite = torch.isfinite(X).all(-1, keepdim=True).all(-2, keepdim=True)
     U, S, Vh = torch.linalg.svd(torch.where(finite, X, 0.0), full_matrices=False)

@@ -15,7 +15,7 @@ negative, or not descending.
 import torch
 from torch import Tensor
 
-from lrdlib._check import check_finite, check_matrix, check_real
+from lrdlib._check import check_float, check_matrix, check_real, check_reals
 
 
 def singular_values(W: Tensor) -> Tensor:
@@ -48,9 +48,8 @@ def soft_threshold(S: Tensor, threshold: float | Tensor) -> Tensor:
     """
     check_singular_values(S)
     _check_threshold(threshold, S)
-    if isinstance(threshold, Tensor):
-        threshold = threshold.to(S)
-    return (S - threshold).clamp(min=0)
+    t = threshold.to(S) if isinstance(threshold, Tensor) else float(threshold)
+    return (S - t).clamp(min=0)
 
 
 def nuclear_norm(S: Tensor) -> Tensor:
@@ -142,7 +141,7 @@ def polar_alignment(S: Tensor, *, rtol: float | None = None) -> Tensor:
     return (X * kept).sum(-1) / (r.clamp(min=1).to(X.dtype).sqrt() * norm)
 
 
-def check_singular_values(S: object) -> None:
+def check_singular_values(S: Tensor) -> None:
     """Raise unless S (..., k), k >= 1, is finite, >= 0 and descending along its last axis,
     exactly.
 
@@ -151,12 +150,7 @@ def check_singular_values(S: object) -> None:
     ...
     ValueError: S must have shape (..., k) with k >= 1, got (0,)
     """
-    if not isinstance(S, Tensor):
-        raise TypeError(
-            f"S must be a torch.Tensor of singular values, got {type(S).__name__}"
-        )
-    if not S.dtype.is_floating_point:
-        raise TypeError(f"S must be a floating-point tensor, got dtype {S.dtype}")
+    check_float("S", S)
     if S.ndim < 1 or S.shape[-1] < 1:
         raise ValueError(f"S must have shape (..., k) with k >= 1, got {tuple(S.shape)}")
     # Between a finite first and a last >= 0, a descending row holds nothing else; comparing
@@ -174,6 +168,7 @@ def _check_threshold(threshold: object, S: Tensor) -> None:
     (..., 1) to match S."""
     if not isinstance(threshold, Tensor):
         return check_real("threshold", threshold, at_least=0)
+    check_reals("threshold", threshold)
     one_each = threshold.ndim == 0 or (
         threshold.ndim <= S.ndim
         and threshold.shape[-1] == 1
@@ -186,9 +181,6 @@ def _check_threshold(threshold: object, S: Tensor) -> None:
             f"threshold must have shape () or {(*S.shape[:-1], 1)}, one number per matrix, "
             f"got {tuple(threshold.shape)}"
         )
-    check_finite("threshold", threshold)
-    if not bool((threshold >= 0).all()):
-        raise ValueError(f"threshold must be >= 0, got {threshold.min().item()}")
 
 
 def _single_or_double(X: Tensor) -> Tensor:

@@ -11,14 +11,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lrdlib._check import check_choice, check_integer, check_real
+from lrdlib._check import (
+    amount,
+    check_bool,
+    check_bytes,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+    check_rows,
+    shown,
+)
 
-MAX_BITS = 20  # 2^20 sequences of 21 tokens take 176 MB
+TABLE_BYTES = 2**30  # of the largest table: p up to 5181, or 22 bits
 
 MODULAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda a, b: a + b,
@@ -40,6 +51,9 @@ class Task:
     commutative: whether the table is symmetric, a ∘ b = b ∘ a for all a and b.
     swap (N,), int64: the row of the pair (b, a), an involution; arange(N) where the task is
     not commutative.
+
+    Raises TypeError or ValueError for a field of another type or shape, and for a token,
+    label or row outside its range.
     """
 
     name: str
@@ -50,6 +64,23 @@ class Task:
     classes: int
     commutative: bool
     swap: Tensor
+
+    def __post_init__(self) -> None:
+        check_instance("name", self.name, str)
+        check_bool("commutative", self.commutative)
+        for name in ("p", "vocab", "classes"):
+            check_integer(name, getattr(self, name))
+        check_rows("tokens", self.tokens)
+        N = len(self.tokens) if self.tokens.ndim else 0
+        ends = {"tokens": self.vocab, "labels": self.classes, "swap": N}
+        for name, end in ends.items():
+            check_rows(name, x := getattr(self, name))
+            if x.ndim != (2 if name == "tokens" else 1) or len(x) != N or 0 in x.shape:
+                wanted = "(N, T)" if name == "tokens" else f"({N},)"
+                raise ValueError(
+                    f"{name} must have shape {wanted} with N, T >= 1, got {tuple(x.shape)}"
+                )
+            _check_range(name, x, end)
 
     @property
     def seq_len(self) -> int:
@@ -66,6 +97,38 @@ class Task:
         return self.tokens.shape[0]
 
 
+class TableSize(NamedTuple):
+    """How large a table is: `rows` sequences of `seq_len` tokens out of `vocab`, and
+    `classes` labels."""
+
+    rows: int
+    seq_len: int
+    vocab: int
+    classes: int
+
+
+def table_size(name: str, p: int = 97, bits: int = 10) -> TableSize:
+    """The size of the table that `task` makes of the same arguments, without making it.
+    Raises as `task`.
+
+    >>> table_size("add", p=5)
+    TableSize(rows=25, seq_len=3, vocab=6, classes=5)
+    """
+    check_choice("name", name, TASKS)
+    check_integer("p", p, at_least=2)
+    check_integer("bits", bits)
+    p, bits = int(p), int(bits)
+    _check_table(f"p = {shown(p)}", p * p, 3)
+    _check_table(f"bits = {shown(bits)}", 2 ** min(bits, 10**5), bits + 1)
+    if name == "parity":
+        return TableSize(2**bits, bits + 1, 3, 2)
+    if name == "s5":
+        return TableSize(120**2, 3, 121, 120)
+    if name == "div":
+        _check_prime(p)
+    return TableSize(p * (p - 1 if name == "div" else p), 3, p + 1, p)
+
+
 def task(name: str, p: int = 97, bits: int = 10) -> Task:
     """The full table of the task `name`, one of TASKS.
 
@@ -79,27 +142,23 @@ def task(name: str, p: int = 97, bits: int = 10) -> Task:
 
     Whether a task is commutative is read off its table: subtraction is, modulo 2.
 
-    Raises ValueError for an unknown name, p < 2, p not prime for "div", or bits outside 1
-    .. 20, and TypeError for a p or bits that is not an int; both are checked whether or not
-    the task uses them. Source: Power et al. 2022, appendix A.1, for the binary operations.
+    Raises ValueError for an unknown name, p < 2, p not prime for "div", bits < 1, or a p or
+    bits whose table would take more than 1 GiB (p > 5181, bits > 22), and TypeError for a p
+    or bits that is not an int; both are checked whether or not the task uses them. Source:
+    Power et al. 2022, appendix A.1, for the binary operations.
 
     >>> add = task("add", p=5)
     >>> len(add), add.tokens[7].tolist(), int(add.labels[7]), int(add.swap[7])
     (25, [1, 2, 5], 3, 11)
     """
-    check_choice("name", name, TASKS)
-    check_integer("p", p, at_least=2)
-    check_integer("bits", bits)
-    if bits > MAX_BITS:
-        raise ValueError(f"bits must be an integer <= {MAX_BITS}, got {bits}")
+    table_size(name, p, bits)
+    p, bits = int(p), int(bits)  # numpy's integers would wrap around
     if name == "parity":
         return _parity(bits)
     if name == "s5":
-        table = _s5_table()
+        table = _s5_table()  # (120, 120)
         a, b = _pairs(120)
         return _binary(name, 120, a, b, table[a, b])
-    if name == "div":
-        _check_prime(p)
     a, b = _pairs(p)
     if name == "div":
         a, b = a[b > 0], b[b > 0]
@@ -126,6 +185,14 @@ class Split:
     test: Tensor
     orbit_clean: Tensor
 
+    def __post_init__(self) -> None:
+        for name in ("train", "test", "orbit_clean"):
+            check_rows(name, rows := getattr(self, name))
+            if rows.ndim != 1 or bool((rows < 0).any()):
+                raise ValueError(
+                    f"{name} must hold rows (n,) >= 0, got shape {tuple(rows.shape)}"
+                )
+
 
 def split(task: Task, fraction: float, seed: int) -> Split:
     """Split the rows of a task at random: round(fraction * N) of them to train on, the rest
@@ -144,12 +211,11 @@ def split(task: Task, fraction: float, seed: int) -> Split:
     >>> len(parts.train), len(parts.test), len(parts.orbit_clean)
     (10, 15, 10)
     """
+    check_instance("task", task, Task)
     check_real("fraction", fraction, above=0, below=1)
-    check_integer("seed", seed, at_least=0)
-    if seed >= 2**32:
-        raise ValueError(f"seed must be an integer < 2**32, got {seed}")
+    check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     N = len(task)
-    n_train = round(fraction * N)
+    n_train = round(float(fraction) * N)
     if not 0 < n_train < N:
         raise ValueError(
             f"fraction must leave both parts non-empty, got {fraction}: {n_train} of {N} "
@@ -160,6 +226,20 @@ def split(task: Task, fraction: float, seed: int) -> Split:
     seen = torch.zeros(N, dtype=torch.bool)
     seen[train] = True
     return Split(train=train, test=test, orbit_clean=test[~seen[task.swap[test]]])
+
+
+def _check_table(given: str, rows: int, seq_len: int) -> None:
+    """Raise ValueError if the int64 tokens, labels and swap of a table take more than
+    TABLE_BYTES."""
+    asked = f"a table of {amount(rows)} sequences"
+    check_bytes(given, asked, rows * (seq_len + 2) * 8, TABLE_BYTES)
+
+
+def _check_range(name: str, x: Tensor, end: int) -> None:
+    """Raise ValueError unless the integers x are in 0 .. end - 1."""
+    low, high = (int(value) for value in x.aminmax())
+    if low < 0 or high >= end:
+        raise ValueError(f"{name} must be in 0 .. {end - 1}, got {low} .. {high}")
 
 
 def _check_prime(p: int) -> None:

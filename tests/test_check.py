@@ -98,17 +98,17 @@ def test_matrix(dtype, shape):
         (
             torch.ones(2, 2, dtype=torch.int64),
             TypeError,
-            "W must be a floating-point tensor, got dtype torch.int64",
+            "W must be a floating-point tensor of 16, 32 or 64 bits, got dtype torch.int64",
         ),
         (
             torch.ones(2, 2).bool(),
             TypeError,
-            "W must be a floating-point tensor, got dtype torch.bool",
+            "W must be a floating-point tensor of 16, 32 or 64 bits, got dtype torch.bool",
         ),
         (
             torch.ones(2, 2).cfloat(),
             TypeError,
-            "W must be a floating-point tensor, got dtype torch.complex64",
+            "W must be a floating-point tensor of 16, 32 or 64 bits, got dtype torch.complex64",
         ),
         (
             torch.ones(()),

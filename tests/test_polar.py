@@ -438,7 +438,7 @@ W22 = torch.eye(2)
             torch.ones(2, 2).int(),
             {},
             TypeError,
-            "W must be a floating-point tensor, got dtype torch.int32",
+            "W must be a floating-point tensor of 16, 32 or 64 bits, got dtype torch.int32",
         ),
         (
             torch.ones(2, 2).half(),

@@ -7,14 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from lrdlib._check import check_choice, check_integer, check_real
+from lrdlib._check import (
+    amount,
+    check_bytes,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_real,
+    shown,
+)
 from lrdlib.decay import MODES, SCALES, Mode, Scale
 from lrdlib.model import ModelConfig
 from lrdlib.polar import check_polar
-from lrdlib.tasks import TASKS, Task, task
+from lrdlib.tasks import TASKS, TableSize, Task, table_size, task
 
 RULES = ("none", "l2", "lrd", "elastic", "proximal")
 LOW_RANK = ("lrd", "elastic", "proximal")  # those with a low-rank decay
+STEP_BYTES = 16 * 2**30  # of the largest tensor in one step of one run
+RECORD_BYTES = 16 * 2**30  # of all records of one run
 # what may differ within a stack
 PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")
 
@@ -43,7 +53,9 @@ class TrainConfig:
     d_model, heads, layers, qk_norm, gains: the model's (see lrdlib.model.ModelConfig).
 
     numpy scalars become Python numbers. Raises TypeError or ValueError for a value outside
-    its range.
+    its range, and for sizes that no one can mean: a table of more than 1 GiB, a model of
+    more than 64 GiB, a tensor in one step or records of one run of more than 16 GiB.
+    Nothing is allocated to find that out.
     """
 
     task: str = "add"
@@ -79,26 +91,40 @@ class TrainConfig:
             check_choice(name, getattr(self, name), known)
         check_choice("select", self.select, ("attention+mlp", "qk"))
         check_real("fraction", self.fraction, above=0, below=1)
-        check_integer("seed", self.seed, at_least=0)
-        if self.seed >= 2**32:
-            raise ValueError(f"seed must be < 2**32, got {self.seed}")
+        check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
         for name in ("weight_decay", "l2"):
             check_real(name, getattr(self, name), at_least=0)
         check_real("lr", self.lr, above=0)
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
-            raise ValueError(f"betas must be two numbers, got {self.betas!r}")
+            raise ValueError(f"betas must be two numbers, got {shown(self.betas)}")
         for i, beta in enumerate(self.betas):
             check_real(f"betas[{i}]", beta, at_least=0, below=1)
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON has no tuples
         for name in ("batch_size", "steps", "eval_every"):
-            check_integer(name, getattr(self, name))
+            check_integer(name, getattr(self, name), at_most=2**63 - 1)
         check_polar(self.method, self.ns_steps, name="ns_steps")
         if self.l2 and self.rule in ("none", "l2"):
             raise ValueError(
                 f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got "
                 f"{self.l2}"
             )
-        self.model(self.data())
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError for a table, a model, a batch or records too large to be
+        meant."""
+        size = table_size(self.task, p=self.p, bits=self.bits)
+        model = self.model(size)
+        T, d = size.seq_len, self.d_model
+        # the largest tensor of a step: one-hot tokens, Q K^T before its sum, or the MLP
+        numbers = self.batch_size * T * max(2 * size.vocab, T * d, model.mlp_ratio * d)
+        asked = f"a tensor of {amount(numbers)} numbers in each step"
+        check_bytes(f"batch_size = {self.batch_size}", asked, 4 * numbers, STEP_BYTES)
+        records = self.steps // self.eval_every + 2
+        tensors = 6 * self.layers + 15  # spectra of the block matrices, and metrics
+        each = 4 * (6 * self.layers * d + self.p // 2) + 512 * tensors
+        given = f"steps = {self.steps} with eval_every = {self.eval_every}"
+        check_bytes(given, f"{amount(records)} records", records * each, RECORD_BYTES)
 
     def data(self) -> Task:
         """The task's whole table, of which `fraction` is trained on.
@@ -108,8 +134,10 @@ class TrainConfig:
         """
         return task(self.task, p=self.p, bits=self.bits)
 
-    def model(self, data: Task) -> ModelConfig:
-        """The model's shape for the task `data`."""
+    def model(self, data: Task | TableSize) -> ModelConfig:
+        """The model's shape for the task `data`, of which only the size matters."""
+        if not isinstance(data, (Task, TableSize)):
+            raise TypeError(f"data must be a Task or TableSize, got {type(data).__name__}")
         return ModelConfig(
             vocab=data.vocab,
             seq_len=data.seq_len,
@@ -129,11 +157,16 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     >>> plain(TrainConfig())["betas"]
     [0.9, 0.98]
     """
+    check_instance("config", config, TrainConfig)
     return json.loads(json.dumps(asdict(config)))
 
 
 def check_stack(configs: Sequence[TrainConfig]) -> None:
     """Raise TypeError or ValueError unless the configs can train as one stack."""
+    if not isinstance(configs, Sequence) or isinstance(configs, (str, bytes)):
+        raise TypeError(
+            f"configs must be a list of TrainConfigs, got {type(configs).__name__}"
+        )
     if not configs:
         raise ValueError("configs must hold at least one TrainConfig, got none")
     for c in configs:
