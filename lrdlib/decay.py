@@ -158,6 +158,8 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
     if isinstance(t, Tensor):
         # (..., 1, 1) against (..., m, n) becomes (..., 1) against S (..., k)
         t = (t.squeeze(-1) if t.ndim else t).to(S.dtype).clamp_max(most)
+    else:
+        t = min(t, most)
     if scale == "norm":
         root = numerical_rank(S).clamp_min(1).to(S.dtype).sqrt().unsqueeze(-1)  # (..., 1)
         t = (t * frobenius_norm(exact).squeeze(-1) / root).clamp_max(most)

@@ -618,3 +618,71 @@ def test_no_public_function_is_forgotten():
                    config, records, runs, sweep, train):  # fmt: skip
         assert public(module) - {*UNCHECKED.get(module, "").split()} <= known
     assert set(lrdlib.__all__) <= known
+
+
+# ---- what no one can mean, of a TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"p": 30_000},
+            "p = 30000 asks for a table of 900,000,000 sequences, 36.0 GB; at most",
+        ),
+        ({"p": 2**31}, "p = 2147483648 asks for a table of about 10^19 sequences"),
+        ({"bits": 64}, "bits = 64 asks for a table of about 10^19 sequences"),
+        (
+            {"layers": 10**9},
+            "layers = 1000000000, mlp_ratio = 4 asks for 196,928,000,025,472",
+        ),
+        ({"d_model": 2**20}, "d_model = 1048576, heads = 4"),
+        (
+            {"batch_size": 10**9},
+            "batch_size = 1000000000 asks for a tensor of 1,536,000,000,000",
+        ),
+        (
+            {"steps": 10**12},
+            "steps = 1000000000000 with eval_every = 50 asks for 20,000,000,002",
+        ),
+        (
+            {"steps": 10**9, "eval_every": 1},
+            "steps = 1000000000 with eval_every = 1 asks for",
+        ),
+        (
+            {"steps": 10**5000},
+            "steps must be an integer <= 9223372036854775807, got an integer",
+        ),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_a_run_that_no_one_can_mean_is_refused(options, message, monkeypatch):
+    def built(*_, **__):
+        raise AssertionError("built a table to look at its size")
+
+    monkeypatch.setattr(tasks, "_pairs", built)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        config.TrainConfig(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"p": 127, "d_model": 1024, "batch_size": 127**2},
+        {"p": 2001, "batch_size": 2001**2 // 100},
+        {"task": "parity", "bits": 20},
+        {"steps": 10**6, "eval_every": 5, "d_model": 16},
+        {"steps": 10**12, "eval_every": 10**10},
+        {"d_model": 4096, "heads": 32, "layers": 48},
+    ],
+    ids=str,
+)
+def test_a_large_run_is_not(options):
+    made = config.TrainConfig(**options)
+    assert all(getattr(made, name) == x for name, x in options.items())
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_the_model_of_a_config_is_that_of_its_table(name):
+    one = config.TrainConfig(task=name, p=7, bits=3)
+    assert one.model(one.data()) == one.model(tasks.table_size(name, p=7, bits=3))

@@ -4,6 +4,7 @@ schedulers and modules."""
 import copy
 import io
 
+import numpy as np
 import oracles
 import pytest
 import torch
@@ -1262,3 +1263,81 @@ def test_the_same_matrix_twice_is_decayed_once():
         decay = LowRankDecay([W, W], weight_decay=0.1)
     decay.step(1.0)
     torch.testing.assert_close(W.detach(), expected)
+
+
+# --- arguments at the edge of what can be
+
+
+@pytest.mark.parametrize("rule", RULES.values())
+def test_a_whole_number_beyond_64_bits_is_a_strength(rule):
+    W = conditioned(3, 3)
+    expected = rule(W.clone(), weight_decay=1e20, lr=1e-20)
+    assert torch.equal(rule(W.clone(), weight_decay=10**20, lr=1e-20), expected)
+    with pytest.raises(ValueError, match=r"^weight_decay \* lr must be a finite number"):
+        rule(W, weight_decay=1e200, lr=1e200)
+
+
+@pytest.mark.parametrize("strength", [1e300, torch.tensor(1e300, dtype=torch.float64)])
+@pytest.mark.parametrize("scale", ["norm", None])
+def test_a_proximal_step_beyond_float32_leaves_zero(scale, strength):
+    W = torch.stack([gaussian(3, 2), torch.zeros(3, 2)])
+    proximal_decay_(W, weight_decay=strength, scale=scale)
+    assert torch.equal(W, torch.zeros(2, 3, 2))
+
+
+@pytest.mark.parametrize("rule", RULES.values())
+def test_what_cannot_be_changed_in_place_is_refused(rule):
+    with torch.inference_mode():
+        W = torch.ones(2, 2)
+        rule(W, weight_decay=0.1)  # here it can
+    with pytest.raises(
+        TypeError, match=r"^W must be .* in place, got one .* inference mode"
+    ):
+        rule(W, weight_decay=0.1)
+    with pytest.raises(
+        TypeError, match=r"^params\[0\] must be a tensor that can be changed"
+    ):
+        LowRankDecay([W], weight_decay=0.1)
+    W = torch.ones(1, 2).expand(2, 2)
+    with pytest.raises(ValueError, match=r"^W must have memory for each entry"):
+        rule(W, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    "weight_decay",
+    [
+        torch.ones(1, 1).bool(),
+        torch.ones(1, 1).cfloat(),
+        torch.zeros(1, 1, dtype=torch.float8_e5m2),
+        torch.ones(1, 1, device="meta"),
+        torch.eye(1).to_sparse(),
+    ],
+    ids=str,
+)
+def test_tensors_that_are_no_strength(weight_decay):
+    with pytest.raises(TypeError, match=r"^weight_decay must"):
+        frobenius_decay_(torch.ones(2, 2), weight_decay=weight_decay)
+    with pytest.raises(TypeError, match=r"^weight_decay must"):
+        LowRankDecay([torch.ones(2, 2)], weight_decay=weight_decay)
+
+
+def test_whole_numbers_may_be_strengths():
+    W = frobenius_decay_(torch.ones(2, 1, 1), weight_decay=torch.tensor([[[0]], [[1]]]))
+    assert W.flatten().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "error"),
+    [({}, ValueError), ({1: torch.ones(2, 2)}, TypeError), ({"0.query": None}, TypeError)],
+)
+def test_select_from_no_model(model, error):
+    with pytest.raises(error, match=r"^model"):
+        select(model, "qk")
+
+
+def test_a_group_that_is_none():
+    optimizer = LowRankDecay([torch.ones(2, 2)], weight_decay=0.1)
+    with pytest.raises(TypeError, match=r"^param_group must be of type dict, got Tensor"):
+        optimizer.add_param_group(torch.ones(2, 2))
+    with pytest.raises(TypeError, match=r"^params must be tensors, .* got ndarray"):
+        LowRankDecay(np.ones((2, 2)), weight_decay=0.1)

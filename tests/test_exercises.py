@@ -1,6 +1,7 @@
 """The exercises' checker: right is right, wrong is told with the case, and no answer of a
 reader stops a notebook."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,3 +78,60 @@ def test_shapes_must_agree_and_words_may_be_answers(capsys):
 def test_no_cases_is_a_mistake_of_the_book():
     with pytest.raises(ValueError, match="cases must"):
         compare(abs, abs, [])
+
+
+class Odd:
+    """An answer that can neither be compared nor shown."""
+
+    def __eq__(self, other):
+        raise RuntimeError
+
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        10**400,
+        10**5000,
+        [10**400],
+        np.array(["a", "b"]),
+        torch.ones(2, device="meta"),
+        torch.eye(2).to_sparse(),
+        Odd(),
+        [Odd()],
+        "x" * 5000,
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_no_answer_of_a_reader_stops_the_notebook(capsys, answer):
+    for want in (2, torch.ones(2), [1.0], "word"):
+        text = said(capsys, lambda: answer, lambda want=want: want, [()])
+        assert text.startswith("Not yet. Case 1 of 1") and len(text) < 1000
+
+
+def test_lists_of_tensors_are_compared_one_by_one(capsys):
+    two = [torch.ones(2), torch.zeros(3)]
+    assert "Right" in said(capsys, lambda: [x.clone() for x in two], lambda: two, [()])
+    assert "Not yet" in said(capsys, lambda: [two[0], two[1] + 1e-3], lambda: two, [()])
+    assert "Not yet" in said(capsys, lambda: two[:1], lambda: two, [()])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"answer": None}, TypeError, "answer must be a function, got NoneType"),
+        ({"expected": 2}, TypeError, "expected must be a function, got int"),
+        ({"cases": "ab"}, TypeError, "cases must be a list of tuples"),
+        ({"cases": [1]}, TypeError, r"cases\[0\] must be of type tuple, got int"),
+        ({"cases": (c for c in CASES)}, TypeError, "cases must be a list of tuples"),
+        ({"rtol": "x"}, TypeError, "rtol must be a finite number"),
+        ({"rtol": -1.0}, ValueError, "rtol must be a finite number >= 0"),
+    ],
+)
+def test_a_mistake_of_the_book_is_named(changed, error, message):
+    given = {"answer": abs, "expected": abs, "cases": [(1,)]} | changed
+    with pytest.raises(error, match="^" + message):
+        compare(**given)

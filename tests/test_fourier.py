@@ -377,3 +377,109 @@ def test_the_model_as_a_function_of_its_embeddings(layers):
         statistics.mean(slow), abs=1e-5
     )
     assert all(W.grad is None for W in params.values())
+
+
+# --- bad arguments
+
+BAD_MASKS = [
+    (None, TypeError),
+    ([True, False], TypeError),
+    (torch.ones(2, device="meta").bool(), TypeError),
+    (torch.ones(2), ValueError),
+    (torch.ones(3).bool(), ValueError),
+    (torch.tensor(True), ValueError),
+    (torch.ones(3, 2).bool(), ValueError),  # of three stacks, for logits of two
+]
+
+
+@pytest.mark.parametrize(("keys", "error"), BAD_MASKS, ids=str)
+@pytest.mark.parametrize("measure", [sum_component, restricted_loss, excluded_loss])
+def test_what_are_no_keys(measure, keys, error):
+    with pytest.raises(error, match=r"^keys must"):
+        measure(torch.zeros(2, 25, 5), keys)
+
+
+@pytest.mark.parametrize("measure", [restricted_loss, excluded_loss])
+def test_what_are_no_rows(measure):
+    keys = torch.ones(2).bool()
+    for rows in ([True], torch.ones(25), torch.ones(24).bool(), torch.ones(3, 25).bool()):
+        with pytest.raises((TypeError, ValueError), match=r"^rows must be"):
+            measure(torch.zeros(2, 25, 5), keys, rows)
+    with pytest.raises(TypeError, match=r"^logits must be a torch.Tensor, got NoneType"):
+        measure(None, keys)
+
+
+@pytest.mark.parametrize("measure", [gini, key_frequencies])
+def test_what_are_no_shares(measure):
+    for x, error in (
+        (torch.tensor([1.0, math.inf]), ValueError),
+        (torch.zeros(2, dtype=torch.float8_e5m2), TypeError),
+        (torch.ones(2, device="meta"), TypeError),
+        (torch.tensor(1.0), ValueError),
+    ):
+        with pytest.raises(error, match=r"^(values|power) must"):
+            measure(x)
+
+
+SMALL = ModelConfig(vocab=6, seq_len=3, classes=5, d_model=4, heads=2, layers=1)
+PARAMS = init_params(SMALL, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("triples", "error", "message"),
+    [
+        ([[0, 1, 2]], TypeError, "triples must be a torch.Tensor"),
+        (torch.ones(1, 3), TypeError, "triples must be an int64 tensor"),
+        (torch.tensor([0, 1, 2]), ValueError, r"triples must have shape \(n, 3\)"),
+        (torch.ones(0, 3).long(), ValueError, r"triples must have shape \(n, 3\), n >= 1"),
+        (torch.tensor([[0, 6, 1]]), ValueError, "triples must hold a and b in 0 .. 5"),
+        (torch.tensor([[0, 1, -1]]), ValueError, "triples must hold a and b in 0 .. 5"),
+        (
+            torch.tensor([[0, 1, 5]]),
+            ValueError,
+            "triples must hold answers c in 0 .. 4, got 5",
+        ),
+    ],
+    ids=str,
+)
+def test_what_are_no_triples(triples, error, message):
+    with pytest.raises(error, match="^" + message):
+        gradient_symmetricity(
+            logits_of_embeddings(PARAMS, SMALL), PARAMS["embedding"], triples
+        )
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (None, "logits_of must be a function"),
+        (lambda X: None, r"logits_of\(X\) must be a torch.Tensor"),
+        (lambda X: X, "logits_of must return logits"),
+        (lambda X: X.detach()[:, 0], "logits_of must return logits .* that depend on X"),
+    ],
+)
+def test_what_gives_no_logits(f, message):
+    with pytest.raises((TypeError, ValueError), match="^" + message):
+        gradient_symmetricity(f, PARAMS["embedding"], torch.tensor([[0, 1, 2]]))
+
+
+def test_a_gradient_of_an_embedding_made_in_inference_mode():
+    triples = torch.tensor([[0, 1, 2], [3, 3, 1]])
+    with torch.inference_mode():
+        E = PARAMS["embedding"].clone()
+    f = logits_of_embeddings(PARAMS, SMALL)
+    expected = gradient_symmetricity(f, PARAMS["embedding"], triples)
+    assert gradient_symmetricity(f, E, triples) == expected
+
+
+def test_models_whose_embeddings_are_not_two_numbers():
+    stack = {name: W.unsqueeze(0) for name, W in PARAMS.items()}
+    with pytest.raises(ValueError, match=r"^params must be those of one model"):
+        logits_of_embeddings(stack, SMALL)
+    longer = ModelConfig(vocab=3, seq_len=5, classes=2, d_model=4, heads=2, layers=1)
+    with pytest.raises(ValueError, match=r"^config must have seq_len = 3, got 5"):
+        logits_of_embeddings(init_params(longer, torch.Generator()), longer)
+    with pytest.raises(
+        ValueError, match=r"^X must have shape \(n, 2, 4\), got \(7, 3, 4\)"
+    ):
+        logits_of_embeddings(PARAMS, SMALL)(torch.ones(7, 3, 4))

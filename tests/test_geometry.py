@@ -3,6 +3,7 @@ autograd."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -413,3 +414,56 @@ ONES = torch.ones(2, 2)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_matrix_made_in_inference_mode_has_a_gradient_too():
+    with torch.inference_mode():
+        W = torch.ones(2, 2)
+        assert euler_defect(lambda W: W.sum(), W) == pytest.approx(1)
+    assert euler_defect(lambda W: W.sum(), W) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "scales", ["ab", 3, None, iter([1.0]), np.array(1.0), np.ones((2, 1))]
+)
+def test_what_are_no_scales(scales):
+    with pytest.raises(TypeError, match=r"^scales must be a list of numbers > 0"):
+        scale_defect(lambda W: W, ONES, scales=scales)
+
+
+def test_scales_may_be_an_array_or_whole_numbers_beyond_64_bits():
+    assert scale_defect(lambda W: W, ONES, scales=np.array([1.0, 3.0])) == 2
+    assert scale_defect(lambda W: W / W.norm(), ONES.double(), scales=(10**20,)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("f", "error", "message"),
+    [
+        (None, TypeError, "f must be a function, got NoneType"),
+        (lambda W: W.cfloat(), TypeError, "f must return real numbers"),
+        (lambda W: W.to("meta"), TypeError, r"f\(W\) must hold data"),
+        (lambda W: W.to_sparse(), TypeError, r"f\(W\) must be a dense tensor"),
+    ],
+)
+@pytest.mark.parametrize("defect", [scale_defect, euler_defect])
+def test_functions_that_are_none(defect, f, error, message):
+    with pytest.raises(error, match="^" + message):
+        defect(f, ONES)
+
+
+def test_a_function_must_keep_its_shape():
+    with pytest.raises(ValueError, match=r"^f must return one shape"):
+        scale_defect(lambda W: W[W > 1], ONES, scales=(1.0, 2.0))
+
+
+def test_tol_is_checked_before_the_work():
+    with pytest.raises(ValueError, match=r"^tol must be"):
+        in_subdifferential(ONES, ONES, tol=10**400)
+
+
+def test_the_dimension_of_numpy_sizes_does_not_wrap_around():
+    assert fan_dimension(np.int8(100), np.int8(100), np.int8(0)) == 10_000
+    with pytest.raises(
+        ValueError, match=r"^rank must .* got an integer of about 401 digits"
+    ):
+        fan_dimension(2, 2, 10**400)

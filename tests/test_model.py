@@ -1,9 +1,11 @@
 """The model against a one-sequence-at-a-time oracle, and the symmetries that the paper's
 argument rests on."""
 
+import numpy as np
 import oracles
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from lrdlib import model
@@ -391,3 +393,183 @@ def test_a_token_outside_the_vocabulary_is_an_error():
     config = config_of()
     with pytest.raises((ValueError, RuntimeError, IndexError)):
         forward(model_of(config), torch.tensor([[0, 1, 7]]), config)
+
+
+# --- what a model cannot be
+
+
+def test_the_number_of_parameters():
+    for options in (
+        {},
+        {"gains": False},
+        {"layers": 5, "mlp_ratio": 3, "qk_norm": "width"},
+    ):
+        config = config_of(**options)
+        params = init_params(config, torch.Generator())
+        assert config.parameters == sum(W.numel() for W in params.values())
+
+
+def test_a_full_size_model_is_described_and_an_impossible_one_refused():
+    full = ModelConfig(vocab=50_000, seq_len=2048, classes=50_000, d_model=4096, layers=48)
+    assert 4 * full.parameters < model.PARAMETER_BYTES
+    with pytest.raises(
+        ValueError,
+        match=r"d_model = 1048576, .* asks for 26,388,302,135,296 parameters, 105,553.2 GB; at most",
+    ):
+        config_of(d_model=2**20)
+    for name in ("vocab", "seq_len", "classes", "layers", "mlp_ratio"):
+        with pytest.raises(ValueError, match=rf"{name} = 1000000000000.* asks for .* GB"):
+            config_of(**{name: 10**12})
+    with pytest.raises(ValueError, match="layers must be an integer <= 10000, got 10001"):
+        config_of(d_model=1, heads=1, layers=10_001)
+
+
+def test_numpy_sizes_do_not_wrap_around():
+    config = config_of(d_model=np.int8(64), mlp_ratio=np.int8(4))
+    assert shapes(config)["0.up"] == (256, 64) and config == config_of(d_model=64)
+
+
+CONFIG = config_of()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "message"),
+    [
+        (TOKENS - 1, ValueError, r"tokens must be in 0 .. 6 \(vocab = 7\), got -1 .. 5"),
+        (TOKENS + 1, ValueError, r"tokens must be in 0 .. 6 \(vocab = 7\), got 1 .. 7"),
+        (TOKENS.int(), TypeError, "tokens must be an int64 tensor, got dtype torch.int32"),
+        (TOKENS.float(), TypeError, "tokens must be an int64 tensor"),
+        (TOKENS.tolist(), TypeError, "tokens must be a torch.Tensor, got list"),
+        (TOKENS.to("meta"), TypeError, "tokens must hold data"),
+        (
+            TOKENS[0],
+            ValueError,
+            r"tokens must have shape \(B, 3\) or \(runs, B, 3\), got \(3,\)",
+        ),
+        (TOKENS[:, :1], ValueError, r"tokens must have shape .* got \(5, 1\)"),
+        (
+            TOKENS.expand(2, 2, 5, 3),
+            ValueError,
+            r"tokens must have shape .* got \(2, 2, 5, 3\)",
+        ),
+    ],
+)
+def test_tokens_that_are_none(tokens, error, message):
+    with pytest.raises(error, match="^" + message):
+        forward(model_of(CONFIG), tokens, CONFIG)
+
+
+def test_tokens_of_other_runs():
+    stack = stack_params([model_of(CONFIG)] * 2)
+    assert forward(stack, TOKENS.expand(2, 5, 3), CONFIG).shape == (2, 5, 6)
+    assert forward(stack, TOKENS.expand(1, 5, 3), CONFIG).shape == (2, 5, 6)
+    with pytest.raises(ValueError, match=r"^tokens must have the runs .* \(3, 5, 3\)"):
+        forward(stack, TOKENS.expand(3, 5, 3), CONFIG)
+
+
+def without(name):
+    return {key: W for key, W in model_of(CONFIG).items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ("head", TypeError, "params must be a mapping of tensors, got str"),
+        ([], TypeError, "params must be a mapping of tensors, got list"),
+        (
+            without("0.key_norm"),
+            ValueError,
+            "params must hold the 24 .* without 0.key_norm",
+        ),
+        (model_of(CONFIG) | {"bias": TOKENS}, ValueError, "params must .* with 'bias'"),
+        (
+            model_of(CONFIG) | {"position": torch.ones(1, 16)},
+            ValueError,
+            r"params\['position'\] must have shape \(3, 16\), .* got \(1, 16\)",
+        ),
+        (
+            model_of(CONFIG) | {"norm": torch.ones(1)},
+            ValueError,
+            r"params\['norm'\] must have shape \(16,\)",
+        ),
+        (
+            model_of(CONFIG) | {"head": torch.ones(2, 2, 6, 16)},
+            ValueError,
+            r"params\['head'\] must have shape",
+        ),
+        (
+            model_of(CONFIG) | {"head": None},
+            TypeError,
+            r"params\['head'\] must be a torch.Ten",
+        ),
+        (
+            model_of(CONFIG) | {"head": torch.ones(6, 16).to_sparse()},
+            TypeError,
+            r"params\['head'\] must be a dense tensor",
+        ),
+        (
+            model_of(CONFIG) | {"head": torch.ones(6, 16)},
+            ValueError,
+            "params must agree in their runs axis, dtype and device",
+        ),
+        (
+            stack_params([model_of(CONFIG)] * 2) | {"head": torch.ones(3, 6, 16).double()},
+            ValueError,
+            r"params must agree in their runs axis, .* got \[2, 3\] runs",
+        ),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_parameters_that_are_none(params, error, message):
+    with pytest.raises(error, match="^" + message):
+        forward(params, TOKENS, CONFIG)
+
+
+def test_parameters_in_another_order_or_partly_stacked():
+    params = model_of(CONFIG)
+    expected = forward(params, TOKENS, CONFIG)
+    backwards = dict(reversed(params.items()))
+    assert torch.equal(forward(backwards, TOKENS, CONFIG), expected)
+    partly = params | {"embedding": params["embedding"].expand(2, 7, 16)}
+    assert torch.allclose(forward(partly, TOKENS, CONFIG), expected.expand(2, 5, 6))
+
+
+def test_the_checks_stay_out_of_a_trace():
+    params = model_of(CONFIG)
+    graph = make_fx(lambda *x: forward(*x, CONFIG), tracing_mode="fake")(params, TOKENS)
+    other = TOKENS.flip(0)
+    torch.testing.assert_close(graph(params, other), forward(params, other, CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("models", "error", "message"),
+    [
+        ([], ValueError, "models must hold the parameters of at least one model"),
+        ("ab", TypeError, "models must be a list of parameters, got str"),
+        (
+            [{"head": torch.ones(2)}, None],
+            TypeError,
+            r"models\[1\] must be of type Mapping",
+        ),
+        ([{"head": torch.ones(2)}, {}], ValueError, r"models must agree .* models\[1\]"),
+        (
+            [{"head": torch.ones(2)}, {"head": torch.ones(3)}],
+            ValueError,
+            r"models must agree .* models\[1\]",
+        ),
+    ],
+)
+def test_models_that_make_no_stack(models, error, message):
+    with pytest.raises(error, match="^" + message):
+        stack_params(models)
+
+
+def test_no_config_and_no_generator():
+    with pytest.raises(
+        TypeError, match=r"^config must be of type ModelConfig, got NoneType"
+    ):
+        init_params(None, torch.Generator())
+    with pytest.raises(TypeError, match=r"^generator must be of type Generator, got int"):
+        init_params(CONFIG, 0)
+    with pytest.raises(TypeError, match=r"^config must be of type ModelConfig, got dict"):
+        forward(model_of(CONFIG), TOKENS, {})

@@ -499,3 +499,76 @@ def test_response_checks_its_options():
         response(np.ones(1), method="newton")
     with pytest.raises(ValueError, match="steps must be an integer >= 1, got 0"):
         response(np.ones(1), method="cubic", steps=0)
+
+
+# --- bad arguments
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_response_to_what_is_not_finite_is_refused(method, bad):
+    for sigma in (np.array([0.5, bad]), torch.tensor([0.5, bad]), bad):
+        with pytest.raises(ValueError, match=r"^sigma must be"):
+            response(sigma, method=method)
+
+
+@pytest.mark.parametrize(
+    "sigma", [[0.5], "x", None, np.array([1]), torch.ones(2).int(), 1j]
+)
+def test_the_response_to_what_is_no_number_is_refused(sigma):
+    with pytest.raises(TypeError, match=r"^sigma must be"):
+        response(sigma, method="cubic")
+
+
+def test_a_number_has_the_response_of_its_array():
+    for method in METHODS:
+        assert response(0.5, method=method) == response(np.array([0.5]), method=method)[0]
+
+
+@pytest.mark.parametrize("steps", [1001, 10**12, 10**5000], ids=lambda x: "")
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda steps: polar_factor(torch.eye(2), method="cubic", steps=steps),
+        lambda steps: response(0.5, method="quintic", steps=steps),
+        polar_express_coefficients,
+        polar_express_reach,
+    ],
+)
+def test_thousands_of_steps_are_refused_at_once(f, steps):
+    with pytest.raises(ValueError, match=r"^steps must be an integer <= 1000, got"):
+        f(steps)
+
+
+@pytest.mark.parametrize("bad", [[], {}, None, "x", torch.ones(2)])
+def test_what_cannot_be_looked_up_is_refused_like_the_rest(bad):
+    for name, f in (
+        ("steps", polar_express_coefficients),
+        ("steps", polar_express_reach),
+        ("lower", lambda lower: polar_express_coefficients(3, lower=lower)),
+        ("lower", lambda lower: minimax_quintic(lower, 1.0)),
+        ("upper", lambda upper: minimax_quintic(0.1, upper)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} must be"):
+            f(bad)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "name"),
+    [
+        (0, 1, "lower"),
+        (1, 1, "lower"),
+        (2, 1, "lower"),
+        (0.1, 1e51, "upper"),
+        (0, 0, "upper"),
+    ],
+)
+def test_no_interval(lower, upper, name):
+    with pytest.raises(ValueError, match=f"^{name} must be a finite number"):
+        minimax_quintic(lower, upper)
+
+
+@pytest.mark.parametrize("scale", [1e-49, 1e49])
+def test_the_widest_intervals_have_coefficients(scale):
+    quintic, error = minimax_quintic(0.1 * scale, scale)
+    assert np.isfinite(quintic).all() and 0 < error < 1

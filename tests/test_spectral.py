@@ -223,7 +223,11 @@ def test_soft_threshold_takes_one_threshold_per_matrix():
         (-1.0, ValueError, "threshold must be a finite number >= 0, got -1.0"),
         (float("nan"), ValueError, "threshold must be"),
         ("1", TypeError, "threshold must be"),
-        (torch.tensor(-1.0), ValueError, "threshold must be >= 0, got -1.0"),
+        (
+            torch.tensor(-1.0),
+            ValueError,
+            "threshold must be >= 0, got a tensor with minimum -1.0",
+        ),
         (torch.tensor([[1.0], [float("inf")]]), ValueError, "threshold must be finite"),
         (
             torch.ones(2),
@@ -290,3 +294,34 @@ def test_rtol_errors(f, rtol, error):
 def test_singular_values_errors(W):
     with pytest.raises((TypeError, ValueError), match="W must be"):
         singular_values(W)
+
+
+@pytest.mark.parametrize(
+    "S",
+    [
+        torch.zeros(2, dtype=torch.float8_e4m3fn),
+        torch.ones(2, device="meta"),
+        torch.ones(2).to_sparse(),
+        torch.ones(2).cfloat(),
+        None,
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("f", [*EVERY, lambda S: soft_threshold(S, 1.0)])
+def test_tensors_that_hold_no_singular_values(f, S):
+    with pytest.raises(TypeError, match=r"^S must"):
+        f(S)
+
+
+def test_a_threshold_beyond_64_bits_leaves_nothing():
+    S = torch.tensor([3.0, 1.0])
+    for threshold in (10**20, 10**300, 1e300, torch.tensor(10**18)):
+        assert soft_threshold(S, threshold).tolist() == [0, 0]
+    with pytest.raises(ValueError, match=r"^threshold must be .* about 401 digits$"):
+        soft_threshold(S, 10**400)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64, torch.float8_e5m2])
+def test_a_threshold_of_no_real_numbers(dtype):
+    with pytest.raises(TypeError, match=rf"^threshold must hold real numbers, .* {dtype}$"):
+        soft_threshold(torch.tensor([3.0, 1.0]), torch.zeros((), dtype=dtype))

@@ -1,15 +1,17 @@
 """Tasks against tables computed with Python's integers, and the splits against sets of
 pairs."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import permutations, product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrdlib.tasks import TASKS, Task, split, task
+from lrdlib.tasks import TASKS, Split, Task, split, table_size, task
 
 PRIMES = (2, 3, 5, 7, 11, 13)
 ORACLE = {
@@ -258,3 +260,50 @@ def test_the_size_of_another_task_is_ignored():
 def test_split_errors(fraction, seed, error, message):
     with pytest.raises(error, match=message):
         split(task("add", p=5), fraction, seed)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_size_of_a_table_is_known_without_it(name):
+    size, made = table_size(name, p=7, bits=3), task(name, p=7, bits=3)
+    assert size == (len(made), made.seq_len, made.vocab, made.classes)
+
+
+def test_the_largest_table_is_a_gigabyte():
+    assert table_size("add", p=5181).rows == 5181**2
+    assert table_size("parity", bits=22).rows == 2**22
+    for arguments in ({"p": 5182}, {"p": 10**400}, {"bits": 23}, {"bits": 10**400}):
+        with pytest.raises(
+            ValueError, match=rf"^{next(iter(arguments))} = .* asks for a table"
+        ):
+            table_size("s5", **arguments)
+
+
+def test_numpy_integers_do_not_wrap_around():
+    small, same = task("poly", p=np.int8(97)), task("poly", p=97)
+    assert torch.equal(small.labels, same.labels) and small.commutative == same.commutative
+    assert type(small.p) is int and len(task("parity", bits=np.int8(9))) == 512
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("tokens", torch.ones(4, 3), "tokens must be an int64 tensor"),
+        ("tokens", torch.full((4, 3), 3), r"tokens must be in 0 .. 2, got 3 .. 3"),
+        ("labels", torch.arange(3), r"labels must have shape \(4,\)"),
+        ("labels", torch.tensor([0, 1, -1, 0]), "labels must be in 0 .. 1, got -1 .. 1"),
+        ("swap", torch.tensor([0, 1, 2, 4]), "swap must be in 0 .. 3, got 0 .. 4"),
+        ("vocab", 0, "vocab must be an integer >= 1"),
+        ("name", None, "name must be of type str"),
+    ],
+)
+def test_a_task_that_is_none(field, value, message):
+    with pytest.raises((TypeError, ValueError), match="^" + message):
+        replace(task("add", p=2), **{field: value})
+
+
+def test_a_split_of_no_task_and_no_rows():
+    with pytest.raises(TypeError, match=r"^task must be of type Task, got str$"):
+        split("add", 0.5, seed=0)
+    rows = torch.arange(2)
+    with pytest.raises(ValueError, match=r"^test must hold rows"):
+        Split(train=rows, test=-rows, orbit_clean=rows)
