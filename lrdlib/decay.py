@@ -49,6 +49,8 @@ def strength(weight_decay: float | Tensor, lr: float, mode: str) -> float | Tens
     >>> strength(0.1, 1e-3, "decoupled"), strength(0.1, 1e-3, "independent")
     (0.0001, 0.1)
     """
+    if not isinstance(weight_decay, Tensor):
+        weight_decay = float(weight_decay)  # torch takes no integer beyond 64 bits
     return lr * weight_decay if mode == "decoupled" else weight_decay
 
 
@@ -268,7 +270,7 @@ class LowRankDecay(torch.optim.Optimizer):
             )
         if lr is not None:
             check_real("lr", lr, at_least=0)
-        rate = 1.0 if lr is None else lr
+        rate = 1.0 if lr is None else float(lr)
         self._decay({id(W): rate for group in self.param_groups for W in group["params"]})
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
@@ -505,8 +507,6 @@ def _checked_strength(
     check_real("lr", lr, at_least=0)
     _check_strength(weight_decay, mode)
     _check_fit(weight_decay, W)
-    if not isinstance(weight_decay, Tensor):
-        weight_decay = float(weight_decay)  # torch takes no integer beyond 64 bits
     t = strength(weight_decay, float(lr), mode)
     if not isinstance(t, Tensor):
         check_real("weight_decay * lr", t)

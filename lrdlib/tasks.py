@@ -29,7 +29,8 @@ from lrdlib._check import (
     shown,
 )
 
-TABLE_BYTES = 2**30  # of the largest table: p up to 5181, or 22 bits
+TABLE_BYTES = 2**30  # of the largest table of pairs: p up to 5181
+MAX_BITS = 20  # 2^20 sequences of 21 tokens take 193 MB
 
 MODULAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda a, b: a + b,
@@ -118,8 +119,12 @@ def table_size(name: str, p: int = 97, bits: int = 10) -> TableSize:
     check_integer("p", p, at_least=2)
     check_integer("bits", bits)
     p, bits = int(p), int(bits)
-    _check_table(f"p = {shown(p)}", p * p, 3)
-    _check_table(f"bits = {shown(bits)}", 2 ** min(bits, 10**5), bits + 1)
+    pairs, strings = p * p, 2 ** min(bits, 10**4)
+    asked = f"a table of {amount(pairs)} sequences"
+    check_bytes(f"p = {shown(p)}", asked, _table_bytes(pairs, 3), TABLE_BYTES)
+    asked = f"a table of {amount(strings)} sequences"
+    largest = _table_bytes(2**MAX_BITS, MAX_BITS + 1)
+    check_bytes(f"bits = {shown(bits)}", asked, _table_bytes(strings, bits + 1), largest)
     if name == "parity":
         return TableSize(2**bits, bits + 1, 3, 2)
     if name == "s5":
@@ -142,10 +147,10 @@ def task(name: str, p: int = 97, bits: int = 10) -> Task:
 
     Whether a task is commutative is read off its table: subtraction is, modulo 2.
 
-    Raises ValueError for an unknown name, p < 2, p not prime for "div", bits < 1, or a p or
-    bits whose table would take more than 1 GiB (p > 5181, bits > 22), and TypeError for a p
-    or bits that is not an int; both are checked whether or not the task uses them. Source:
-    Power et al. 2022, appendix A.1, for the binary operations.
+    Raises ValueError for an unknown name, p < 2, p not prime for "div", a p whose table would
+    take more than 1 GiB (p > 5181), or bits outside 1 .. 20, and TypeError for a p or bits
+    that is not an int; both are checked whether or not the task uses them. Source: Power et
+    al. 2022, appendix A.1, for the binary operations.
 
     >>> add = task("add", p=5)
     >>> len(add), add.tokens[7].tolist(), int(add.labels[7]), int(add.swap[7])
@@ -228,11 +233,9 @@ def split(task: Task, fraction: float, seed: int) -> Split:
     return Split(train=train, test=test, orbit_clean=test[~seen[task.swap[test]]])
 
 
-def _check_table(given: str, rows: int, seq_len: int) -> None:
-    """Raise ValueError if the int64 tokens, labels and swap of a table take more than
-    TABLE_BYTES."""
-    asked = f"a table of {amount(rows)} sequences"
-    check_bytes(given, asked, rows * (seq_len + 2) * 8, TABLE_BYTES)
+def _table_bytes(rows: int, seq_len: int) -> int:
+    """What the int64 tokens, labels and swap of a table take."""
+    return rows * (seq_len + 2) * 8
 
 
 def _check_range(name: str, x: Tensor, end: int) -> None:

@@ -334,9 +334,9 @@ def group(settings: dict[str, Any]) -> Callable[..., Any]:
 OWN = [
     # tasks
     call(tasks.task, name=(value("add"), one_of(*tasks.TASKS)), p=(value(5), integer(2, 5181)),
-         bits=(value(3), integer(1, 22))),
+         bits=(value(3), integer(1, 20))),
     call(tasks.table_size, name=(value("add"), one_of(*tasks.TASKS)),
-         p=(value(5), integer(2, 5181)), bits=(value(3), integer(1, 22))),
+         p=(value(5), integer(2, 5181)), bits=(value(3), integer(1, 20))),
     call(tasks.split, task=(add, of_type(tasks.Task)), fraction=(value(0.5), FRACTION),
          seed=(value(0), SEED)),
     call(tasks.Task, name=(value("own"), of_type(str)), p=(value(5), integer(1)),
@@ -439,7 +439,7 @@ OWN = [
     # training.config
     rule_of("task", one_of(*tasks.TASKS)),
     rule_of("p", integer(2, 5181)),
-    rule_of("bits", integer(1, 22)),
+    rule_of("bits", integer(1, 20)),
     rule_of("fraction", FRACTION),
     rule_of("seed", SEED),
     rule_of("rule", one_of(*config.RULES)),

@@ -1273,6 +1273,9 @@ def test_a_whole_number_beyond_64_bits_is_a_strength(rule):
     W = conditioned(3, 3)
     expected = rule(W.clone(), weight_decay=1e20, lr=1e-20)
     assert torch.equal(rule(W.clone(), weight_decay=10**20, lr=1e-20), expected)
+    for mode in ("independent", "decoupled"):
+        LowRankDecay([V := W.clone()], weight_decay=10**20, mode=mode).step(lr=10**20)
+        assert bool(V.isfinite().all())
     with pytest.raises(ValueError, match=r"^weight_decay \* lr must be a finite number"):
         rule(W, weight_decay=1e200, lr=1e200)
 

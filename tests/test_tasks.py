@@ -203,9 +203,9 @@ def test_about_a_share_1_minus_f_of_the_test_set_is_clean():
         (("parity",), {"bits": 0}, ValueError, "bits must be an integer >= 1, got 0"),
         (
             ("parity",),
-            {"bits": 23},
+            {"bits": 21},
             ValueError,
-            r"^bits = 23 asks for a table of 8,388,608 sequences, 1.7 GB; at most 1.1 GB$",
+            r"^bits = 21 asks for a table of 2,097,152 sequences, 0.4 GB; at most 0.2 GB$",
         ),
         (
             ("add", 30000),
@@ -270,8 +270,8 @@ def test_the_size_of_a_table_is_known_without_it(name):
 
 def test_the_largest_table_is_a_gigabyte():
     assert table_size("add", p=5181).rows == 5181**2
-    assert table_size("parity", bits=22).rows == 2**22
-    for arguments in ({"p": 5182}, {"p": 10**400}, {"bits": 23}, {"bits": 10**400}):
+    assert table_size("parity", bits=20).rows == 2**20
+    for arguments in ({"p": 5182}, {"p": 10**400}, {"bits": 21}, {"bits": 10**400}):
         with pytest.raises(
             ValueError, match=rf"^{next(iter(arguments))} = .* asks for a table"
         ):
