@@ -226,7 +226,8 @@ def check_params(params: Params, config: ModelConfig) -> None:
             f"params must hold the {len(expected)} parameters of config, got {len(params)}: "
             + (f"without {missing[0]}" if missing else f"with {shown(foreign[0])}")
         )
-    runs, kinds = set(), set()
+    runs: set[int] = set()
+    kinds: set[tuple[torch.dtype, torch.device]] = set()
     for name, shape in expected.items():
         W, n = params[name], len(shape)
         check_float(f"params[{name!r}]", W)
