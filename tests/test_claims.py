@@ -4,7 +4,17 @@ table from any evidence."""
 import numpy as np
 import pytest
 
-from lrdlib.evidence.claims import CLAIMS, VERDICTS, Evidence, cards, findings, table
+from lrdlib.evidence.claims import (
+    CLAIMS,
+    VERDICTS,
+    Evidence,
+    cards,
+    faster,
+    findings,
+    load_evidence,
+    table,
+    wider,
+)
 from lrdlib.evidence.grids import GRIDS, STRENGTHS
 from lrdlib.training.config import plain
 from lrdlib.training.runs import Run
@@ -17,8 +27,9 @@ STEPS = np.arange(0, 3001, 100)
 def made(config, groks=None, rank=(32.0, 32.0), halves=None):
     """A run whose accuracy jumps to 1 at step `groks`, and whose rank goes from one value
     to the other at `halves`."""
-    accuracy = (STEPS >= np.inf if groks is None else STEPS >= groks).astype(float)  # noqa: SIM300
-    ranks = np.where(STEPS >= (halves or 0), rank[1], rank[0])  # noqa: SIM300
+    start, halving = np.inf if groks is None else groks, halves or 0
+    accuracy = (start <= STEPS).astype(float)
+    ranks = np.where(halving <= STEPS, rank[1], rank[0])
     ranks[0] = rank[0]
     names = ("test_accuracy", "orbit_clean_accuracy")
     history = {
@@ -92,12 +103,10 @@ def test_one_seed_of_every_cell_is_enough_and_fewer_cells_are_not():
         return make
 
     assert judged("wider-independent", some(STRENGTHS)).verdict == "holds"
-    found = judged(
-        "wider-independent", some(STRENGTHS[:3])
-    )  # the missing strengths of L2 could be better
-    assert (
-        found.verdict == "not settled" and "at no fraction recorded so far" in found.effect
-    )
+    # the missing strengths of L2 could be better
+    found = judged("wider-independent", some(STRENGTHS[:3]))
+    assert found.verdict == "not settled"
+    assert "at no fraction recorded so far" in found.effect
     assert judged("wider-independent", some(STRENGTHS[:2])).verdict == "not settled"
 
 
@@ -117,9 +126,8 @@ def test_where_l2_succeeds(where, verdict):
 @pytest.mark.parametrize(("ratio", "faster", "much"), [(0.5, 0, 0), (2, 1, 0), (20, 1, 1)])
 def test_who_is_faster(ratio, faster, much):
     def make(preset, c):
-        return made(
-            c, 100 if (c.rule == "lrd") == (ratio > 1) else int(100 * max(ratio, 1 / ratio))
-        )
+        first = (c.rule == "lrd") == (ratio > 1)
+        return made(c, 100 if first else int(100 * max(ratio, 1 / ratio)))
 
     for name, holds in (("faster", faster), ("much-faster", much)):
         found = judged(name, make)
@@ -128,13 +136,15 @@ def test_who_is_faster(ratio, faster, much):
 
 
 def test_faster_in_some_settings_is_not_faster():
-    def make(
-        few,
-    ):  # LRD is twice as fast at the smallest `few` fractions, and half as fast at the others
-        smallest = sorted({c.fraction for c in expand(*GRIDS["fair"]())})[:few]
-        return lambda preset, c: made(
-            c, 1000 if (c.rule == "lrd") == (c.fraction not in smallest) else 500
-        )
+    def make(few):
+        """LRD is twice as fast at the smallest `few` fractions, half as fast elsewhere."""
+        smallest = sorted({c.fraction for c in WANTED["fair"]})[:few]
+
+        def one(preset, c):
+            slow = (c.rule == "lrd") == (c.fraction not in smallest)
+            return made(c, 1000 if slow else 500)
+
+        return one
 
     assert judged("faster", make(1)).verdict == "does not hold"
     assert judged("faster", make(4)).verdict == "holds in part"
@@ -167,9 +177,8 @@ def test_low_rank_alone():
         )
 
     assert judged("sufficient", make(1000)).verdict == "holds"
-    found = judged(
-        "sufficient", make(None)
-    )  # runs whose other matrices are decayed too do not count
+    # runs whose other matrices are decayed too do not count
+    found = judged("sufficient", make(None))
     assert found.verdict == "does not hold" and "0 of 108 generalise" in found.effect
 
 
@@ -186,19 +195,12 @@ def test_whether_l2_is_inert():
 
 def test_runs_without_a_counterpart_do_not_count():
     def make(preset, c):  # LRD groks with the seeds 1 and 2 only, which L2 does not have
-        return (
-            None
-            if c.rule == "l2" and c.seed
-            else made(c, 1000 if c.rule == "lrd" and c.seed else None)
-        )
+        if c.rule == "l2" and c.seed:
+            return None
+        return made(c, 1000 if c.rule == "lrd" and c.seed else None)
 
-    for name in (
-        "wider-independent",
-        "wider-decoupled",
-        "wider-published",
-        "sweet-spot",
-        "tuned",
-    ):
+    wide = ("wider-independent", "wider-decoupled", "wider-published")
+    for name in (*wide, "sweet-spot", "tuned"):
         found = judged(name, make)
         assert found.verdict == "does not hold" and "1 seed" in found.basis
     assert "LRD succeeds in 0 of 66 cells" in judged("wider-independent", make).effect
@@ -270,35 +272,23 @@ def test_no_success_of_l2_is_said_so():
     )
     assert judged("upper-right", by_rule(2, 0.6)).effect.startswith("L2 succeeds in ")
 
-    def cornerless(preset, c):
+    def cornerless(preset, c):  # nothing is known of the corner
         return made(c) if c.fraction < 0.6 or c.weight_decay < 5e-3 else None
 
-    assert (
-        judged("upper-right", cornerless).verdict == "not settled"
-    )  # nothing is known of the corner
+    assert judged("upper-right", cornerless).verdict == "not settled"
 
 
 def test_at_which_strengths_successes_are():
     def make(strengths, fraction=0.3):
         def one(preset, c):
-            return made(
-                c,
-                1000
-                if c.rule == "lrd"
-                and c.weight_decay in strengths
-                and c.fraction >= fraction
-                else None,
-            )
+            groks = c.weight_decay in strengths and c.fraction >= fraction
+            return made(c, 1000 if c.rule == "lrd" and groks else None)
 
         return judged("sweet-spot", one).effect
 
-    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15); L2" in make(
-        [5e-3]
-    )
-    assert (
-        "LRD succeeds in 24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15); L2"
-        in make([1e-3, 5e-3], 0.45)
-    )
+    one, two = make([5e-3]), make([1e-3, 5e-3], 0.45)
+    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15); L2" in one
+    assert "24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15); L2" in two
     assert "LRD succeeds in 0 of 45 runs; L2 succeeds in 0 of 45 runs" in make([])
 
 
@@ -324,33 +314,24 @@ def test_as_fast_is_not_faster():
 
 def test_a_few_runs_of_the_first_code_do_not_hide_the_papers():
     def make(preset, c):
-        if preset == "published":
-            return (
-                made(c, None, (32.0, 1.5), 300)
-                if (c.fraction, c.weight_decay) == (0.3, 0.01)
-                else None
-            )
-        return made(c, None, (32.0, 4.0), 300)
+        if preset != "published":
+            return made(c, None, (32.0, 4.0), 300)
+        few = (c.fraction, c.weight_decay) == (0.3, 0.01)
+        return made(c, None, (32.0, 1.5), 300) if few else None
 
     found = judged("collapse", make)
-    assert found.verdict == "does not hold" and found.effect.startswith(
-        "on the paper's grid, lambda of 0.005 and more"
-    )
+    assert found.verdict == "does not hold"
+    assert found.effect.startswith("on the paper's grid, lambda of 0.005 and more")
 
 
 def test_how_often_the_rank_halves_without_generalising():
     def make(preset, c):
-        return made(
-            c,
-            1000 if c.fraction >= 0.5 else None,
-            (32.0, 4.0 if c.rule == "lrd" else 30.0),
-            300,
-        )
+        groks, rank = c.fraction >= 0.5, 4.0 if c.rule == "lrd" else 30.0
+        return made(c, 1000 if groks else None, (32.0, rank), 300)
 
     words = judged("precedes", make).effect
-    assert (
-        words.count("(100%)") == 2 and words.count("(0%)") == 2
-    )  # LRD's halve in any case, L2's never
+    # LRD's halve in any case, L2's never
+    assert words.count("(100%)") == 2 and words.count("(0%)") == 2
     assert "never do" not in judged("precedes", by_rule(0.1, 0.1)).effect
     assert (
         judged("precedes", by_rule(0.1, 2)).effect
@@ -389,16 +370,10 @@ def test_where_l2_is_weak_is_the_control():
         return made(c, 500, (32.0, 3.2 if preset == "fair" else 24.0), 300)
 
     most = decay_times("paper", "l2", "independent", WANTED["paper"][0].lr)
-    assert (
-        f"at {most:.3g} decay times and fewer, it stays at 75% to 100% of its start (198 "
-        "runs)" in (judged("inert", make).effect)
-    )
-    assert (
-        "the paper's grid"
-        not in judged(
-            "inert", lambda preset, c: made(c) if preset == "fair" else None
-        ).effect
-    )
+    words = f"at {most:.3g} decay times and fewer, it stays at 75% to 100% of its start"
+    assert f"{words} (198 runs)" in judged("inert", make).effect
+    tuned = judged("inert", lambda preset, c: made(c) if preset == "fair" else None)
+    assert "the paper's grid" not in tuned.effect
 
 
 def test_a_run_that_diverges_later_has_no_success():
@@ -438,3 +413,43 @@ def test_the_cards_hold_what_the_table_holds():
         claim.statement in text and found.command in text
         for claim, found in findings(evidence)
     )
+
+
+# ---- bad input
+
+
+def less(run, name):
+    """The run without one of its histories."""
+    history = {key: values for key, values in run.history.items() if key != name}
+    return Run(run.config, history, {}, {}, {})
+
+
+ONE = WANTED["paper"][0]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: findings(None), TypeError, "evidence must be an Evidence, got NoneType"),
+        (lambda: table({}), TypeError, "evidence must be an Evidence, got dict"),
+        (lambda: load_evidence(None), TypeError, "store must be a str or a Path, got None"),
+        (lambda: wider("smoke", "independent"), ValueError, "preset must .*got 'smoke'"),
+        (lambda: wider("paper", "both"), ValueError, "mode must be .*got 'both'"),
+        (lambda: faster(np.nan), ValueError, "factor must be .*got nan"),
+        (lambda: Evidence(None, {}), TypeError, "wanted must be a dict, got NoneType"),
+        (lambda: Evidence(WANTED, []), TypeError, "runs must be a dict, got list"),
+        (lambda: Evidence({"paper": []}, {}), ValueError, r"wanted\['paper'\] .* got \[\]"),
+        (lambda: Evidence({"paper": ["l2"]}, {}), TypeError, "TrainConfigs, got str 'l2'"),
+        (lambda: Evidence(WANTED, {ONE: "run"}), TypeError, "runs .*Runs, got str"),
+        (
+            lambda: Evidence(WANTED, {ONE: less(made(ONE), "train_accuracy")}),
+            ValueError,
+            "runs must hold the histories .* without train_accuracy",
+        ),
+        (lambda: Evidence(WANTED, {}).of("pape"), ValueError, "preset must .*got 'pape'"),
+        (lambda: Evidence(WANTED, {}).of_all(rul="l2"), ValueError, "fields .*got 'rul'"),
+    ],
+)
+def test_bad_input_is_one_clear_error(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -27,7 +27,7 @@ SOURCES = {
 # what WINGS takes away.
 CORE = ("tasks", "polar", "spectral", "model", "geometry", "decay", "fourier", "exercises")
 TRAINING = ("backend", "store", "config", "records", "train", "runs", "sweep")
-EVIDENCE = ("grids", "phase", "claims")
+EVIDENCE = ("grids", "phase", "judging", "claims")
 FIGURES = (
     "canvas",
     "captions",

@@ -3,83 +3,58 @@ judged from recorded runs.
 
 A Claim is a statement, its source, and a function that reads runs and returns a Finding: a
 verdict, the numbers behind it, how many runs and seeds they are, and the command that
-remakes those runs. The rule of each verdict is written in the function that applies it.
-Nothing here trains, and no number is typed.
+remakes those runs. Each function is read from top to bottom: what is wanted and recorded,
+when that settles nothing, the rule of the verdict, the words. A new claim is one function
+and one line of CLAIMS. Nothing here trains, and no number is typed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lrdlib._check import check_choice, check_real
+from lrdlib.decay import MODES
 from lrdlib.evidence.grids import GRIDS
-from lrdlib.evidence.phase import (
-    Frontier,
-    Panel,
-    effective_strength,
-    frontiers,
-    outcome,
-    panels,
+from lrdlib.evidence.judging import (
+    CLEAN,
+    VERDICTS,
+    Evidence,
+    Finding,
+    Part,
+    Rules,
+    best_frontier,
+    by_strength,
+    cells_that_succeed,
+    counted,
+    covered,
+    decay_times,
+    fewest_steps,
+    finding,
+    frontier_text,
+    paired,
+    rank_shares,
+    recorded_text,
+    remade_by,
+    shares_text,
+    shortfall_text,
+    strengths_text,
+    succeeds,
+    successes,
+    tuned_pairs,
+    verdict,
 )
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import NAMES, Run
 from lrdlib.training.sweep import expand, recorded
 
-Rules = dict[
-    str, tuple[list[TrainConfig], list[Run]]
-]  # name -> what is wanted of a rule, and what is recorded
-VERDICTS = ("holds", "holds in part", "does not hold", "not settled")
-CLEAN = "orbit_clean_accuracy"
-SETTING = (
-    "task",
-    "p",
-    "lr",
-    "betas",
-    "steps",
-    "qk_norm",
-)  # what two L2 runs share whose strengths are compared
+__all__ = ["CLAIMS", "VERDICTS", "Claim", "Evidence", "Finding", "cards", "findings"]
+__all__ += ["load_evidence", "table"]
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """The wanted configs of each preset of the phase diagram, and the recorded runs of any
-    of them."""
-
-    wanted: dict[str, list[TrainConfig]]
-    runs: dict[TrainConfig, Run]
-
-    def of(self, preset: str, **fields: object) -> tuple[list[TrainConfig], list[Run]]:
-        """The wanted configs of a preset whose fields have these values (or one of a list
-        of them), and their runs."""
-
-        def meets(config: TrainConfig) -> bool:
-            return all(
-                getattr(config, name) in (value if isinstance(value, list) else [value])
-                for name, value in fields.items()
-            )
-
-        wanted = [config for config in self.wanted[preset] if meets(config)]
-        return wanted, [self.runs[config] for config in wanted if config in self.runs]
-
-    def of_all(self, **fields: object) -> tuple[list[TrainConfig], list[Run]]:
-        """The same over all presets, each config once."""
-        every = [
-            config for preset in self.wanted for config in self.of(preset, **fields)[0]
-        ]
-        wanted = list(dict.fromkeys(every))
-        return wanted, [self.runs[config] for config in wanted if config in self.runs]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A verdict, one of VERDICTS; the effect in words and computed numbers; the runs; the
-    command that remakes them."""
-
-    verdict: str
-    effect: str
-    basis: str
-    command: str
+PRESETS = ("paper", "published", "fair")
+# what two runs of L2 share whose strengths are compared
+SETTING = ("task", "p", "lr", "betas", "steps", "qk_norm")
 
 
 @dataclass(frozen=True)
@@ -93,15 +68,19 @@ class Claim:
 
 
 def load_evidence(store: str | Path) -> Evidence:
-    """The presets, and what `store` holds of them. Raises as
-    lrdlib.training.sweep.recorded."""
-    wanted = {name: expand(*GRIDS[name]()) for name in ("paper", "published", "fair")}
+    """The presets, and what `store` holds of them. Raises TypeError for anything but a
+    path, and as lrdlib.training.sweep.recorded."""
+    if not isinstance(store, (str, Path)):
+        raise TypeError(f"store must be a str or a Path, got {store!r}")
+    wanted = {name: expand(*GRIDS[name]()) for name in PRESETS}
     every = dict.fromkeys(config for configs in wanted.values() for config in configs)
     return Evidence(wanted, recorded(every, store))
 
 
 def findings(evidence: Evidence) -> list[tuple[Claim, Finding]]:
     """Every claim with its finding, in the order of CLAIMS."""
+    if not isinstance(evidence, Evidence):
+        raise TypeError(f"evidence must be an Evidence, got {type(evidence).__name__}")
     return [(claim, claim.judge(evidence)) for claim in CLAIMS]
 
 
@@ -115,36 +94,63 @@ def wider(preset: str, mode: str) -> Callable[[Evidence], Finding]:
     in part if one does. Not settled while less than half of the cells have such a pair, or
     while missing ones could still decide which frontier is lower.
     """
+    check_choice("preset", preset, PRESETS)
+    check_choice("mode", mode, MODES)
 
     def judge(evidence: Evidence) -> Finding:
-        command = f"python -m lrdlib phase-diagram --preset {preset} --only rule=lrd mode={mode} && "
-        command += f"python -m lrdlib phase-diagram --preset {preset} --only rule=l2"
         every = {
             "LRD": evidence.of(preset, rule="lrd", mode=mode),
             "L2": evidence.of(preset, rule="l2"),
         }
-        rules = _paired(every)
-        if any(not _covered(*rule) for rule in rules.values()):
-            return Finding("not settled", _counted(every), _basis(every), command)
-        cells = {name: _cells(*rule) for name, rule in rules.items()}
-        best = {name: _best(*rule) for name, rule in rules.items()}
-        lower = best["LRD"].high < best["L2"].low
-        open_yet = not lower and best["LRD"].low < best["L2"].high
+        command = remade_by(preset, f"rule=lrd mode={mode}", "rule=l2")
+        rules = paired(every)
+        if not all(covered(part) for part in rules.values()):
+            return finding("not settled", recorded_text(every), every.values(), command)
+
+        cells = {name: cells_that_succeed(part) for name, part in rules.items()}
+        start = {name: best_frontier(part) for name, part in rules.items()}
         more = cells["LRD"][0] > cells["L2"][0]
+        lower = start["LRD"].high < start["L2"].low
+        decided = lower or start["LRD"].low >= start["L2"].high
+        found = verdict(holds=more and lower, in_part=more or lower)
+
         words = "; ".join(
-            f"{name} succeeds in {cells[name][0]} of {cells[name][1]} cells, "
-            f"{_from(best[name], wanted)}"
-            for name, (wanted, _) in rules.items()
+            f"{name} succeeds in {won} of {of} cells, "
+            f"{frontier_text(start[name], rules[name].wanted)}"
+            for name, (won, of) in cells.items()
         )
-        words += f". {_amounts(every, _enough(evidence, every['L2'][0][0]))}"
-        return Finding(
-            "not settled" if open_yet else _verdict([lower, more]),
-            words,
-            _basis(rules),
+        return finding(
+            found if decided else "not settled",
+            f"{words}. {decay_text(evidence, every)}",
+            rules.values(),
             command,
         )
 
     return judge
+
+
+def decay_text(evidence: Evidence, rules: Rules) -> str:
+    """What the strongest decay of either rule adds up to over a run, which makes one grid
+    two very different ones; and, if there is any, the least with which L2 succeeds in the
+    fair grid at the same setting."""
+    l2, lrd = (max(rules[name].wanted, key=decay_times) for name in ("L2", "LRD"))
+    tuned = evidence.of("fair", rule="l2", **{name: getattr(l2, name) for name in SETTING})
+    enough = [decay_times(TrainConfig(**run.config)) for run in tuned.runs if succeeds(run)]
+    fewest = (
+        f", and the fewest with which it succeeds in the fair grid are {min(enough):.3g}"
+        if enough
+        else ""
+    )
+    if lrd.mode == "decoupled":
+        verb = "too, so it has"
+    else:
+        verb = "not, so it takes" if lrd.scale is None else "not: it has"
+    return (
+        f"L2's lambda is times the learning rate, so in {l2.steps} steps it has at most "
+        f"{decay_times(l2):.3g} decay times (steps × learning rate × lambda){fewest}; "
+        f"LRD's is {verb} at most {decay_times(lrd):.3g}"
+        f"{' off each singular value' if lrd.scale is None else ''}"
+    )
 
 
 def upper_right(evidence: Evidence) -> Finding:
@@ -152,61 +158,60 @@ def upper_right(evidence: Evidence) -> Finding:
     nowhere else.
 
     There: f >= 0.6 and lambda >= 5e-3. In part if it succeeds elsewhere too; does not hold
-    if nowhere at all.
+    if nowhere there.
     """
-    wanted, runs = evidence.of("paper", rule="l2")
-    corner = [c for c in wanted if c.fraction >= 0.6 and c.weight_decay >= 5e-3]
-    there = [evidence.runs[c] for c in corner if c in evidence.runs]
-    command = "python -m lrdlib phase-diagram --preset paper --only rule=l2"
-    basis = _basis({"L2": (wanted, runs)})
-    if not (_covered(wanted, runs) and _covered(corner, there)):
-        return Finding("not settled", _counted({"L2": (wanted, runs)}), basis, command)
-    inside, outside = _successes(there), _successes(runs) - _successes(there)
-    best = max(float(np.nanmax(r.history[CLEAN])) for r in runs)
-    words = "L2 succeeds in" if inside + outside else "no L2 run succeeds:"
-    words += f" {inside} of {_runs(len(there))} there (f of {min(c.fraction for c in corner):g} and more, lambda of "
-    words += f"{min(c.weight_decay for c in corner):g} and more), {outside} of {len(runs) - len(there)} elsewhere; "
-    words += f"the best accuracy on orbit-clean pairs is {best:.0%}"
-    return Finding(
-        _verdict([inside > 0, inside > 0 and outside == 0]), words, basis, command
+    part = evidence.of("paper", rule="l2")
+    corner = [c for c in part.wanted if c.fraction >= 0.6 and c.weight_decay >= 5e-3]
+    there = Part(corner, [evidence.runs[c] for c in corner if c in evidence.runs])
+    command = remade_by("paper", "rule=l2")
+    if not (covered(part) and covered(there)):
+        return finding("not settled", recorded_text({"L2": part}), [part], command)
+
+    inside = successes(there.runs)
+    outside = successes(part.runs) - inside
+    found = verdict(holds=inside > 0 and outside == 0, in_part=inside > 0)
+
+    best = max(float(np.nanmax(run.history[CLEAN])) for run in part.runs)
+    words = (
+        f"{'L2 succeeds in' if inside + outside else 'no L2 run succeeds:'} {inside} of "
+        f"{counted(len(there.runs), 'run')} there (f of "
+        f"{min(c.fraction for c in corner):g} and more, lambda of "
+        f"{min(c.weight_decay for c in corner):g} and more), {outside} of "
+        f"{len(part.runs) - len(there.runs)} elsewhere; the best accuracy on orbit-clean "
+        f"pairs is {best:.0%}"
     )
+    return finding(found, words, [part], command)
 
 
 def sweet_spot(evidence: Evidence) -> Finding:
     """LRD is ahead of L2 at f = 0.4 to 0.6 and lambda = 5e-4 to 5e-3: holds if most of its
-    runs there succeed.
+    runs there succeed, and more than L2's.
 
-    In part if some do and more than L2's. Only runs count whose counterpart of the other
-    rule is recorded too.
+    In part if more than L2's do. Only runs count whose counterpart of the other rule is
+    recorded too; not settled until every cell has such a pair.
     """
-    box = {
-        "fraction": [0.4, 0.45, 0.5, 0.55, 0.6],
-        "weight_decay": [5e-4, 1e-3, 5e-3],
-        "mode": "independent",
-    }
-    every = {
-        name: evidence.of("paper", rule=rule, **box)
-        for rule, name in (("lrd", "LRD"), ("l2", "L2"))
-    }
-    command = (
-        "python -m lrdlib phase-diagram --preset paper --only rule=lrd,l2 mode=independent"
+    fractions, strengths = [0.4, 0.45, 0.5, 0.55, 0.6], [5e-4, 1e-3, 5e-3]
+    box = {"fraction": fractions, "weight_decay": strengths, "mode": "independent"}
+    every = {NAMES[rule]: evidence.of("paper", rule=rule, **box) for rule in ("lrd", "l2")}
+    command = remade_by(
+        "paper",
+        "rule=lrd,l2 mode=independent fraction=0.4,0.45,0.5,0.55,0.6 "
+        "weight_decay=0.0005,0.001,0.005",
     )
-    command += " fraction=0.4,0.45,0.5,0.55,0.6 weight_decay=0.0005,0.001,0.005"
-    rules = _paired(every)
-    if not all(_covered(*rule, share=1) for rule in rules.values()):
-        return Finding("not settled", _counted(every), _basis(every), command)
-    share = {name: _share(runs) for name, (_, runs) in rules.items()}
+    rules = paired(every)
+    if not all(covered(part, share=1) for part in rules.values()):
+        return finding("not settled", recorded_text(every), every.values(), command)
+
+    share = {name: successes(part.runs) / len(part.runs) for name, part in rules.items()}
+    ahead = share["LRD"] > share["L2"]
+    found = verdict(holds=ahead and share["LRD"] > 0.5, in_part=ahead)
+
     words = "; ".join(
-        f"{name} succeeds in {_successes(runs)} of {_runs(len(runs))}{_strengths(runs)}"
-        for name, (_, runs) in rules.items()
+        f"{name} succeeds in {successes(part.runs)} of {counted(len(part.runs), 'run')}"
+        f"{strengths_text(part.runs)}"
+        for name, part in rules.items()
     )
-    verdict = "holds" if share["LRD"] > 0.5 and share["LRD"] > share["L2"] else None
-    return Finding(
-        verdict or _verdict([share["LRD"] > share["L2"], False]),
-        words,
-        _basis(rules),
-        command,
-    )
+    return finding(found, words, rules.values(), command)
 
 
 def against_tuned(evidence: Evidence) -> Finding:
@@ -214,32 +219,36 @@ def against_tuned(evidence: Evidence) -> Finding:
     at each learning rate.
 
     Judged on orbit-clean pairs, of runs whose counterpart of the other rule is recorded
-    too. Holds if LRD's frontier is below L2's at every learning rate that is recorded, in
-    part at some; not settled while no learning rate has both.
+    too. Holds if LRD's frontier is below L2's at every learning rate at which both are
+    known, in part at some; not settled while there is none.
     """
-    command = "python -m lrdlib phase-diagram --preset fair --only rule=lrd,l2"
-    won, words, used = [], [], Rules()
-    for lr in sorted({config.lr for config in evidence.wanted["fair"]}):
-        rules = _tuned(evidence, lr=lr)
-        best = {
-            name: _best(wanted, runs, CLEAN)
-            for name, (wanted, runs) in rules.items()
-            if runs
-        }
-        if len(best) < 2 or not all(one.settled for one in best.values()):
+    fair = evidence.of("fair", rule=["lrd", "l2"])
+    command = remade_by("fair", "rule=lrd,l2")
+    below: list[bool] = []
+    words: list[str] = []
+    used: list[Part] = []
+    for lr in sorted({config.lr for config in fair.wanted}):
+        rules = tuned_pairs(evidence, lr=lr)
+        if not all(part.runs for part in rules.values()):
             continue
-        won.append(best["LRD"].high < best["L2"].low)
-        parts = [f"{name} {_from(one, rules[name][0])}" for name, one in best.items()]
-        words.append(f"at learning rate {lr:g}: " + ", ".join(parts))
-        used |= {f"{name}, lr {lr:g}": rule for name, rule in rules.items()}
-    if not won:
-        basis = _basis({"": evidence.of("fair", rule=["lrd", "l2"])})
-        return Finding(
-            "not settled", "no learning rate is recorded far enough", basis, command
+        start = {name: best_frontier(part, CLEAN) for name, part in rules.items()}
+        if not all(frontier.settled for frontier in start.values()):
+            continue
+        below.append(start["LRD"].high < start["L2"].low)
+        starts = ", ".join(
+            f"{name} {frontier_text(frontier, rules[name].wanted)}"
+            for name, frontier in start.items()
         )
-    return Finding(
-        _verdict(won), "; ".join(words) + _rests(evidence, used), _basis(used), command
-    )
+        words.append(f"at learning rate {lr:g}: {starts}")
+        used += rules.values()
+    if not below:
+        return finding(
+            "not settled", "no learning rate is recorded far enough", [fair], command
+        )
+
+    found = verdict(holds=all(below), in_part=any(below))
+    shortfall = shortfall_text(used, fair.wanted)
+    return finding(found, "; ".join(words) + shortfall, used, command)
 
 
 def faster(factor: float) -> Callable[[Evidence], Finding]:
@@ -250,38 +259,37 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
     succeeds, in part if the median is. A rule that never succeeds takes for ever. Settings
     count once every strength has a pair of runs, one of either rule.
     """
+    check_real("factor", factor, above=0)
 
     def judge(evidence: Evidence) -> Finding:
-        command = "python -m lrdlib phase-diagram --preset fair --only rule=lrd,l2"
-        ratios, used = [], Rules()
-        for lr in sorted({config.lr for config in evidence.wanted["fair"]}):
-            for fraction in sorted({config.fraction for config in evidence.wanted["fair"]}):
-                rules = _tuned(evidence, lr=lr, fraction=fraction)
-                steps = {name: _steps(runs) for name, (_, runs) in rules.items()}
-                if (
-                    all(_covered(*rule, share=1) for rule in rules.values())
-                    and np.isfinite(list(steps.values())).any()
-                ):
-                    ratios.append(steps["L2"] / steps["LRD"])
-                    used |= {
-                        f"{name}, f {fraction:g}, lr {lr:g}": rule
-                        for name, rule in rules.items()
-                    }
+        fair = evidence.of("fair", rule=["lrd", "l2"])
+        command = remade_by("fair", "rule=lrd,l2")
+        ratios: list[float] = []
+        used: list[Part] = []
+        for lr, fraction in sorted({(c.lr, c.fraction) for c in fair.wanted}):
+            rules = tuned_pairs(evidence, lr=lr, fraction=fraction)
+            steps = {name: fewest_steps(part.runs) for name, part in rules.items()}
+            complete = all(covered(part, share=1) for part in rules.values())
+            if complete and np.isfinite(list(steps.values())).any():
+                ratios.append(steps["L2"] / steps["LRD"])
+                used += rules.values()
         if not ratios:
             words = "no setting has all strengths recorded and a success"
-            return Finding(
-                "not settled",
-                words,
-                _basis({"": evidence.of("fair", rule=["lrd", "l2"])}),
-                command,
-            )
-        parts = [all(r > factor for r in ratios), bool(np.median(ratios) > factor)]
-        return Finding(
-            _verdict(parts),
-            _speed(ratios, factor) + _rests(evidence, used),
-            _basis(used),
-            command,
+            return finding("not settled", words, [fair], command)
+
+        above = [ratio > factor for ratio in ratios]
+        median = float(np.median(ratios))
+        found = verdict(holds=all(above), in_part=median > factor)
+
+        speed = "faster" if factor == 1 else f"more than {factor:g} times as fast"
+        words = (
+            f"LRD is {speed} in {sum(above)} of {counted(len(ratios), 'setting')}; steps of "
+            f"L2 over steps of LRD: median {median:.2f}, "
+            f"{min(ratios):.2f} to {max(ratios):.2f}"
         )
+        words += " (0: LRD never succeeds)" if min(ratios) == 0 else ""
+        words += " (inf: L2 never succeeds)" if max(ratios) == np.inf else ""
+        return finding(found, words + shortfall_text(used, fair.wanted), used, command)
 
     return judge
 
@@ -298,37 +306,35 @@ def collapse(evidence: Evidence) -> Finding:
     more.
     """
     strong = {"rule": "lrd", "mode": "independent", "weight_decay": [5e-3, 1e-2, 5e-2]}
-    for preset, place in (("published", "the first code's"), ("paper", "the paper's")):
-        wanted, runs = evidence.of(preset, **strong)
-        command = f"python -m lrdlib phase-diagram --preset {preset} --only rule=lrd mode=independent"
-        command += " weight_decay=0.005,0.01,0.05"
-        if _covered(wanted, runs):
-            early = [_rank_at(run, 500) for run in runs]
-            start = float(np.median([run.history["qk_stable_rank"][0] for run in runs]))
-            middle = float(np.median(early))
-            words = f"on {place} grid, lambda of {min(c.weight_decay for c in wanted):g} and more: QK stable rank at step "
-            words += f"500 of {middle:.1f} in the median, from {start:.0f} at the start; "
-            words += f"{min(early):.1f} to {max(early):.1f} over runs, "
-            words += f"below 2 in {sum(r < 2 for r in early)} of {len(early)}"
-            strengths = {run.config["weight_decay"] for run in runs}
-            medians = [
-                np.median(
-                    [
-                        r
-                        for run, r in zip(runs, early, strict=True)
-                        if run.config["weight_decay"] == s
-                    ]
-                )
-                for s in strengths
-            ]
-            verdict = "holds" if middle < 2 else _verdict([bool(min(medians) < 2), False])
-            return Finding(verdict, words, _basis({"": (wanted, runs)}), command)
-    return Finding(
-        "not settled",
-        "too few runs of either grid are recorded",
-        _basis({"": (wanted, runs)}),
-        command,
+    preset, place = "published", "the first code's"
+    if not covered(evidence.of(preset, **strong)):
+        preset, place = "paper", "the paper's"
+    part = evidence.of(preset, **strong)
+    command = remade_by(preset, "rule=lrd mode=independent weight_decay=0.005,0.01,0.05")
+    if not covered(part):
+        words = "too few runs of either grid are recorded"
+        return finding("not settled", words, [part], command)
+
+    def rank_at_500(run: Run) -> float:
+        nearest = int(np.abs(run.history["step"] - 500).argmin())
+        return float(run.history["qk_stable_rank"][nearest])
+
+    early = [rank_at_500(run) for run in part.runs]
+    medians = [
+        float(np.median([rank_at_500(run) for run in group]))
+        for group in by_strength(part.runs).values()
+    ]
+    median = float(np.median(early))
+    found = verdict(holds=median < 2, in_part=any(one < 2 for one in medians))
+
+    start = float(np.median([run.history["qk_stable_rank"][0] for run in part.runs]))
+    words = (
+        f"on {place} grid, lambda of {min(c.weight_decay for c in part.wanted):g} and more: "
+        f"QK stable rank at step 500 of {median:.1f} in the median, from {start:.0f} at the "
+        f"start; {min(early):.1f} to {max(early):.1f} over runs, below 2 in "
+        f"{sum(rank < 2 for rank in early)} of {len(early)}"
     )
+    return finding(found, words, [part], command)
 
 
 def precedes(evidence: Evidence) -> Finding:
@@ -340,37 +346,40 @@ def precedes(evidence: Evidence) -> Finding:
     any record: what comes first need not be a cause.
     """
     rules = {NAMES[rule]: evidence.of_all(rule=rule) for rule in ("lrd", "l2")}
+    command = " && ".join(remade_by(preset, "rule=lrd,l2") for preset in PRESETS)
+
+    def halved_first(run: Run) -> bool:
+        half_right = int((run.history[CLEAN] > 0.5).argmax())  # the first such record
+        return bool(rank_shares(run)[max(half_right - 1, 0)] < 0.5)
+
     first = {
-        name: [_rank_first(r) for r in runs if _reached(r, CLEAN) is not None]
-        for name, (_, runs) in rules.items()
+        name: [halved_first(run) for run in part.runs if succeeds(run, CLEAN)]
+        for name, part in rules.items()
     }
-    never = {
-        name: [_halves(r) for r in runs if _reached(r, CLEAN) is None]
-        for name, (_, runs) in rules.items()
-    }
-    presets = ("paper", "published", "fair")
-    command = " && ".join(
-        f"python -m lrdlib phase-diagram --preset {name} --only rule=lrd,l2"
-        for name in presets
-    )
     if not all(first.values()):
-        words = f"runs that generalise are recorded of {' and '.join(n for n in first if first[n]) or 'neither rule'}"
-        return Finding(
-            "not settled", words + " only" * any(first.values()), _basis(rules), command
-        )
-    words = "in runs that generalise, the QK stable rank is below half of its start at the last record before half of the "
-    words += f"orbit-clean pairs are right, in {_parts(first)}"
-    words += (
-        f"; in runs that never do, it is so at some record in {_parts(never)}"
-        if any(never.values())
-        else ""
+        only = [f"{name} only" for name, flags in first.items() if flags]
+        words = f"runs that generalise are recorded of {' '.join(only) or 'neither rule'}"
+        return finding("not settled", words, rules.values(), command)
+
+    most = [bool(np.mean(flags) >= 0.9) for flags in first.values()]
+    found = verdict(holds=all(most), in_part=any(most))
+
+    never = {
+        name: [
+            bool((rank_shares(run) < 0.5).any())
+            for run in part.runs
+            if not succeeds(run, CLEAN)
+        ]
+        for name, part in rules.items()
+    }
+    words = (
+        "in runs that generalise, the QK stable rank is below half of its start at the last "
+        "record before half of the orbit-clean pairs are right, in "
     )
-    return Finding(
-        _verdict([bool(np.mean(part) >= 0.9) for part in first.values()]),
-        words,
-        _basis(rules),
-        command,
-    )
+    words += shares_text(first)
+    if any(never.values()):
+        words += f"; in runs that never do, it is so at some record in {shares_text(never)}"
+    return finding(found, words, rules.values(), command)
 
 
 def sufficient(evidence: Evidence) -> Finding:
@@ -378,339 +387,70 @@ def sufficient(evidence: Evidence) -> Finding:
     keys alone.
 
     Holds if nine of ten such runs that end below a quarter of their first rank generalise,
-    in part if half do. Not settled while less than half of the cells have a run, or if none
-    ends there.
+    in part if more than half do. Not settled while less than half of the cells have a run,
+    or if none ends there.
     """
-    wanted, runs = evidence.of_all(rule="lrd", select="qk")
-    basis = _basis({"": (wanted, runs)})
-    command = "python -m lrdlib phase-diagram --preset published --only rule=lrd"
-    low = [
-        run
-        for run in runs
-        if run.history["qk_stable_rank"][-1] < run.history["qk_stable_rank"][0] / 4
-    ]
-    others = [run for run in runs if run not in low]
-    if not _covered(wanted, runs):
-        return Finding(
-            "not settled",
-            f"{len(runs)} of this grid's {len(wanted)} runs recorded",
-            basis,
-            command,
-        )
+    part = evidence.of_all(rule="lrd", select="qk")
+    command = remade_by("published", "rule=lrd")
+    if not covered(part):
+        words = f"{len(part.runs)} of this grid's {len(part.wanted)} runs recorded"
+        return finding("not settled", words, [part], command)
+    low = [run for run in part.runs if rank_shares(run)[-1] < 1 / 4]
+    others = [run for run in part.runs if not rank_shares(run)[-1] < 1 / 4]
     if not low:
-        words = f"none of the {len(runs)} recorded runs ends below a quarter of its first QK stable rank"
-        return Finding("not settled", words, basis, command)
-    words = f"of the runs that end below a quarter of their first QK stable rank, {_successes(low, CLEAN)} of {len(low)} "
-    words += f"generalise{'s' * (_successes(low, CLEAN) == 1)}"
-    words += (
-        f"; of the others, {_successes(others, CLEAN)} of {len(others)}" if others else ""
+        words = (
+            f"none of the {len(others)} recorded runs ends below a quarter of its first QK "
+            "stable rank"
+        )
+        return finding("not settled", words, [part], command)
+
+    won = successes(low, CLEAN)
+    found = verdict(holds=won / len(low) >= 0.9, in_part=won / len(low) > 0.5)
+
+    words = (
+        "of the runs that end below a quarter of their first QK stable rank, "
+        f"{won} of {len(low)} generalise{'s' * (won == 1)}"
     )
-    share = _share(low, CLEAN)
-    verdict = "holds" if share >= 0.9 else _verdict([share > 0.5, False])
-    return Finding(verdict, words, basis, command)
+    if others:
+        words += f"; of the others, {successes(others, CLEAN)} of {len(others)}"
+    return finding(found, words, [part], command)
 
 
 def inert(evidence: Evidence) -> Finding:
     """L2 leaves the spectrum of query and key matrices alone: holds if no fair-grid run
     halves their stable rank.
 
-    In part if only runs do that learn nothing (train accuracy below 50%). The control is
-    the paper's grid, where L2 has little time to act.
+    In part if only runs do that learn nothing (train accuracy below 50%). Not settled while
+    fewer than two strengths are recorded. The control is the paper's grid, where L2 has
+    little time to act.
     """
-    wanted, runs = evidence.of("fair", rule="l2")
-    command = "python -m lrdlib phase-diagram --preset fair --only rule=l2"
-    if len({run.config["weight_decay"] for run in runs}) < 2:
-        return Finding(
-            "not settled",
-            "fewer than two strengths are recorded",
-            _basis({"L2": (wanted, runs)}),
-            command,
-        )
-    fell = [
-        r
-        for r in runs
-        if r.history["qk_stable_rank"][-1] < r.history["qk_stable_rank"][0] / 2
-    ]
-    learnt = [r for r in fell if np.nanmax(r.history["train_accuracy"]) > 0.5]
-    words = f"the QK stable rank ends below half of its start in {len(fell)} of {len(runs)} runs"
-    words += (
-        f", {len(learnt)} of which learn{'s' * (len(learnt) == 1)} more than half of the "
-        "training set"
-        if fell
-        else ""
-    )
-    words += _weak(*evidence.of("paper", rule="l2"))
-    return Finding(
-        _verdict([not learnt, not fell]), words, _basis({"L2": (wanted, runs)}), command
-    )
+    fair, paper = evidence.of("fair", rule="l2"), evidence.of("paper", rule="l2")
+    command = remade_by("fair", "rule=l2")
+    if len(by_strength(fair.runs)) < 2:
+        words = "fewer than two strengths are recorded"
+        return finding("not settled", words, [fair], command)
 
+    fell = [run for run in fair.runs if rank_shares(run)[-1] < 1 / 2]
+    learnt = [run for run in fell if np.nanmax(run.history["train_accuracy"]) > 0.5]
+    found = verdict(holds=not fell, in_part=not learnt)
 
-# ---- words and counts
-
-
-def _verdict(parts: Sequence[bool]) -> str:
-    """All: holds; some: in part; none: does not."""
-    return VERDICTS[0] if all(parts) else VERDICTS[1] if any(parts) else VERDICTS[2]
-
-
-def _covered(
-    wanted: Sequence[TrainConfig], runs: Sequence[Run], share: float = 0.5
-) -> bool:
-    """Whether at least this share of the cells has a run: seeds beyond the first do not
-    count."""
-    there = {(run.config["fraction"], run.config["weight_decay"]) for run in runs}
-    return len(there) >= share * len(
-        {(config.fraction, config.weight_decay) for config in wanted}
-    )
-
-
-def _paired(rules: Rules) -> Rules:
-    """The same without the runs whose counterpart of the other rule is not recorded: so
-    none has the luckier seeds.
-
-    Counterparts have one fraction, seed and height in the diagram: the first code's L2 has
-    ten times the strength of the LRD run at its height.
-    """
-    heights = {
-        name: sorted({config.weight_decay for config in wanted})
-        for name, (wanted, _) in rules.items()
-    }
-
-    def place(name: str, run: Run) -> tuple[float, int, int]:
-        return (
-            run.config["fraction"],
-            run.config["seed"],
-            heights[name].index(run.config["weight_decay"]),
-        )
-
-    both = set.intersection(
-        *({place(name, run) for run in runs} for name, (_, runs) in rules.items())
-    )
-    return {
-        name: (wanted, [r for r in runs if place(name, r) in both])
-        for name, (wanted, runs) in rules.items()
-    }
-
-
-def _tuned(evidence: Evidence, **fields: object) -> Rules:
-    """The pairs of runs of LRD and L2 in a part of the fair grid."""
-    return _paired(
-        {NAMES[rule]: evidence.of("fair", rule=rule, **fields) for rule in ("lrd", "l2")}
-    )
-
-
-def _reached(run: Run, metric: str = "test_accuracy") -> int | None:
-    """The step of success, as the phase diagrams count it."""
-    return outcome(run, metric).step
-
-
-def _successes(runs: Iterable[Run], metric: str = "test_accuracy") -> int:
-    return sum(_reached(run, metric) is not None for run in runs)
-
-
-def _share(runs: Sequence[Run], metric: str = "test_accuracy") -> float:
-    return _successes(runs, metric) / len(runs)
-
-
-def _panel(wanted: Sequence[TrainConfig], runs: Sequence[Run]) -> Panel:
-    (panel,) = panels(runs, wanted)
-    return panel
-
-
-def _cells(wanted: Sequence[TrainConfig], runs: Sequence[Run]) -> tuple[int, int]:
-    """How many cells succeed, those of which more than half of the seeds do, and how many
-    have a run."""
-    seeds = [cell.agreement() for cell in _panel(wanted, runs).cells if cell.recorded]
-    return sum(2 * won > of for won, of in seeds), len(seeds)
-
-
-def _best(
-    wanted: Sequence[TrainConfig], runs: Sequence[Run], metric: str = "test_accuracy"
-) -> Frontier:
-    """The frontier of the best strength per fraction, of one panel."""
-    return frontiers(_panel(wanted, runs), np.random.default_rng(0), metric=metric)[-1]
-
-
-def _steps(runs: Sequence[Run]) -> float:
-    """The smallest, over strengths, median over seeds of the first step above the
-    threshold; inf for never."""
-    by_strength: dict[float, list[float]] = {}
-    for run in runs:
-        step = _reached(run, CLEAN)
-        by_strength.setdefault(run.config["weight_decay"], []).append(
-            np.inf if step is None else step
-        )
-    return min((float(np.median(steps)) for steps in by_strength.values()), default=np.inf)
-
-
-def _decay_times(config: TrainConfig) -> float:
-    """What decay adds up to over a run: of L2, steps x lr x lambda, in which it takes a
-    weight to exp(-that)."""
-    return effective_strength(config) * config.steps
-
-
-def _rank_at(run: Run, step: int) -> float:
-    steps = run.history["step"]
-    return float(run.history["qk_stable_rank"][int(np.abs(steps - step).argmin())])
-
-
-def _rank_first(run: Run) -> bool:
-    """Whether the QK rank has halved by the last record before half of the unseen pairs are
-    right."""
-    rank, clean = run.history["qk_stable_rank"], run.history[CLEAN]
-    before = max(int((clean > 0.5).argmax()) - 1, 0)
-    return bool(rank[before] < rank[0] / 2)
-
-
-def _halves(run: Run) -> bool:
-    """Whether the QK rank is below half of its start at any record."""
-    rank = run.history["qk_stable_rank"]
-    return bool((rank < rank[0] / 2).any())
-
-
-# ---- in words
-
-
-def _from(frontier: Frontier, wanted: Sequence[TrainConfig]) -> str:
-    """The frontier in words, with its interval over seeds if there is one."""
-    if frontier.low == np.inf:
-        return "at no fraction"
-    if not frontier.settled and frontier.high == np.inf:  # runs are missing
-        return "at no fraction recorded so far"
-    bounds = (
-        f"{frontier.low:g}"
-        if frontier.settled
-        else f"{frontier.low:g} to {frontier.high:g}"
-    )
-    if frontier.high == min(config.fraction for config in wanted):
-        bounds += ", the smallest tried"
-    if frontier.interval is None:
-        return f"from f = {bounds} (one seed)"
-    low, high = ("never" if end == np.inf else f"{end:g}" for end in frontier.interval)
-    seeds = f"{'' if frontier.complete else 'up to '}{len(frontier.by_seed)} seeds"
-    return f"from f = {bounds} ({seeds}{f', {low} to {high}' if low != high else ''})"
-
-
-def _amounts(rules: Rules, enough: str) -> str:
-    """What the strongest decay of either rule adds up to over a run: why one grid may be
-    two very different ones."""
-    l2, lrd = (max(rules[name][0], key=_decay_times) for name in ("L2", "LRD"))
-    words = f"L2's lambda is times the learning rate, so in {l2.steps} steps it has at most {_decay_times(l2):.3g} decay "
-    words += f"times (steps × learning rate × lambda){enough}; LRD's is "
-    words += (
-        "too, so it has"
-        if lrd.mode == "decoupled"
-        else "not, so it takes"
-        if lrd.scale is None
-        else "not: it has"
-    )
-    return (
-        words
-        + f" at most {_decay_times(lrd):.3g}{' off each singular value' if lrd.scale is None else ''}"
-    )
-
-
-def _enough(evidence: Evidence, like: TrainConfig) -> str:
-    """The fewest decay times with which L2 succeeds in the fair grid, at a config's
-    setting; empty if with none."""
-    runs = evidence.of(
-        "fair", rule="l2", **{name: getattr(like, name) for name in SETTING}
-    )[1]
-    times = [
-        _decay_times(TrainConfig(**run.config)) for run in runs if _reached(run) is not None
-    ]
-    return (
-        f", and the fewest with which it succeeds in the fair grid are {min(times):.3g}"
-        if times
-        else ""
-    )
-
-
-def _strengths(runs: Sequence[Run]) -> str:
-    """At which strengths the successes are, and how many of the runs there."""
-    by = {
-        s: [run for run in runs if run.config["weight_decay"] == s]
-        for s in {r.config["weight_decay"] for r in runs}
-    }
-    parts = [
-        f"{s:g} ({_successes(by[s])} of {len(by[s])})"
-        for s in sorted(by)
-        if _successes(by[s])
-    ]
-    every = "all " if len(parts) == 1 and _successes(runs) > 1 else ""
-    return f", {every}at lambda = {', '.join(parts)}" if parts else ""
-
-
-def _rests(evidence: Evidence, used: Rules) -> str:
-    """Of how much less than the fair grid a verdict is; empty if of all its learning rates
-    and seeds."""
-    every = [config for wanted, _ in used.values() for config in wanted]
-    rates, of = (
-        len({config.lr for config in configs})
-        for configs in (every, evidence.wanted["fair"])
-    )
-    runs = [run for _, part in used.values() for run in part]
-    if rates == of and len(runs) == len(every):
-        return ""
-    return f"; this rests on {rates} of {of} learning rates and {_seeds(runs)}"
-
-
-def _weak(wanted: Sequence[TrainConfig], runs: Sequence[Run]) -> str:
-    """The control of `inert`: between which shares of its start the rank stays where L2 is
-    weak; empty without runs."""
-    if not runs:
-        return ""
-    shares = np.concatenate(
-        [run.history["qk_stable_rank"] / run.history["qk_stable_rank"][0] for run in runs]
-    )
-    words = f"; on the paper's grid, at {max(map(_decay_times, wanted)):.3g} decay times and fewer, it stays at "
-    return (
-        words
-        + f"{np.nanmin(shares):.0%} to {np.nanmax(shares):.0%} of its start ({_runs(len(runs))})"
-    )
-
-
-def _speed(ratios: Sequence[float], factor: float) -> str:
-    """Over how many settings LRD is that much faster, and the ratios of steps."""
     words = (
-        f"LRD is {'faster' if factor == 1 else f'more than {factor:g} times as fast'} in "
+        f"the QK stable rank ends below half of its start in {len(fell)} of "
+        f"{len(fair.runs)} runs"
     )
-    words += f"{sum(r > factor for r in ratios)} of {len(ratios)} setting{'s' * (len(ratios) != 1)}; "
-    words += f"steps of L2 over steps of LRD: median {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
-    words += " (0: LRD never succeeds)" if min(ratios) == 0 else ""
-    return words + (" (inf: L2 never succeeds)" if max(ratios) == np.inf else "")
-
-
-def _parts(true: dict[str, list[bool]]) -> str:
-    """How many are true of each that has any."""
-    parts = (
-        f"{sum(part)} of {len(part)} {name} runs ({np.mean(part):.0%})"
-        for name, part in true.items()
-        if part
-    )
-    return " and ".join(parts)
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
-
-
-def _seeds(runs: Iterable[Run]) -> str:
-    seeds = len({run.config["seed"] for run in runs})
-    return f"{seeds} seed{'s' * (seeds != 1)}"
-
-
-def _basis(rules: Rules) -> str:
-    """How many of the wanted runs are recorded, over how many seeds."""
-    runs = [run for _, part in rules.values() for run in part]
-    return f"{len(runs)} of {sum(len(wanted) for wanted, _ in rules.values())} runs, {_seeds(runs)}"
-
-
-def _counted(rules: Rules) -> str:
-    return "; ".join(
-        f"{name}: {len(runs)} of {len(wanted)} recorded"
-        for name, (wanted, runs) in rules.items()
-    )
+    if fell:
+        words += (
+            f", {len(learnt)} of which learn{'s' * (len(learnt) == 1)} more than half of the "
+            "training set"
+        )
+    if paper.runs:
+        shares = np.concatenate([rank_shares(run) for run in paper.runs])
+        words += (
+            f"; on the paper's grid, at {max(map(decay_times, paper.wanted)):.3g} decay times "
+            f"and fewer, it stays at {np.nanmin(shares):.0%} to {np.nanmax(shares):.0%} of "
+            f"its start ({counted(len(paper.runs), 'run')})"
+        )
+    return finding(found, words, [fair], command)
 
 
 # ---- the claims
@@ -793,6 +533,9 @@ CLAIMS = (
 )
 
 
+# ---- to be read
+
+
 def table(evidence: Evidence) -> str:
     """All claims as a Markdown table: claim, source, verdict, effect, basis, and the
     command that remakes the runs."""
@@ -801,20 +544,19 @@ def table(evidence: Evidence) -> str:
         ["---"] * 6,
     ]
     for claim, found in findings(evidence):
-        verdict, command = f"**{found.verdict}**", f"`{found.command}`"
-        rows.append(
-            [claim.statement, claim.source, verdict, found.effect, found.basis, command]
-        )
+        marked = [f"**{found.verdict}**", found.effect, found.basis, f"`{found.command}`"]
+        rows.append([claim.statement, claim.source, *marked])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def cards(evidence: Evidence) -> str:
     """The same as HTML, a block per claim, which fits a phone; the command is folded."""
-    blocks = []
-    for claim, found in findings(evidence):
-        kind = found.verdict.replace(" ", "-")
-        blocks.append(
-            f'<div class="lrd-claim lrd-{kind}"><p><strong>{found.verdict}</strong> {claim.statement} '
-            f"<small>({claim.source})</small></p><p>{found.effect[:1].upper()}{found.effect[1:]}. <small>{found.basis}.</small></p><details><summary>Remake these runs</summary><code>{found.command}</code></details></div>"
-        )
-    return "\n".join(blocks)
+    return "\n".join(
+        f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}">'
+        f"<p><strong>{found.verdict}</strong> {claim.statement} "
+        f"<small>({claim.source})</small></p>"
+        f"<p>{found.effect[:1].upper()}{found.effect[1:]}. <small>{found.basis}.</small></p>"
+        f"<details><summary>Remake these runs</summary><code>{found.command}</code></details>"
+        "</div>"
+        for claim, found in findings(evidence)
+    )
