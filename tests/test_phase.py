@@ -168,7 +168,7 @@ def test_the_bootstrap_is_the_quantiles_of_all_ways_to_draw_seeds():
     low, high = bootstrap(S, *grid, np.random.default_rng(0), resamples=20_000, level=0.5)
     assert low == draws[int(0.25 * 27)] and high == draws[int(0.75 * 27)]
     assert bootstrap(S, *grid, np.random.default_rng(0), level=1.0) == (draws[0], draws[-1])
-    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
+    with pytest.raises(ValueError, match="S must hold at least 2 seeds, got 1"):
         bootstrap(S[:1], *grid, np.random.default_rng(0))
 
 
@@ -177,52 +177,33 @@ def test_seeds_in_part_of_the_grid_count_there():
     some = [i for i, c in enumerate(WANTED) if c.seed == 0 or c.fraction < 0.45]
     found = [(c.fraction > 0.35 if i in some else None) for i, c in enumerate(WANTED)]
     row = frontiers(*panels(runs_of(found), WANTED), np.random.default_rng(0))[-1]
-    assert (
-        row.settled
-        and row.high == 0.4
-        and row.interval == (0.4, 0.4)
-        and len(row.by_seed) == 3
-    )
+    assert row.settled and (row.high, row.interval) == (0.4, (0.4, 0.4))
+    assert len(row.by_seed) == 3
     assert row.cells == (6, 6) and not row.complete
     never = [None if won is None else False for won in found]
     row = frontiers(*panels(runs_of(never), WANTED), np.random.default_rng(0))[-1]
-    assert (
-        row.settled
-        and row.high == inf
-        and row.interval == (0.5, inf)
-        and row.by_seed[1] == (0.5, inf)
-    )
+    assert row.settled and (row.high, row.interval) == (inf, (0.5, inf))
+    assert row.by_seed[1] == (0.5, inf)
 
 
 def test_nothing_recorded_is_no_frontier():
     for row in frontiers(*panels([], WANTED), np.random.default_rng(0)):
-        assert (row.low, row.high, row.interval, row.by_seed) == (
-            FRACTIONS[0],
-            inf,
-            None,
-            {},
-        )
+        assert (row.low, row.high) == (FRACTIONS[0], inf)
+        assert (row.interval, row.by_seed) == (None, {})
 
 
 def test_a_run_that_dips_has_succeeded_and_one_that_diverged_has_not():
     config = WANTED[0]
     dips = outcome(run_of(config, 0.99, 0.4))
     assert (dips.step, dips.best, dips.final, dips.diverged) == (100, 0.99, 0.4, False)
-    for lost in (
-        outcome(run_of(config, 0.99, nan)),
-        outcome(run_of(config, 0.99, 0.01, loss=nan)),
-    ):
-        assert (lost.step, lost.best, lost.diverged) == (None, 0.99, True) and np.isnan(
-            lost.final
-        )
+    for run in (run_of(config, 0.99, nan), run_of(config, 0.99, 0.01, loss=nan)):
+        lost = outcome(run)
+        assert (lost.step, lost.best, lost.diverged) == (None, 0.99, True)
+        assert np.isnan(lost.final)
     assert outcome(run_of(config, 0.95)).step is None  # exceeds, not reaches
-    assert outcome(run_of(config, 0.99, metric="orbit_clean_accuracy")).step is None
-    assert (
-        outcome(
-            run_of(config, 0.99, metric="orbit_clean_accuracy"), "orbit_clean_accuracy"
-        ).step
-        == 100
-    )
+    clean = run_of(config, 0.99, metric="orbit_clean_accuracy")
+    assert outcome(clean).step is None
+    assert outcome(clean, "orbit_clean_accuracy").step == 100
     nowhere = run_of(config, 0.99)
     nowhere.history["orbit_clean_accuracy"][:] = nan  # no such pair is left to test on
     of = outcome(nowhere, "orbit_clean_accuracy")
@@ -312,3 +293,50 @@ def test_cells_that_are_not_wanted_leave_a_frontier_settled():
     S, fractions = np.array([[[nan, 1.0]]]), np.array([0.3, 0.4])
     assert frontier(S, fractions, np.array([[True, True]])) == (0.3, 0.4)
     assert frontier(S, fractions, np.array([[False, True]])) == (0.4, 0.4)
+
+
+S3, F3, ALL3 = np.ones((2, 1, 3)), np.array(FRACTIONS), np.ones((1, 3), bool)
+RNG = np.random.default_rng(0)
+
+
+def alien():
+    """A Run that is of no TrainConfig."""
+    return Run({"rule": "lrd", "depth": 3}, {"step": np.array([0])}, {}, {}, {})
+
+
+def empty():
+    """A Run without a record."""
+    none = np.array([])
+    return Run(plain(WANTED[0]), {"step": none, "test_accuracy": none}, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: effective_strength(None), TypeError, "config must .*got NoneType"),
+        (lambda: outcome(None), TypeError, "run must be a Run, got NoneType"),
+        (lambda: outcome(empty()), ValueError, "run must have at least one record"),
+        (lambda: outcome(run_of(WANTED[0], 1.0), above=nan), ValueError, "above .*got nan"),
+        (lambda: panels(None, WANTED), TypeError, "runs must be Runs, got NoneType"),
+        (lambda: panels([], None), TypeError, "wanted must hold .*got NoneType"),
+        (lambda: panels([alien()], WANTED), ValueError, "runs must be of TrainConfigs"),
+        (lambda: success(None), TypeError, "panel must be a Panel, got NoneType"),
+        (lambda: frontiers(None, RNG), TypeError, "panel must be a Panel, got NoneType"),
+        (lambda: frontiers(*panels([], WANTED), 0), TypeError, "rng must .*got int"),
+        (lambda: frontier(S3[0], F3, ALL3), ValueError, r"S must be .*got \(1, 3\)"),
+        (lambda: frontier(S3, F3[:2], ALL3), ValueError, "fractions must be 3 ascending"),
+        (lambda: frontier(S3, F3[::-1], ALL3), ValueError, "fractions must .*ascending"),
+        (lambda: frontier(S3, F3, ALL3.T), ValueError, r"wanted must be \(1, 3\) booleans"),
+        (lambda: bootstrap(S3, F3, ALL3, None), TypeError, "rng must .*got NoneType"),
+        (
+            lambda: bootstrap(S3, F3, ALL3, RNG, resamples=0),
+            ValueError,
+            "resamples must be .*got 0",
+        ),
+        (lambda: bootstrap(S3, F3, ALL3, RNG, level=1.5), ValueError, "level .*got 1.5"),
+        (lambda: bootstrap(S3, F3, ALL3, RNG, level=nan), ValueError, "level .*got nan"),
+    ],
+)
+def test_bad_input_is_one_clear_error(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

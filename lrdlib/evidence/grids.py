@@ -10,19 +10,8 @@ from typing import Any
 
 Block = dict[str, Any]
 
-FRACTIONS = [
-    0.3,
-    0.35,
-    0.4,
-    0.45,
-    0.5,
-    0.55,
-    0.6,
-    0.65,
-    0.7,
-    0.75,
-    0.8,
-]  # the paper, section 5
+# the paper, section 5
+FRACTIONS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]
 MIDDLE = FRACTIONS[:7]  # where the paper sees LRD ahead
 STRENGTHS = [1e-2, 5e-3, 5e-2, 1e-3, 5e-4, 1e-4]  # the paper's, the most telling first
 COARSE: Block = {"eval_every": 100}
@@ -57,28 +46,14 @@ def published() -> list[Block]:
     colour is the best accuracy. Not as there: our initial weights (its linear layers start
     at 0.58 of our scale), no decay of gains, three seeds for its one, and no stop at 99%.
     """
-    grid: Block = {
-        "seed": [0, 1, 2],
-        "p": 113,
-        "fraction": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
-        "steps": 2500,
-        **COARSE,
-    }
+    grid: Block = {"seed": [0, 1, 2], "p": 113, "steps": 2500, **COARSE}
+    grid |= {"fraction": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}
     grid |= {"qk_norm": "width", "betas": (0.9, 0.999)}
-    low_rank: Block = {
-        "select": "qk",
-        "scale": None,
-        "method": "cubic",
-        "ns_steps": 5,
-        "l2": 0.1,
-    }
+    low_rank: Block = {"select": "qk", "scale": None, "method": "cubic", "ns_steps": 5}
+    tenfold = [float(f"{10 * strength:g}") for strength in STRENGTHS]
     return [
-        {**grid, "rule": "lrd", "weight_decay": STRENGTHS, **low_rank},
-        {
-            **grid,
-            "rule": "l2",
-            "weight_decay": [float(f"{10 * strength:g}") for strength in STRENGTHS],
-        },
+        {**grid, "rule": "lrd", "weight_decay": STRENGTHS, **low_rank, "l2": 0.1},
+        {**grid, "rule": "l2", "weight_decay": tenfold},
     ]
 
 
@@ -94,36 +69,23 @@ def fair() -> list[Block]:
     blocks = []
     for lr in (1e-3, 3e-3, 1e-2):
         for seed in range(3):
-            grid: Block = {
-                "lr": lr,
-                "seed": seed,
-                "fraction": [0.4, 0.3, 0.2, 0.5, 0.6],
-                "mode": "decoupled",
-                **COARSE,
-            }
+            grid: Block = {"lr": lr, "seed": seed, "mode": "decoupled", **COARSE}
+            grid |= {"fraction": [0.4, 0.3, 0.2, 0.5, 0.6]}
             for strength in effective:
                 total = float(f"{strength / lr:.6g}")  # lambda
-                rules: list[Block] = [
-                    {"rule": rule, "weight_decay": total} for rule in ("l2", "lrd")
+                half = total / 2
+                blocks += [
+                    {"rule": "l2", "weight_decay": total, **grid},
+                    {"rule": "lrd", "weight_decay": total, **grid},
+                    {"rule": "elastic", "weight_decay": half, "l2": half, **grid},
                 ]
-                rules.append(
-                    {"rule": "elastic", "weight_decay": total / 2, "l2": total / 2}
-                )
-                blocks += [{**rule, **grid} for rule in rules]
     return blocks
 
 
 def smoke() -> list[Block]:
     """A minute on a laptop: a small model modulo 23, to see that everything works."""
-    grid: Block = {
-        "p": 23,
-        "d_model": 32,
-        "batch_size": 128,
-        "steps": 400,
-        "eval_every": 50,
-        "lr": 3e-3,
-        "fraction": [0.6, 0.8],
-    }
+    grid: Block = {"p": 23, "d_model": 32, "batch_size": 128, "lr": 3e-3}
+    grid |= {"steps": 400, "eval_every": 50, "fraction": [0.6, 0.8]}
     return [
         {"seed": [0, 1], **grid, "rule": "lrd", "weight_decay": [5e-3, 2e-2]},
         {"seed": [0, 1], **grid, "rule": "l2", "weight_decay": [0.3, 3.0]},

@@ -15,16 +15,12 @@ from functools import cached_property
 
 import numpy as np
 
-from lrdlib.training.config import RULES, TrainConfig
+from lrdlib._check import check_integer, check_real
+from lrdlib.training.config import LOW_RANK, RULES, TrainConfig
 from lrdlib.training.runs import GROKKED, NAMES, Run
 
-LOW_RANK = (
-    "mode",
-    "scale",
-    "select",
-    "method",
-    "ns_steps",
-)  # mean nothing to the rules "none" and "l2"
+# fields of a config that mean nothing to a rule without low-rank decay
+LOW_RANK_FIELDS = ("mode", "scale", "select", "method", "ns_steps")
 AXES = ("fraction", "weight_decay", "seed")
 
 
@@ -32,19 +28,23 @@ def effective_strength(config: TrainConfig) -> float:
     """What one step of decay subtracts from a matrix W, as a share of |W|_F: of rules what
     can be compared.
 
-        l2         eta lambda             (Frobenius decay is always times the learning rate eta)
-        lrd        eta lambda with mode "decoupled", lambda with mode "independent"; proximal at most that
-        elastic    the low-rank part, as lrd, plus eta l2: at most that, as the two need not point the same way
-        none       0
+        l2        eta lambda, as Frobenius decay is always times the learning rate eta
+        lrd       eta lambda with mode "decoupled", lambda with mode "independent"
+        proximal  at most that
+        elastic   the low-rank part, as lrd, plus eta l2; at most that, as the two parts
+                  need not point the same way
+        none      0
 
     With scale "norm" this is the length of the step exactly; with scale None it is what
-    every singular value loses.
+    every singular value loses. Raises TypeError for anything but a TrainConfig.
 
     >>> effective_strength(TrainConfig(rule="l2", weight_decay=1.0, lr=0.01))
     0.01
-    >>> effective_strength(TrainConfig(rule="lrd", weight_decay=1.0, lr=0.01, mode="independent"))
+    >>> effective_strength(TrainConfig(rule="lrd", weight_decay=1.0, mode="independent"))
     1.0
     """
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"config must be a TrainConfig, got {type(config).__name__}")
     if config.rule == "none":
         return 0.0
     times = config.lr if config.rule == "l2" or config.mode == "decoupled" else 1.0
@@ -65,8 +65,9 @@ class Outcome:
 
 
 def outcome(run: Run, metric: str = "test_accuracy", above: float = GROKKED) -> Outcome:
-    """The outcome of a run; one that diverged has no success and no last value. Raises
-    ValueError as `values`.
+    """The outcome of a run; one that diverged has no success and no last value.
+
+    Raises as `values`, and as check_real for an `above` that is no finite number.
 
     A run has diverged if its training loss or rank is not finite at the last record, or the
     metric, unless that never was (no pair is left to test on): there is no value then.
@@ -76,13 +77,16 @@ def outcome(run: Run, metric: str = "test_accuracy", above: float = GROKKED) -> 
     Outcome(seed=2, step=50, best=0.99, final=0.9, diverged=False)
     """
     y = values(run, metric)
+    check_real("above", above)
     finite = y[np.isfinite(y)]
     last = [
         run.history[name][-1]
         for name in ("train_loss", "qk_stable_rank")
         if name in run.history
     ]
-    diverged = not np.isfinite([*last, *y[-1:][: len(finite)]]).all()
+    if len(finite):
+        last.append(y[-1])
+    diverged = not np.isfinite(last).all()
     best = float(f"{finite.max():.4g}") if len(finite) else np.nan
     final = np.nan if diverged else float(f"{y[-1]:.4g}")
     return Outcome(
@@ -95,7 +99,12 @@ def outcome(run: Run, metric: str = "test_accuracy", above: float = GROKKED) -> 
 
 
 def values(run: Run, metric: str) -> np.ndarray:
-    """The history (T,) of a metric. Raises ValueError if the run has none of that name."""
+    """The history (T,) of a metric. Raises TypeError for anything but a Run, ValueError if
+    the run has no metric of that name, or no record."""
+    if not isinstance(run, Run):
+        raise TypeError(f"run must be a Run, got {type(run).__name__}")
+    if not len(run.history["step"]):
+        raise ValueError("run must have at least one record, got none")
     if metric not in run.history or metric == "step":
         known = ", ".join(repr(name) for name in run.history if name != "step")
         raise ValueError(f"metric must be one of {known}, got {metric!r}")
@@ -169,9 +178,11 @@ def panels(runs: Iterable[Run], wanted: Iterable[TrainConfig]) -> list[Panel]:
     A panel is whatever shares everything but fraction, strength and seed, by rule and
     learning rate. A second strength `l2` that goes with the first (one l2 per weight_decay)
     makes no panel of its own. Raises TypeError for anything but Runs and TrainConfigs,
-    ValueError if nothing is wanted or one config has two runs.
+    ValueError if nothing is wanted, one config has two runs, or a run is of no TrainConfig.
     """
-    found = _by_config(runs)
+    found = _runs_by_config(runs)
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f"wanted must hold TrainConfigs, got {type(wanted).__name__}")
     configs = list(wanted)
     for config in configs:
         if not isinstance(config, TrainConfig):
@@ -179,11 +190,11 @@ def panels(runs: Iterable[Run], wanted: Iterable[TrainConfig]) -> list[Panel]:
     if not configs:
         raise ValueError("wanted must hold at least one TrainConfig, got none")
     groups = sorted(
-        _groups(dict.fromkeys(configs)),
+        _configs_of_panels(dict.fromkeys(configs)),
         key=lambda group: (RULES.index(group[0].rule), group[0].lr),
     )
     made = []
-    for group, name in zip(groups, _names(groups), strict=True):
+    for group, name in zip(groups, _names_of_panels(groups), strict=True):
         cells: dict[tuple[float, float], list[TrainConfig]] = {}
         for config in sorted(group, key=lambda c: (c.weight_decay, c.fraction, c.seed)):
             cells.setdefault((config.weight_decay, config.fraction), []).append(config)
@@ -199,7 +210,9 @@ def success(
     panel: Panel, metric: str = "test_accuracy", above: float = GROKKED
 ) -> tuple[list[int], np.ndarray]:
     """The seeds with a record, and S (seeds, strengths, fractions): 1 success, 0 failure,
-    NaN no record."""
+    NaN no record. Raises TypeError for anything but a Panel, and as `outcome`."""
+    if not isinstance(panel, Panel):
+        raise TypeError(f"panel must be a Panel, got {type(panel).__name__}")
     found = {
         (cell.strength, cell.fraction): cell.outcomes(metric, above) for cell in panel.cells
     }
@@ -255,8 +268,9 @@ def frontiers(
 
     The best strength is one for all seeds (the cell with the largest share of successes),
     not one per seed, as whoever tunes chooses it before the seed is drawn. Raises as
-    `outcome`.
+    `success` and, for rng, resamples and level, as `bootstrap`.
     """
+    _check_resampling(rng, resamples, level)
     seeds, S = success(panel, metric, above)
     wanted = np.zeros(S.shape[1:], bool)
     first: dict[int, TrainConfig] = {}
@@ -265,9 +279,9 @@ def frontiers(
         wanted[row, panel.fractions.index(cell.fraction)] = True
         first.setdefault(row, cell.configs[0])
 
-    def one(rows: slice, strength: float | None, effective: float | None) -> Frontier:
-        there = ~np.isnan(S[:, rows]).all((1, 2))
-        part = S[there, rows]
+    def over(rows: slice, strength: float | None, effective: float | None) -> Frontier:
+        there = ~np.isnan(S[:, rows]).all((1, 2))  # (seeds,)
+        part = S[there, rows]  # (seeds there, strengths in rows, fractions)
         names = [seed for seed, known in zip(seeds, there, strict=True) if known]
         grid = (np.array(panel.fractions), wanted[rows])
         by_seed = {seed: frontier(part[[i]], *grid) for i, seed in enumerate(names)}
@@ -283,10 +297,10 @@ def frontiers(
         )
 
     single = [
-        one(slice(i, i + 1), s, effective_strength(first[i]))
-        for i, s in enumerate(panel.strengths)
+        over(slice(i, i + 1), strength, effective_strength(first[i]))
+        for i, strength in enumerate(panel.strengths)
     ]
-    return [*single, one(slice(None), None, None)]
+    return [*single, over(slice(None), None, None)]
 
 
 def frontier(
@@ -297,7 +311,7 @@ def frontier(
 
     S (seeds, strengths, fractions) as of `success`; fractions (fractions,) ascending;
     wanted (strengths, fractions) booleans. low counts a wanted cell without any record as a
-    success, high as a failure.
+    success, high as a failure. Raises ValueError for arrays that do not fit each other.
 
     >>> f, all = np.array([0.3, 0.4, 0.5]), np.ones((1, 3), bool)
     >>> frontier(np.array([[[0, 1, 1]], [[0, 0, 1]], [[0, 1, 1]]]), f, all)
@@ -305,6 +319,7 @@ def frontier(
     >>> frontier(np.array([[[np.nan, 1, np.nan]]]), f, all)
     (0.3, 0.4)
     """
+    _check_success(S, fractions, wanted)
     low, high = _bounds(np.nansum(S, 0), (~np.isnan(S)).sum(0), fractions, wanted)
     return float(low), float(high)
 
@@ -324,18 +339,19 @@ def bootstrap(
     Its ends are quantiles of the lower and of the upper bounds, so missing records widen
     it. It is a description of the seeds more than a claim: of 2 or 3 seeds it is simply
     their range, and the range of n draws holds the median of what they are drawn from with
-    probability 1 - 2^(1 - n) only, 50% and 75%. Raises ValueError below two seeds.
+    probability 1 - 2^(1 - n) only, 50% and 75%. Raises as `frontier`; ValueError below two
+    seeds; TypeError or ValueError unless rng is a Generator, resamples a whole number from
+    1 and level a number from 0 to 1.
     """
+    _check_success(S, fractions, wanted)
+    _check_resampling(rng, resamples, level)
     n = len(S)
     if n < 2:
-        raise ValueError(f"a bootstrap interval needs at least 2 seeds, got {n}")
-    times = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(
-        float
-    )  # (resamples, seeds)
-    wins, recorded = (
-        np.tensordot(times, np.nan_to_num(S), 1),
-        np.tensordot(times, (~np.isnan(S)).astype(float), 1),
-    )
+        raise ValueError(f"S must hold at least 2 seeds, got {n}")
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    times = drawn.astype(float)  # (resamples, seeds): how often each is drawn
+    wins = np.tensordot(times, np.nan_to_num(S), 1)  # (resamples, strengths, fractions)
+    recorded = np.tensordot(times, (~np.isnan(S)).astype(float), 1)
     lows, highs = map(np.sort, _bounds(wins, recorded, fractions, wanted))
     cut = int((1 - level) / 2 * (resamples - 1))
     return float(lows[cut]), float(highs[-1 - cut])
@@ -356,15 +372,48 @@ def _bounds(
     return smallest(succeeds | ((recorded == 0) & wanted)), smallest(succeeds)
 
 
+def _check_success(S: np.ndarray, fractions: np.ndarray, wanted: np.ndarray) -> None:
+    """Raise ValueError unless the three have the shapes and the order that `frontier`
+    promises."""
+    if np.ndim(S) != 3:
+        raise ValueError(f"S must be (seeds, strengths, fractions), got {np.shape(S)}")
+    if np.shape(fractions) != S.shape[2:] or not (np.diff(fractions) > 0).all():
+        raise ValueError(
+            f"fractions must be {S.shape[2]} ascending numbers, as S has, got {fractions!r}"
+        )
+    if np.shape(wanted) != S.shape[1:]:
+        raise ValueError(
+            f"wanted must be {S.shape[1:]} booleans, as S has, got {np.shape(wanted)}"
+        )
+
+
+def _check_resampling(rng: np.random.Generator, resamples: int, level: float) -> None:
+    """Raise TypeError or ValueError as `bootstrap` promises."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy Generator, got {type(rng).__name__}")
+    check_integer("resamples", resamples)
+    check_real("level", level, at_least=0)
+    if level > 1:
+        raise ValueError(f"level must be at most 1, got {level!r}")
+
+
 # ---- grouping
 
 
-def _by_config(runs: Iterable[Run]) -> dict[TrainConfig, Run]:
+def _runs_by_config(runs: Iterable[Run]) -> dict[TrainConfig, Run]:
+    """The runs by what they are of. Raises as `panels`."""
+    if not isinstance(runs, Iterable):
+        raise TypeError(f"runs must be Runs, got {type(runs).__name__}")
     found: dict[TrainConfig, Run] = {}
     for run in runs:
         if not isinstance(run, Run):
             raise TypeError(f"runs must be Runs, got {type(run).__name__}")
-        config = TrainConfig(**run.config)
+        try:
+            config = TrainConfig(**run.config)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"runs must be of TrainConfigs, got one of {run.config!r}: {error}"
+            ) from error
         if config in found:
             raise ValueError(
                 f"runs must hold one run per config, got two of {run.label()}, seed "
@@ -374,48 +423,45 @@ def _by_config(runs: Iterable[Run]) -> dict[TrainConfig, Run]:
     return found
 
 
-def _groups(configs: Iterable[TrainConfig]) -> list[list[TrainConfig]]:
+def _configs_of_panels(configs: Iterable[TrainConfig]) -> list[list[TrainConfig]]:
     """The configs of each panel, in order of appearance."""
     groups: dict[TrainConfig, list[TrainConfig]] = {}
     for config in configs:
-        groups.setdefault(
-            replace(config, fraction=0.5, weight_decay=0.0, seed=0, l2=0.0), []
-        ).append(config)
-    split = []
+        setting = replace(config, fraction=0.5, weight_decay=0.0, seed=0, l2=0.0)
+        groups.setdefault(setting, []).append(config)
+    split: list[list[TrainConfig]] = []
     for group in groups.values():
-        tied = len({(c.weight_decay, c.l2) for c in group}) == len(
-            {c.weight_decay for c in group}
-        )
-        apart = [None] if tied else sorted({c.l2 for c in group})
-        split += [[c for c in group if l2 is None or c.l2 == l2] for l2 in apart]
+        pairs = {(config.weight_decay, config.l2) for config in group}
+        if len(pairs) == len({strength for strength, _ in pairs}):  # l2 goes with it
+            split.append(group)
+        else:
+            split += [
+                [config for config in group if config.l2 == l2]
+                for l2 in sorted({l2 for _, l2 in pairs})
+            ]
     return split
 
 
-def _names(groups: Sequence[Sequence[TrainConfig]]) -> list[str]:
+def _names_of_panels(groups: Sequence[Sequence[TrainConfig]]) -> list[str]:
     """A name per panel, all different: the rule, what differs between panels that it means
-    something to, and l2."""
+    something to, and l2 if it is one for the whole panel."""
+    firsts = [group[0] for group in groups]
     names = []
-    for config in (group[0] for group in groups):
-        low_rank = [
-            g[0]
-            for g in groups
-            if (g[0].rule in ("none", "l2")) == (config.rule in ("none", "l2"))
-        ]
+    for group, config in zip(groups, firsts, strict=True):
+        alike = [c for c in firsts if (c.rule in LOW_RANK) == (config.rule in LOW_RANK)]
         parts = [NAMES[config.rule]]
-        for name in (
-            f.name for f in fields(TrainConfig) if f.name not in (*AXES, "rule", "l2")
-        ):
-            peers = low_rank if name in LOW_RANK else [g[0] for g in groups]
-            if len({getattr(c, name) for c in peers}) > 1:
-                value = getattr(config, name)
-                parts.append(str(value) if name == "mode" else f"{name} {value}")
-        names.append(", ".join(parts))
-    return [_with_l2(name, group) for name, group in zip(names, groups, strict=True)]
-
-
-def _with_l2(name: str, group: Sequence[TrainConfig]) -> str:
-    """The name with the second strength, if that is one for the whole panel."""
-    strengths = {c.l2 for c in group}
-    if len(strengths) > 1 or strengths == {0.0}:
-        return name
-    return f"{name} {'+' if group[0].rule == 'elastic' else 'with'} L2 {strengths.pop():g}"
+        for field in fields(TrainConfig):
+            if field.name in (*AXES, "rule", "l2"):
+                continue
+            peers = alike if field.name in LOW_RANK_FIELDS else firsts
+            if len({getattr(c, field.name) for c in peers}) > 1:
+                value = getattr(config, field.name)
+                parts.append(
+                    str(value) if field.name == "mode" else f"{field.name} {value}"
+                )
+        name = ", ".join(parts)
+        second = {c.l2 for c in group}
+        if len(second) == 1 and second != {0.0}:
+            name += f" {'+' if config.rule == 'elastic' else 'with'} L2 {second.pop():g}"
+        names.append(name)
+    return names
