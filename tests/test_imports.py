@@ -34,6 +34,7 @@ FIGURES = (
     "runs",
     "phase_layout",
     "phase_words",
+    "phase_frontiers",
     "phase",
     "sphinx",
     "page",

@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lrdlib._check import check_choice
-from lrdlib.evidence.phase import Cell, Frontier, Outcome, Panel, frontiers
+from lrdlib._check import check_bool, check_choice, check_integer, check_real
+from lrdlib.evidence.phase import Cell, Outcome, frontiers
 from lrdlib.figures.canvas import GRID, INK, PALETTE, axes, canvas
+from lrdlib.figures.phase_frontiers import (
+    FRONTIER,
+    draw_axes,
+    draw_frontier,
+    draw_legend,
+    panels_by_facet,
+)
 from lrdlib.figures.phase_layout import (
     COLUMNS,
     ROWS,
@@ -41,7 +48,6 @@ from lrdlib.figures.phase_words import (
     METRICS,
     axes_text,
     counts_text,
-    fraction_text,
     frontier_text,
     hover,
     outcomes_text,
@@ -52,7 +58,6 @@ from lrdlib.training.runs import GROKKED, NAMES, Run
 
 RECORDED = "rgba(128, 128, 128, 0.3)"  # a cell with a run but without a number to colour it
 SELECTED = PALETTE[3]
-FRONTIER = "smallest fraction that succeeds"
 VALUES = ("best", "final", "step")
 CURVES: dict[str, dict[str, Any]] = {  # what is drawn of a run, and how
     "test_accuracy": {"width": 2.25},
@@ -66,7 +71,9 @@ STYLES = {
     "train": "train_accuracy",
 }
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
-MAX_RECORDS = 61  # of a run; fewer where there are many runs, so that the figure stays below half a megabyte
+# Records of a run; fewer where there are many runs, so that the figure stays below half a
+# megabyte.
+MAX_RECORDS = 61
 
 Command = Callable[[dict[str, Any]], str | None]
 
@@ -96,34 +103,45 @@ def phase_figure(
     fields of a config, such as {"rule": "lrd", "fraction": 0.5}; the curves are those of
     the first cell that has them (default: a success at the smallest fraction). command:
     what would remake a cell, from the config of its first seed. narrow: one panel per row.
-    Raises as `panels`, and ValueError for an unknown metric, value, axis or selection.
+    Raises as `panels`; ValueError for an unknown metric, value, axis or selection, or an
+    `above` that is not finite; TypeError for an argument of another kind.
     """
     check_choice("value", value, VALUES)
-    check_choice("metric", metric, tuple(METRICS))
+    _check_view(metric, above, narrow)
+    if command is not None and not callable(command):
+        raise TypeError(f"command must be a function, got {command!r}")
     grid = grid_of(runs, wanted, axis)
+    for run in (
+        run for cells in grid.cells for cell in cells.values() for run in cell.recorded
+    ):
+        if not CURVES.keys() <= run.history.keys():
+            raise ValueError(
+                f"runs must hold the histories {', '.join(CURVES)}, got a Run with "
+                f"{', '.join(run.history)}"
+            )
     fig, wide, slim = empty_panels(grid, below=(250, 0.58))
     views = {name: _view(grid, name, metric, above) for name in VALUES}
+
+    def remake(p: int, place: Place, cell: Cell) -> str:
+        return wrapped(command(plain(cell.configs[0])) or "") if command else ""
+
     heat, marks = [], []
     for p, z in enumerate(views[value].z):
         draw_empty(fig, grid, p)
         _draw_recorded(fig, grid, p)
         heat.append(len(fig.data))
-        remake = grid.each(p, lambda _p, _place, cell: _remake(cell, command))
-        draw_heat(
-            fig, grid, p, z, hovertext=_hovers(grid, p, metric, above), customdata=remake
-        )
+        hovers, remakes = _hovers(grid, p, metric, above), grid.each(p, remake)
+        draw_heat(fig, grid, p, z, hovertext=hovers, customdata=remakes)
         marks.append(len(fig.data))
         _draw_marks(fig, grid, p, metric, above, views[value].ink[p])
-    _menu(fig, views, heat, marks, value)
-    start = _selected(grid, selected, metric, above)
-    meta = _curve_panels(fig, grid, start)
+    _draw_menu(fig, views, heat, marks, value)
+    start = _first_cell(grid, selected, metric, above)
+    meta = _draw_curve_panels(fig, grid, start)
     meta |= {
         "heat": heat,
         "panels": [panel.name for panel in grid.panels],
         "rows": grid.rows,
         "prefix": grid.prefix,
-    }
-    meta |= {
         "columns": [f"{fraction:g}" for fraction in grid.columns],
         "selected": [start[0], *start[1]],
     }
@@ -149,7 +167,7 @@ def agreement_figure(
 
     Raises as `phase_figure`.
     """
-    check_choice("metric", metric, tuple(METRICS))
+    _check_view(metric, above, narrow)
     grid = grid_of(runs, wanted, axis)
     fig, wide, slim = empty_panels(grid)
     split = several = 0
@@ -160,32 +178,19 @@ def agreement_figure(
             if cell.recorded
         }
         share = {place: won / n for place, (won, n) in counts.items()}
+        texts = {place: f"{won}/{n}" for place, (won, n) in counts.items()}
+        font = {"size": 11, "color": [ink_on(part) for part in share.values()]}
+        hovers = _hovers(grid, p, metric, above)
         draw_empty(fig, grid, p)
-        draw_heat(
-            fig, grid, p, grid.table(share), hovertext=_hovers(grid, p, metric, above)
-        )
-        ink = {"size": 11, "color": [ink_on(part) for part in share.values()]}
-        draw_texts(
-            fig,
-            p,
-            {place: f"{won}/{n}" for place, (won, n) in counts.items()},
-            textfont=ink,
-        )
-        apart = [place for place, part in share.items() if 0 < part < 1]
-        for place in apart:
-            draw_frame(fig, p, place, SELECTED)
-        split, several = (
-            split + len(apart),
-            several + sum(n > 1 for _, n in counts.values()),
-        )
-    title = "share of the recorded seeds that succeed"
-    fig.update_layout(
-        coloraxis={
-            "cmin": 0,
-            "cmax": 1,
-            "colorbar": {"title_text": title, "tickformat": ".0%"},
-        }
-    )
+        draw_heat(fig, grid, p, grid.table(share), hovertext=hovers)
+        draw_texts(fig, p, texts, textfont=font)
+        for place, part in share.items():
+            if 0 < part < 1:
+                draw_frame(fig, p, place, SELECTED)
+        split += sum(0 < part < 1 for part in share.values())
+        several += sum(n > 1 for _, n in counts.values())
+    bar = {"title_text": "share of the recorded seeds that succeed", "tickformat": ".0%"}
+    fig.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorbar": bar})
     alt = (
         f"Seeds whose {METRICS[metric]} exceeds {above:g} at some record, of those "
         f"recorded, {axes_text(grid)}. {counts_text(grid, metric, above)} Seeds disagree "
@@ -214,32 +219,33 @@ def frontier_figure(
     them; small dots are single seeds. More than five panels are split by their setting.
     seed: of the resampling. Raises as `phase_figure`.
     """
-    check_choice("metric", metric, tuple(METRICS))
+    _check_view(metric, above, narrow)
+    check_integer("seed", seed, at_least=0)
     grid = grid_of(runs, wanted, axis)
     found = [
         frontiers(panel, np.random.default_rng(seed), metric=metric, above=above)
         for panel in grid.panels
     ]
-    facets = _facets(grid.panels)
+    facets = panels_by_facet(grid.panels)
     fig = canvas([100] * len(facets))
     for f, (setting, members) in enumerate(facets.items()):
-        _frontier_axes(fig, grid, f, left=f % COLUMNS == 0)
+        draw_axes(fig, grid, f, left=f % COLUMNS == 0)
         headline(fig, f, f"<b>{setting}</b>", x=0.5)
         for k, p in enumerate(members):
             panel = grid.panels[p]
-            colour = PALETTE[RULES.index(panel.rule) if len(facets) > 1 else k]
+            colour, name = PALETTE[k], panel.name
+            if len(facets) > 1:  # of one rule in all of them
+                colour, name = PALETTE[RULES.index(panel.rule)], NAMES[panel.rule]
             dodge = 0.2 * (k - (len(members) - 1) / 2)
-            name = NAMES[panel.rule] if len(facets) > 1 else panel.name
-            _draw_frontier(fig, grid, f, panel, found[p], colour, dodge, name)
-    _frontier_legend(fig)
+            draw_frontier(fig, grid, f, p, found[p], name, colour, dodge)
+    draw_legend(fig)
     margin = fig.layout.margin.t + fig.layout.margin.b
     options = {"margin": margin, "top": 24 if len(facets) > 1 else 1, "gap": 110}
+    wide = placed(side_by_side(len(facets), 330), **options)
     slim = placed(stacked(len(facets), 300), **options)
     for f in range(len(facets)):
-        slim |= {
-            f"yaxis{nth(f)}.showticklabels": True,
-            f"yaxis{nth(f)}.title.text": FRONTIER,
-        }
+        slim[f"yaxis{nth(f)}.showticklabels"] = True
+        slim[f"yaxis{nth(f)}.title.text"] = FRONTIER
     texts = [
         f"{panel.name} {frontier_text(rows[-1])}"
         for panel, rows in zip(grid.panels, found, strict=True)
@@ -249,35 +255,30 @@ def frontier_figure(
         f"half of the seeds, by {ROWS[axis]}. At the best strength per fraction: "
         f"{'; '.join(texts)}."
     )
-    return finish(
-        fig,
-        alt,
-        slim if narrow else placed(side_by_side(len(facets), 330), **options),
-        slim,
-    )
+    return finish(fig, alt, slim if narrow else wide, slim)
+
+
+def _check_view(metric: str, above: float, narrow: bool) -> None:
+    """Raise as the figures promise for the arguments that they share."""
+    check_choice("metric", metric, tuple(METRICS))
+    check_real("above", above)
+    check_bool("narrow", narrow)
 
 
 # ---- cells
 
 
 def _hovers(grid: Grid, p: int, metric: str, above: float) -> list[list]:
+    """What each cell says when pointed at."""
     return grid.each(p, lambda p, place, cell: hover(grid, p, place, cell, metric, above))
-
-
-def _remake(cell: Cell, command: Command | None) -> str:
-    return wrapped(command(plain(cell.configs[0])) or "") if command else ""
 
 
 def _draw_recorded(fig: go.Figure, grid: Grid, p: int) -> None:
     """Grey under every cell with a run, so that one without a number (diverged, never
     there) does not look empty."""
     z = grid.table({place: 1 for place, cell in grid.cells[p].items() if cell.recorded})
-    grey = {
-        "colorscale": [[0, RECORDED], [1, RECORDED]],
-        "showscale": False,
-        "hoverinfo": "skip",
-    }
-    fig.add_heatmap(z=z, xgap=2, ygap=2, **grey, row=p + 1, col=1)
+    grey = {"colorscale": [[0, RECORDED], [1, RECORDED]], "showscale": False}
+    fig.add_heatmap(z=z, xgap=2, ygap=2, **grey, hoverinfo="skip", row=p + 1, col=1)
 
 
 def _draw_marks(
@@ -289,13 +290,10 @@ def _draw_marks(
     symbols, sizes = [], []
     for place, cell in grid.cells[p].items():
         found, of = cell.outcomes(metric, above), len(cell.configs)
-        won, lost = (
-            sum(one.step is not None for one in found),
-            all(one.diverged for one in found),
-        )
-        symbols.append(
-            "x-thin-open" if lost else "circle" if won == len(found) else "circle-open"
-        )
+        won = sum(one.step is not None for one in found)
+        lost = all(one.diverged for one in found)
+        succeeded = "circle" if won == len(found) else "circle-open"
+        symbols.append("x-thin-open" if lost else succeeded)
         sizes.append(7 if found and (won or lost) else 0)
         texts[place] = f"{len(found)}/{of}" if 0 < len(found) < of else ""
     lines = {"width": [1.5 if symbol.endswith("open") else 0 for symbol in symbols]}
@@ -323,43 +321,49 @@ class View:
 
 
 def _view(grid: Grid, name: str, metric: str, above: float) -> View:
-    found = [
-        {place: _mean(cell.outcomes(metric, above), name) for place, cell in cells.items()}
+    """The view of one of VALUES."""
+    numbers = [
+        {
+            place: _seed_mean(cell.outcomes(metric, above), name)
+            for place, cell in cells.items()
+        }
         for cells in grid.cells
     ]
-    if name == "step":
-        words, title = (
-            f"first step above {above:g}",
-            f"first step with {METRICS[metric]} > {above:g}",
-        )
-        high = max(
-            (v for values in found for v in values.values() if v is not None), default=1.0
-        )
-    else:
-        words, high = f"{'best' if name == 'best' else 'last'} {METRICS[metric]}", 1.0
-        title = f"{words}, mean over seeds"
     early = name == "step"  # is bright
+    if early:
+        words = f"first step above {above:g}"
+        title = f"first step with {METRICS[metric]} > {above:g}"
+        known = (v for values in numbers for v in values.values() if v is not None)
+        high = max(known, default=1.0)
+    else:
+        words = f"{'best' if name == 'best' else 'last'} {METRICS[metric]}"
+        title, high = f"{words}, mean over seeds", 1.0
 
     def ink(v: float | None) -> str:
         return ink_on(None if v is None else 1 - v / high if early else v)
 
-    colours: dict[str, Any] = {
-        "cmin": 0,
-        "cmax": high,
-        "reversescale": early,
-        "colorbar.tickformat": "" if early else ".1f",
-    }
-    inks = [[ink(v) for v in values.values()] for values in found]
-    return View(words, title, [grid.table(values) for values in found], inks, colours)
+    return View(
+        words,
+        title,
+        z=[grid.table(values) for values in numbers],
+        ink=[[ink(v) for v in values.values()] for values in numbers],
+        colours={
+            "cmin": 0,
+            "cmax": high,
+            "reversescale": early,
+            "colorbar.tickformat": "" if early else ".1f",
+        },
+    )
 
 
-def _mean(outcomes: Sequence[Outcome], name: str) -> float | None:
+def _seed_mean(outcomes: Sequence[Outcome], name: str) -> float | None:
+    """The mean of one number of the outcomes, over the seeds that have it."""
     numbers = [getattr(one, name) for one in outcomes]
     finite = [v for v in numbers if v is not None and np.isfinite(v)]
     return float(f"{np.mean(finite):.4g}") if finite else None
 
 
-def _menu(
+def _draw_menu(
     fig: go.Figure, views: Mapping[str, View], heat: list[int], marks: list[int], value: str
 ) -> None:
     """The choice of what colour means: each changes the numbers of the heatmaps and the ink
@@ -372,25 +376,13 @@ def _menu(
             traces[part] = [*nothing, *view.ink]
         layout = {f"coloraxis.{key}": v for key, v in view.colours.items()}
         layout["coloraxis.colorbar.title.text"] = view.title
-        buttons.append(
-            {"label": view.name, "method": "update", "args": [traces, layout, heat + marks]}
-        )
+        args = [traces, layout, heat + marks]
+        buttons.append({"label": view.name, "method": "update", "args": args})
     active = VALUES.index(value)
-    menu = {
-        "type": "dropdown",
-        "buttons": buttons,
-        "active": active,
-        "name": "what colour means",
-    }
-    place = {
-        "x": 1,
-        "xanchor": "right",
-        "y": 1,
-        "yanchor": "top",
-        "pad": {"t": 0},
-        "bordercolor": GRID,
-    }
-    fig.update_layout(updatemenus=[menu | place | {"bgcolor": "rgba(128, 128, 128, 0.15)"}])
+    menu = {"name": "what colour means", "type": "dropdown", "buttons": buttons}
+    menu |= {"active": active, "bordercolor": GRID, "bgcolor": "rgba(128, 128, 128, 0.15)"}
+    place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "pad": {"t": 0}}
+    fig.update_layout(updatemenus=[menu | place])
     for path, setting in buttons[active]["args"][1].items():
         fig.layout[path] = setting
 
@@ -398,7 +390,9 @@ def _menu(
 # ---- curves of a cell
 
 
-def _curve_panels(fig: go.Figure, grid: Grid, start: tuple[int, Place]) -> dict[str, Any]:
+def _draw_curve_panels(
+    fig: go.Figure, grid: Grid, start: tuple[int, Place]
+) -> dict[str, Any]:
     """Draw the curves of one cell below the grid; returns those of all cells, and where
     they go, for phase.js."""
     n = len(grid.panels)
@@ -408,35 +402,22 @@ def _curve_panels(fig: go.Figure, grid: Grid, start: tuple[int, Place]) -> dict[
         for place, cell in placed.items()
     }
     seeds = sorted({config.seed for cell in cells.values() for config in cell.configs})
-    meta = {"first": len(fig.data), "seeds": seeds} | _curves(cells, seeds)
+    meta = {"first": len(fig.data), "seeds": seeds} | _packed_curves(cells, seeds)
     shown = {run.config["seed"]: run for run in cells[start].recorded}
     for slot, seed in enumerate(seeds):
         _draw_curves(fig, n, f"seed {seed}", PALETTE[slot % len(PALETTE)], shown.get(seed))
     for words, name in STYLES.items():
-        line = {"color": INK, **CURVES[name]}
-        fig.add_scatter(
-            x=[None],
-            y=[None],
-            mode="lines",
-            line=line,
-            name=words,
-            hoverinfo="skip",
-            row=n + 1,
-            col=1,
-        )
+        key = {"name": words, "mode": "lines", "line": {"color": INK, **CURVES[name]}}
+        fig.add_scatter(x=[None], y=[None], **key, hoverinfo="skip", row=n + 1, col=1)
     axes(fig, "step", "accuracy", row=n + 1)
     fig.update_yaxes(range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], row=n + 1)
     axes(fig, "step", "QK stable rank", row=n + 2)
     fig.update_yaxes(rangemode="tozero", row=n + 2)
     meta |= {"note": len(fig.layout.annotations), "frame": len(fig.layout.shapes)}
     p, (row, column) = start
+    rule = f"<b>{grid.panels[p].name}</b>{'' if shown else ' — not recorded yet'}"
     cell = f"fraction {grid.columns[column]:g}, {grid.prefix}{grid.rows[row]}"
-    headline(
-        fig,
-        n,
-        f"<b>{grid.panels[p].name}</b>{'' if shown else ' — not recorded yet'}<br>{cell}",
-        up=32,
-    )
+    headline(fig, n, f"{rule}<br>{cell}", up=32)
     draw_frame(fig, *start, SELECTED)
     fig.update_layout(legend={"yref": "paper", "yanchor": "bottom"})
     return meta
@@ -446,41 +427,37 @@ def _draw_curves(fig: go.Figure, n: int, name: str, colour: str, run: Run | None
     """The curves of one seed, empty if it has no run: accuracies in panel n, rank in the
     next."""
     for metric, line in CURVES.items():
-        y = _series(run, metric) if run else None
-        x = run.history["step"].tolist() if run and y is not None else []
-        values = (
-            [float(f"{v:.4g}") if np.isfinite(v) else None for v in y]
-            if y is not None
-            else []
-        )
+        y = _curve(run, metric) if run else None
+        x: list[int] = []
+        values: list[float | None] = []
+        if run and y is not None:
+            x = run.history["step"].tolist()
+            values = [float(f"{v:.4g}") if np.isfinite(v) else None for v in y]
         words = METRICS.get(metric, metric.replace("_", " ").replace("qk", "QK"))
-        style: dict[str, Any] = {
-            "mode": "lines",
-            "line": {"color": colour, **line},
-            "name": name,
-            "legendgroup": name,
-        }
-        style |= {
-            "hovertemplate": f"{name}, step %{{x}}<br>{words} %{{y:.3~g}}<extra></extra>"
-        }
-        style |= {"showlegend": run is not None and metric == "test_accuracy"}
         fig.add_scatter(
-            x=x, y=values, **style, row=n + 1 + (metric == "qk_stable_rank"), col=1
+            x=x,
+            y=values,
+            mode="lines",
+            line={"color": colour, **line},
+            name=name,
+            legendgroup=name,
+            hovertemplate=f"{name}, step %{{x}}<br>{words} %{{y:.3~g}}<extra></extra>",
+            showlegend=run is not None and metric == "test_accuracy",
+            row=n + 1 + (metric == "qk_stable_rank"),
+            col=1,
         )
 
 
-def _series(run: Run, metric: str) -> np.ndarray | None:
-    """One curve of a run; none where it is no other than test accuracy, as the task does
-    not commute."""
+def _curve(run: Run, metric: str) -> np.ndarray | None:
+    """One curve of a run (T,); none where it is no other than test accuracy, as the task
+    does not commute."""
     y, test = run.history[metric], run.history["test_accuracy"]
-    return (
-        None
-        if metric == "orbit_clean_accuracy" and np.array_equal(y, test, equal_nan=True)
-        else y
-    )
+    if metric == "orbit_clean_accuracy" and np.array_equal(y, test, equal_nan=True):
+        return None
+    return y
 
 
-def _curves(
+def _packed_curves(
     cells: Mapping[tuple[int, Place], Cell], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """The curves of all cells in few characters: two a number.
@@ -494,48 +471,47 @@ def _curves(
     ranks = [
         rank for run in runs for rank in run.history["qk_stable_rank"] if np.isfinite(rank)
     ]
-    units = [
-        4000.0,
-        4000.0,
-        4000.0,
-        float(f"{4000 / max(max(ranks, default=1.0), 1.0):.4g}"),
-    ]
+    highest = max(max(ranks, default=1.0), 1.0)
+    units = [4000.0, 4000.0, 4000.0, float(f"{4000 / highest:.4g}")]
     steps: list[list[int]] = []
 
-    def one(run: Run) -> list[Any]:
+    def packed(run: Run) -> list[Any]:
         n = len(run.history["step"])
         keep = np.linspace(0, n - 1, min(n, most)).round().astype(int)
         at = run.history["step"][keep].tolist()
         if at not in steps:
             steps.append(at)
-        found = [_series(run, metric) for metric in CURVES]
         texts = [
-            "" if y is None else _text(y[keep] * unit)
-            for y, unit in zip(found, units, strict=True)
+            "" if (y := _curve(run, metric)) is None else _digits(y[keep] * unit)
+            for metric, unit in zip(CURVES, units, strict=True)
         ]
         return [seeds.index(run.config["seed"]), steps.index(at), *texts]
 
     curves = {
-        f"{p},{row},{column}": [one(run) for run in cell.recorded]
+        f"{p},{row},{column}": [packed(run) for run in cell.recorded]
         for (p, (row, column)), cell in cells.items()
         if cell.recorded
     }
     return {"units": units, "digits": DIGITS, "steps": steps, "curves": curves}
 
 
-def _text(values: np.ndarray) -> str:
+def _digits(values: np.ndarray) -> str:
     """Numbers from 0 to 4095 as two digits each.
 
-    >>> _text(np.array([0.0, 63.9, 4000.0, np.nan]))
+    >>> _digits(np.array([0.0, 63.9, 4000.0, np.nan]))
     '0010-W~~'
     """
-    whole = [
-        int(min(max(round(float(v)), 0), 4095)) if np.isfinite(v) else None for v in values
-    ]
-    return "".join("~~" if v is None else DIGITS[v // 64] + DIGITS[v % 64] for v in whole)
+    text = ""
+    for value in values:
+        if np.isfinite(value):
+            high, low = divmod(min(max(round(float(value)), 0), 4095), 64)
+            text += DIGITS[high] + DIGITS[low]
+        else:
+            text += "~~"
+    return text
 
 
-def _selected(
+def _first_cell(
     grid: Grid, wish: Mapping[str, Any] | None, metric: str, above: float
 ) -> tuple[int, Place]:
     """The cell that the curves are of: the first that has the wished fields, or a success
@@ -545,6 +521,8 @@ def _selected(
         for p, cells in enumerate(grid.cells)
         for place, cell in cells.items()
     ]
+    if wish is not None and not isinstance(wish, Mapping):
+        raise TypeError(f"selected must be a dict of fields, got {wish!r}")
     if wish is not None:
         for p, place, cell in places:
             if wish.items() <= plain(cell.configs[0]).items():
@@ -554,200 +532,7 @@ def _selected(
     def worth(entry: tuple[int, Place, Cell]) -> tuple:
         p, place, cell = entry
         won, n = cell.agreement(metric, above)
-        return (
-            2 * won > n,
-            won > 0,
-            -place[1] if won else 0,
-            _mean(cell.outcomes(metric, above), "best") or -1.0,
-            p,
-        )
+        best = _seed_mean(cell.outcomes(metric, above), "best") or -1.0
+        return 2 * won > n, won > 0, -place[1] if won else 0, best, p
 
     return max(places, key=worth)[:2]
-
-
-# ---- frontiers
-
-
-def _facets(parts: Sequence[Panel]) -> dict[str, list[int]]:
-    """Which panels are drawn into one: all, or if they are more than the colours, those of
-    one setting."""
-    if len(parts) <= len(PALETTE):
-        return {"": list(range(len(parts)))}
-    facets: dict[str, list[int]] = {}
-    for p, panel in enumerate(parts):
-        facets.setdefault(panel.setting, []).append(p)
-    return facets
-
-
-def _never(grid: Grid) -> float:
-    """Where "at no fraction" is drawn: above them all."""
-    return grid.columns[-1] + (grid.columns[-1] - grid.columns[0] or 0.1) / 10
-
-
-def _frontier_axes(fig: go.Figure, grid: Grid, f: int, *, left: bool) -> None:
-    """Strengths and "best" across, one unit each; fractions and "never" up."""
-    axes(fig, ROWS[grid.axis], FRONTIER if left else "", row=f + 1)
-    places = {
-        "tickvals": list(range(len(grid.rows) + 1)),
-        "ticktext": [*grid.rows, "best"],
-        "tickangle": 0,
-    }
-    fig.update_xaxes(
-        **places,
-        range=[-0.6, len(grid.rows) + 0.6],
-        showgrid=False,
-        tickfont_size=11,
-        row=f + 1,
-    )
-    never, ticks = _never(grid), grid.columns[:: -(-len(grid.columns) // 12)]
-    words = {
-        "tickvals": [*ticks, never],
-        "ticktext": [*(f"{fraction:g}" for fraction in ticks), "never"],
-    }
-    around = (never - grid.columns[0]) * 0.06
-    fig.update_yaxes(
-        **words,
-        range=[grid.columns[0] - around, never + around],
-        showticklabels=left,
-        row=f + 1,
-    )
-    fig.add_vline(len(grid.rows) - 0.5, line={"color": GRID, "width": 1}, row=f + 1, col=1)
-
-
-def _draw_frontier(
-    fig: go.Figure,
-    grid: Grid,
-    f: int,
-    panel: Panel,
-    rows: Sequence[Frontier],
-    colour: str,
-    dodge: float,
-    name: str,
-) -> None:
-    """One rule: bounds dotted, single seeds as small dots, then the frontier with its
-    intervals; nothing unrecorded."""
-    never = _never(grid)
-    place: dict[float | None, int] = {
-        cell.strength: row
-        for cells in grid.cells
-        for (row, _), cell in cells.items()
-        if cell in panel.cells
-    }
-    known = [
-        (place.get(one.strength, len(grid.rows)) + dodge, one)
-        for one in rows
-        if one.by_seed
-    ]
-    group = {"legendgroup": name, "row": f + 1, "col": 1}
-    still = group | {"hoverinfo": "skip", "showlegend": False}
-    ends = [
-        (x, end) for x, one in known if not one.settled for end in (one.low, one.high, None)
-    ]
-    y = [None if end is None else min(end, never) for _, end in ends]
-    fig.add_scatter(
-        x=[x for x, _ in ends],
-        y=y,
-        mode="lines",
-        line={"color": colour, "dash": "dot"},
-        **still,
-    )
-    single = [
-        (x, high)
-        for x, one in known
-        if len(one.by_seed) > 1
-        for low, high in one.by_seed.values()
-        if low == high
-    ]
-    dots = {"size": 5, "color": colour, "opacity": 0.55}
-    x, y = [x + 0.06 for x, _ in single], [min(fraction, never) for _, fraction in single]
-    fig.add_scatter(x=x, y=y, mode="markers", marker=dots, **still)
-    joined = [
-        (x, min(one.high, never))
-        for x, one in known
-        if one.settled and one.strength is not None
-    ]
-    line = {"color": colour, "width": 1.25}
-    fig.add_scatter(
-        x=[x for x, _ in joined], y=[y for _, y in joined], mode="lines", line=line, **still
-    )
-    for complete in (True, False):
-        bars = [
-            (x, min(one.high, never), one.interval)
-            for x, one in known
-            if one.complete == complete and one.interval
-        ]
-        error = {
-            "type": "data",
-            "symmetric": False,
-            "width": 4,
-            "thickness": 1.5,
-            "color": colour,
-        }
-        error["array"] = [max(min(high, never) - y, 0) for _, y, (_, high) in bars]
-        error["arrayminus"] = [max(y - min(low, never), 0) for _, y, (low, _) in bars]
-        places = {
-            "x": [x for x, *_ in bars],
-            "y": [y for _, y, _ in bars],
-            "opacity": 1 if complete else 0.4,
-        }
-        fig.add_scatter(
-            **places,
-            mode="markers",
-            marker={"size": 1, "color": colour},
-            error_y=error,
-            **still,
-        )
-    symbols = ["circle" if one.settled else "circle-open" for _, one in known]
-    mark = {
-        "size": 9,
-        "color": colour,
-        "symbol": symbols,
-        "line": {"width": 2, "color": colour},
-    }
-    texts = [_frontier_hover(grid, panel, x, one) for x, one in known]
-    style = {"mode": "markers", "marker": mark, "name": name, "showlegend": False}
-    hovers = {"hovertext": texts, "hovertemplate": "%{hovertext}<extra></extra>"}
-    heights = [min(one.high, never) for _, one in known]
-    fig.add_scatter(x=[x for x, _ in known], y=heights, **style, **hovers, **group)
-    if f == 0:
-        key = {
-            "mode": "lines+markers",
-            "line": line,
-            "marker": {"size": 8, "color": colour},
-            "hoverinfo": "skip",
-        }
-        fig.add_scatter(x=[None], y=[None], name=name, **key, **group)
-
-
-def _frontier_hover(grid: Grid, panel: Panel, x: float, one: Frontier) -> str:
-    at = (
-        "best strength per fraction"
-        if one.strength is None
-        else f"{grid.prefix}{grid.rows[round(x)]}"
-    )
-    seeds = [
-        f"seed {seed}: "
-        f"{fraction_text(low)}{'' if low == high else f' to {fraction_text(high)}'}"
-        for seed, (low, high) in one.by_seed.items()
-    ]
-    return "<br>".join(
-        [f"<b>{panel.name}, {at}</b>", f"succeeds from {frontier_text(one)}", *seeds]
-    )
-
-
-def _frontier_legend(fig: go.Figure) -> None:
-    """What a hollow mark and a small dot mean."""
-    for name, marker in (
-        (
-            "cells missing: upper bound",
-            {"symbol": "circle-open", "size": 9, "line": {"width": 2}},
-        ),
-        ("one seed", {"size": 5, "opacity": 0.55}),
-    ):
-        style = {
-            "mode": "markers",
-            "marker": {"color": INK} | marker,
-            "name": name,
-            "hoverinfo": "skip",
-        }
-        fig.add_scatter(x=[None], y=[None], **style, row=1, col=1)

@@ -15,14 +15,8 @@ from lrdlib.training.runs import Run
 
 # Viridis without its darkest third, which is lost on a dark page.
 SCALE = (
-    "#3e4989",
-    "#31688e",
-    "#26828e",
-    "#1f9e89",
-    "#35b779",
-    "#6ece58",
-    "#b5de2b",
-    "#fde725",
+    *("#3e4989", "#31688e", "#26828e", "#1f9e89"),
+    *("#35b779", "#6ece58", "#b5de2b", "#fde725"),
 )
 ROWS = {"weight_decay": "λ", "effective": "effective strength"}
 COLUMNS = 3  # panels side by side
@@ -31,7 +25,7 @@ MAX_TICKS = 7
 Place = tuple[int, int]  # row (strength) and column (fraction) of a cell
 Row = tuple[
     list[tuple[int, float, float]], int
-]  # panels as (index, from, to), and their height in pixels
+]  # panels: index, from, to; height in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +47,8 @@ class Grid:
     def label(self, panel: int, place: Place) -> str:
         """A cell's name."""
         row, column = place
-        return f"{self.panels[panel].name}, fraction {self.columns[column]:g}, {self.prefix}{self.rows[row]}"
+        fraction, strength = self.columns[column], self.rows[row]
+        return f"{self.panels[panel].name}, fraction {fraction:g}, {self.prefix}{strength}"
 
     def table(self, values: Mapping[Place, Any]) -> list[list]:
         """Rows of columns, None where there is no value."""
@@ -76,9 +71,8 @@ def grid_of(runs: Iterable[Run], wanted: Iterable[TrainConfig], axis: str) -> Gr
     parts = panels(runs, wanted)
 
     def row(cell: Cell) -> str:
-        return short(
-            effective_strength(cell.configs[0]) if axis == "effective" else cell.strength
-        )
+        effective = axis == "effective"
+        return short(effective_strength(cell.configs[0]) if effective else cell.strength)
 
     rows = sorted({row(cell) for panel in parts for cell in panel.cells}, key=float)
     columns = sorted({cell.fraction for panel in parts for cell in panel.cells})
@@ -130,19 +124,14 @@ def empty_panels(
     for p, panel in enumerate(grid.panels):
         _cell_axes(fig, grid, p, left=p % columns == 0, bottom=p + columns >= n)
         headline(fig, p, f"<b>{panel.name}</b>", x=0.5)
-        narrow |= {
-            f"yaxis{nth(p)}.showticklabels": True,
-            f"yaxis{nth(p)}.title.text": ROWS[grid.axis],
-        }
-        narrow |= {f"xaxis{nth(p)}.title.text": "fraction"}
+        narrow[f"yaxis{nth(p)}.showticklabels"] = True
+        narrow[f"yaxis{nth(p)}.title.text"] = ROWS[grid.axis]
+        narrow[f"xaxis{nth(p)}.title.text"] = "fraction"
     fig.update_layout(coloraxis=_colours(), margin={"t": 16, "l": 64}, hovermode="closest")
     margin = fig.layout.margin.t + fig.layout.margin.b
     legend = n if below else None
-    return (
-        fig,
-        placed(wide, legend=legend, margin=margin),
-        placed(slim, legend=legend, margin=margin) | narrow,
-    )
+    wide_layout = placed(wide, legend=legend, margin=margin)
+    return fig, wide_layout, placed(slim, legend=legend, margin=margin) | narrow
 
 
 def side_by_side(n: int, height: int, gap: float = 0.04) -> list[Row]:
@@ -177,17 +166,16 @@ def placed(
     """
     tops, y = [], 0
     for k, (members, height) in enumerate(rows):
-        y += top if k == 0 else gap + 44 if members[0][0] == legend else gap
+        above = gap + 44 if members[0][0] == legend else gap
+        y += top if k == 0 else above
         tops.append(y)
         y += height
     update: dict[str, Any] = {"height": y + margin}
     for start, (members, height) in zip(tops, rows, strict=True):
         for p, left, right in members:
             update[f"xaxis{nth(p)}.domain"] = [round(left, 6), round(min(right, 1), 6)]
-            update[f"yaxis{nth(p)}.domain"] = [
-                round(max(1 - (start + height) / y, 0), 6),
-                round(1 - start / y, 6),
-            ]
+            low, high = max(1 - (start + height) / y, 0), 1 - start / y
+            update[f"yaxis{nth(p)}.domain"] = [round(low, 6), round(high, 6)]
             if p == legend:
                 update["legend.y"] = round(1 - (start - 6) / y, 6)
     return update
@@ -215,67 +203,43 @@ def nth(panel: int) -> str:
 def headline(fig: go.Figure, panel: int, text: str, *, x: float = 0.0, up: int = 0) -> None:
     """Words above a panel, from its left edge or (x = 0.5) in its middle, `up` pixels
     higher than it needs."""
-    place = {
-        "xref": f"x{nth(panel)} domain",
-        "yref": f"y{nth(panel)} domain",
-        "x": x,
-        "y": 1,
-        "yshift": up,
-    }
-    side = {
-        "xanchor": "center" if x else "left",
-        "align": "center" if x else "left",
-        "yanchor": "bottom",
-    }
-    fig.add_annotation(text=text, showarrow=False, font_size=13, **side, **place)
+    side = "center" if x else "left"
+    frame = {"xref": f"x{nth(panel)} domain", "yref": f"y{nth(panel)} domain"}
+    place = {"x": x, "y": 1, "yshift": up, "xanchor": side, "yanchor": "bottom"}
+    fig.add_annotation(
+        text=text, align=side, showarrow=False, font_size=13, **frame, **place
+    )
 
 
 def _cell_axes(fig: go.Figure, grid: Grid, p: int, *, left: bool, bottom: bool) -> None:
     """Cell (row, column) is the unit square around (column, row); outer panels have the
     titles and labels."""
-    axes(
-        fig,
-        "fraction" if bottom else "",
-        ROWS[grid.axis] if left else "",
-        row=p + 1,
-        showgrid=False,
-        showline=False,
-        fixedrange=True,
-        ticks="",
-    )
+    across, up = "fraction" if bottom else "", ROWS[grid.axis] if left else ""
+    bare = {"showgrid": False, "showline": False, "fixedrange": True, "ticks": ""}
+    axes(fig, across, up, row=p + 1, **bare)
     every = -(-len(grid.columns) // MAX_TICKS)
     shown = range(0, len(grid.columns), every)
-    ticks = {
-        "tickvals": list(shown),
-        "ticktext": [f"{grid.columns[i]:g}" for i in shown],
-        "tickangle": 0,
-    }
-    fig.update_xaxes(**ticks, range=[-0.5, len(grid.columns) - 0.5], row=p + 1)
-    ticks = {
-        "tickvals": list(range(len(grid.rows))),
-        "ticktext": grid.rows,
-        "showticklabels": left,
-    }
-    fig.update_yaxes(**ticks, range=[-0.5, len(grid.rows) - 0.5], row=p + 1)
+    fig.update_xaxes(
+        tickvals=list(shown),
+        ticktext=[f"{grid.columns[i]:g}" for i in shown],
+        tickangle=0,
+        range=[-0.5, len(grid.columns) - 0.5],
+        row=p + 1,
+    )
+    fig.update_yaxes(
+        tickvals=list(range(len(grid.rows))),
+        ticktext=grid.rows,
+        showticklabels=left,
+        range=[-0.5, len(grid.rows) - 0.5],
+        row=p + 1,
+    )
 
 
 def _colours() -> dict[str, Any]:
-    bar = {
-        "orientation": "h",
-        "thickness": 10,
-        "outlinewidth": 0,
-        "len": 0.5,
-        "xpad": 0,
-        "ypad": 0,
-        "nticks": 6,
-    }
-    bar |= {
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "top",
-        "title": {"side": "top", "font": {"size": 13}},
-    }
+    """The colour axis, and its bar in the upper left corner."""
+    bar = {"orientation": "h", "thickness": 10, "outlinewidth": 0, "len": 0.5, "nticks": 6}
+    bar |= {"x": 0, "xanchor": "left", "xpad": 0, "y": 1, "yanchor": "top", "ypad": 0}
+    bar |= {"title": {"side": "top", "font": {"size": 13}}}
     return {
         "colorscale": [[i / (len(SCALE) - 1), colour] for i, colour in enumerate(SCALE)],
         "colorbar": bar,
@@ -294,13 +258,8 @@ def draw_empty(fig: go.Figure, grid: Grid, p: int) -> None:
             a, b, c, d = column - 0.42, column + 0.42, row - 0.44, row + 0.44
             x += [a, b, b, a, a, None]
             y += [c, c, d, d, c, None]
-    line = {
-        "mode": "lines",
-        "line": {"color": GRID, "width": 1},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-    fig.add_scatter(x=x, y=y, **line, row=p + 1, col=1)
+    line = {"mode": "lines", "line": {"color": GRID, "width": 1}, "hoverinfo": "skip"}
+    fig.add_scatter(x=x, y=y, **line, showlegend=False, row=p + 1, col=1)
 
 
 def draw_heat(
@@ -308,15 +267,19 @@ def draw_heat(
 ) -> None:
     """The colours of a panel; hovertext, and customdata below it, are what a cell says when
     pointed at."""
-    template = (
-        "%{hovertext}"
-        + ("<br>%{customdata}" if "customdata" in texts else "")
-        + "<extra></extra>"
-    )
-    places = {"x": list(range(len(grid.columns))), "y": list(range(len(grid.rows)))}
-    style = {"xgap": 2, "ygap": 2, "coloraxis": "coloraxis", "hovertemplate": template}
+    below = "<br>%{customdata}" if "customdata" in texts else ""
     fig.add_heatmap(
-        z=z, **places, **style, **texts, hoverlabel={"align": "left"}, row=p + 1, col=1
+        x=list(range(len(grid.columns))),
+        y=list(range(len(grid.rows))),
+        z=z,
+        xgap=2,
+        ygap=2,
+        coloraxis="coloraxis",
+        hovertemplate=f"%{{hovertext}}{below}<extra></extra>",
+        hoverlabel={"align": "left"},
+        **texts,
+        row=p + 1,
+        col=1,
     )
 
 
@@ -324,13 +287,9 @@ def draw_texts(fig: go.Figure, p: int, texts: Mapping[Place, str], **style: Any)
     """A text, and with a mode that has markers a mark, in the middle of each of these
     cells."""
     places = {"x": [column for _, column in texts], "y": [row for row, _ in texts]}
-    style = {
-        "mode": "text",
-        "hoverinfo": "skip",
-        "showlegend": False,
-        "cliponaxis": False,
-    } | style
-    fig.add_scatter(**places, text=list(texts.values()), **style, row=p + 1, col=1)
+    still = {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
+    style = {"mode": "text", "text": list(texts.values()), **still, **style}
+    fig.add_scatter(**places, **style, row=p + 1, col=1)
 
 
 def draw_frame(fig: go.Figure, p: int, place: Place, colour: str) -> None:
@@ -347,4 +306,6 @@ def ink_on(share: float | None) -> str:
     >>> ink_on(0.1), ink_on(1.0), ink_on(None)
     ('#fff', '#111', '#797979')
     """
-    return INK if share is None else "#fff" if share < 0.4 else "#111"
+    if share is None:
+        return INK
+    return "#fff" if share < 0.4 else "#111"

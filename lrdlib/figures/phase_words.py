@@ -19,21 +19,19 @@ def hover(
 ) -> str:
     """All about a cell: its seeds, when each succeeds, and its best and last accuracy on
     both sets of pairs."""
-    lines = [f"<b>{grid.label(p, place)}</b>", *_second(grid, cell)]
-    lines += (
-        [f"{len(cell.recorded)} of {len(cell.configs)} seeds recorded"]
-        if len(cell.configs) > 1
-        else []
-    )
-    names = [metric] + [
-        n for n in METRICS if n != metric and all(n in run.history for run in cell.recorded)
-    ]
+    lines = [f"<b>{grid.label(p, place)}</b>", *_strength_lines(grid, cell)]
+    if len(cell.configs) > 1:
+        lines.append(f"{len(cell.recorded)} of {len(cell.configs)} seeds recorded")
+    names = [metric]
+    for name in METRICS:
+        if name != metric and all(name in run.history for run in cell.recorded):
+            names.append(name)
     found = {name: {one.seed: one for one in cell.outcomes(name, above)} for name in names}
     for seed in (config.seed for config in cell.configs):
         if seed in found[metric]:
             numbers = [
-                f"{SHORT[n]} {_number(of[seed].best)}, {_number(of[seed].final)}"
-                for n, of in found.items()
+                f"{SHORT[name]} {_number(of[seed].best)}, {_number(of[seed].final)}"
+                for name, of in found.items()
             ]
             lines.append(f"seed {seed}: {when(found[metric][seed], above)}")
             lines.append(f"   best, last: {'; '.join(numbers)}")
@@ -42,22 +40,17 @@ def hover(
     return "<br>".join(lines)
 
 
-def _second(grid: Grid, cell: Cell) -> list[str]:
-    """What the axis does not say of a cell's strength: lambda, or the effective one, and a
-    second strength."""
+def _strength_lines(grid: Grid, cell: Cell) -> list[str]:
+    """What the axis does not say of a cell's strength, if there is anything: lambda, or the
+    effective one, and a second strength."""
     config = cell.configs[0]
     effective = effective_strength(config)
-    parts = (
-        [f"λ = {cell.strength:.4g}"]
-        if grid.axis == "effective"
-        else [f"effective strength {effective:.3g}"]
-    )
-    parts += [f"L2 {config.l2:.4g}"] if config.l2 else []
-    return (
-        []
-        if grid.axis != "effective" and effective == cell.strength
-        else [", ".join(parts)]
-    )
+    second = f", L2 {config.l2:.4g}" if config.l2 else ""
+    if grid.axis == "effective":
+        return [f"λ = {cell.strength:.4g}{second}"]
+    if effective == cell.strength:
+        return []
+    return [f"effective strength {effective:.3g}{second}"]
 
 
 def _number(value: float) -> str:
@@ -70,25 +63,27 @@ def when(one: Outcome, above: float) -> str:
     """When a run succeeds."""
     if one.diverged:
         return "diverged"
-    return (
-        f"first above {above:g} at step {one.step}"
-        if one.step is not None
-        else f"never above {above:g}"
-    )
+    if one.step is None:
+        return f"never above {above:g}"
+    return f"first above {above:g} at step {one.step}"
 
 
 def outcomes_text(cell: Cell, metric: str, above: float) -> str:
     """The outcomes of a cell in one sentence."""
-    found = cell.outcomes(metric, above)
-    return (
-        "; ".join(f"seed {o.seed} {when(o, above)}, best {_number(o.best)}" for o in found)
-        or "not recorded yet"
-    )
+    texts = [
+        f"seed {one.seed} {when(one, above)}, best {_number(one.best)}"
+        for one in cell.outcomes(metric, above)
+    ]
+    return "; ".join(texts) or "not recorded yet"
 
 
 def axes_text(grid: Grid) -> str:
     """What is across and what is up."""
-    return f"by fraction ({span(grid.columns)}) and {ROWS[grid.axis]} ({span(grid.rows)}), one panel per rule"
+    across, up = (
+        f"fraction ({span(grid.columns)})",
+        f"{ROWS[grid.axis]} ({span(grid.rows)})",
+    )
+    return f"by {across} and {up}, one panel per rule"
 
 
 def counts_text(grid: Grid, metric: str, above: float) -> str:
@@ -97,20 +92,16 @@ def counts_text(grid: Grid, metric: str, above: float) -> str:
     texts = []
     for panel, cells in zip(grid.panels, grid.cells, strict=True):
         there = [cell for cell in cells.values() if cell.recorded]
-        won = [
-            cell
-            for cell in there
-            if 2 * cell.agreement(metric, above)[0] > len(cell.recorded)
-        ]
+        agreements = [(cell, *cell.agreement(metric, above)) for cell in there]
+        won = [cell for cell, successes, of in agreements if 2 * successes > of]
         text = f"{panel.name}: {len(there)} of {len(cells)} cells recorded"
         if there:
-            least = min(won, key=lambda cell: cell.fraction, default=None)
-            best = (
+            text += f", most seeds succeed in {len(won)}"
+        if won:
+            least = min(won, key=lambda cell: cell.fraction)
+            text += (
                 f", at the smallest fraction {least.fraction:g} (λ = {least.strength:g})"
-                if least
-                else ""
             )
-            text += f", most seeds succeed in {len(won)}{best}"
         texts.append(text)
     return f"{'; '.join(texts)}."
 
@@ -120,23 +111,19 @@ def frontier_text(one: Frontier) -> str:
     seeds = len(one.by_seed)
     if not seeds:
         return "not recorded yet"
-    text = (
-        fraction_text(one.low)
-        if one.settled
-        else f"{fraction_text(one.low)} to {fraction_text(one.high)}"
-    )
-    low, high = one.interval or (one.low, one.high)
+    text = fraction_text(one.low)
+    if not one.settled:
+        text += f" to {fraction_text(one.high)}"
     if one.interval is None:
         text += " (one seed: no interval)"
     else:
+        low, high = map(fraction_text, one.interval)
         wider = "" if one.complete else ", wider for missing runs"
-        text += f" (bootstrap over {seeds} seeds {fraction_text(low)} to {fraction_text(high)}{wider})"
-    missing = one.cells[1] - one.cells[0]
-    return (
-        text
-        if one.settled or not missing
-        else f"{text}, as {missing} of {one.cells[1]} cells have no run"
-    )
+        text += f" (bootstrap over {seeds} seeds {low} to {high}{wider})"
+    recorded, wanted = one.cells
+    if not one.settled and recorded < wanted:
+        text += f", as {wanted - recorded} of {wanted} cells have no run"
+    return text
 
 
 def fraction_text(fraction: float) -> str:
@@ -150,9 +137,8 @@ def fraction_text(fraction: float) -> str:
 
 def wrapped(command: str) -> str:
     """A command on the lines of a hover label."""
-    return "<br>".join(
-        textwrap.wrap(command, 72, break_long_words=False, break_on_hyphens=False)
-    )
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return "<br>".join(textwrap.wrap(command, 72, **whole))
 
 
 def span(values: Sequence[Any]) -> str:
