@@ -2,6 +2,7 @@
 keyboard draw its curves."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ def run_of(config, best=0.99, *, steps=STEPS, noise=0.0):
         "train_accuracy": np.minimum(1, 2 * rise) * (1 - random[2]),
         "qk_stable_rank": 30 - 20 * rise + random[3],
     }
+    return Run(plain(config), history, {}, {}, {})
+
+
+def bare(config):
+    """A run of nothing but test accuracy."""
+    history = {"step": STEPS, "test_accuracy": np.zeros(len(STEPS))}
     return Run(plain(config), history, {}, {}, {})
 
 
@@ -357,6 +364,9 @@ def test_the_whole_grid_of_the_paper_stays_small():
             "axis must be one of 'weight_decay', 'effective'",
         ),
         (lambda: frontier_figure(RUNS, []), "at least one TrainConfig"),
+        (lambda: phase_figure(RUNS, WANTED, above=np.nan), "above must be .*got nan"),
+        (lambda: frontier_figure(RUNS, WANTED, seed=-1), "seed must be .*got -1"),
+        (lambda: phase_figure([bare(WANTED[0])], WANTED), "runs must hold the histories"),
     ],
 )
 def test_bad_input_is_one_clear_error(draw, word):
@@ -364,17 +374,42 @@ def test_bad_input_is_one_clear_error(draw, word):
         draw()
 
 
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize(
+    ("args", "options", "word"),
+    [
+        ((None, WANTED), {}, "runs must be Runs, got NoneType"),
+        ((RUNS, None), {}, "wanted must hold TrainConfigs, got NoneType"),
+        ((["run.npz"], WANTED), {}, "runs must be Runs, got str"),
+        ((RUNS, WANTED), {"above": "0.95"}, "above must be .*got '0.95'"),
+        ((RUNS, WANTED), {"narrow": None}, "narrow must be .*got None"),
+    ],
+)
+def test_an_argument_of_another_kind_is_a_type_error(draw, args, options, word):
+    with pytest.raises(TypeError, match=word):
+        draw(*args, **options)
+
+
+def test_a_command_is_a_function_and_a_selection_a_dict():
+    with pytest.raises(TypeError, match="command must be a function, got 'remake'"):
+        phase_figure(RUNS, WANTED, command="remake")
+    with pytest.raises(TypeError, match="selected must be a dict of fields, got 'lrd'"):
+        phase_figure(RUNS, WANTED, selected="lrd")
+
+
 # ---- in a browser
 
 
 CELL = """([panel, row, column]) => {
-    const plot = document.querySelector(".lrd-plot"), {xaxis: x, yaxis: y} = plot._fullLayout._plots[panel];
+    const plot = document.querySelector(".lrd-plot");
+    const {xaxis: x, yaxis: y} = plot._fullLayout._plots[panel];
     const box = plot.getBoundingClientRect();
     return [box.x + x._offset + x.l2p(column), box.y + y._offset + y.l2p(row)];
 }"""
 DRAWN = """() => {
     const {data, layout} = document.querySelector(".lrd-plot"), {phase} = layout.meta;
-    return [layout.annotations[phase.note].text, ...data.slice(phase.first, phase.first + 12).map(({y}) => y.length)];
+    const curves = data.slice(phase.first, phase.first + 12);
+    return [layout.annotations[phase.note].text, ...curves.map(({y}) => y.length)];
 }"""
 
 
@@ -441,3 +476,35 @@ def test_a_page_needs_words_for_those_who_cannot_see_it(tmp_path):
     fig = agreement_figure([], WANTED).update_layout(meta=None)
     with pytest.raises(ValueError, match="no text for readers who cannot see it"):
         write_page(fig, tmp_path / "page.html", title="none")
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_page_is_written_at_once_or_not_at_all(tmp_path, monkeypatch, step):
+    def refuse(*_):
+        raise OSError("the disk refuses")
+
+    path = write_page(agreement_figure([], WANTED), tmp_path / "page.html", title="old")
+    old = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, refuse)
+        with pytest.raises(OSError, match="the disk refuses"):
+            write_page(agreement_figure(RUNS, WANTED), path, title="new")
+    assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
+    write_page(agreement_figure(RUNS, WANTED), path, title="new")
+    assert b"<title>new</title>" in path.read_bytes() and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_figure_path_or_title_is_a_type_error(tmp_path):
+    fig = agreement_figure([], WANTED)
+    for args, title, word in (
+        (
+            (None, tmp_path / "page.html"),
+            "none",
+            "fig must be a plotly Figure, got NoneType",
+        ),
+        ((fig, None), "none", "path must be a str or a Path, got NoneType"),
+        ((fig, tmp_path / "page.html"), None, "title must be a str, got NoneType"),
+    ):
+        with pytest.raises(TypeError, match=word):
+            write_page(*args, title=title)
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ answers to clicks there does so here.
 
 import html
 import json
+import os
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -22,9 +23,12 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --lrd-figure-ink: #2a2f36; --lrd-figure-line: #d9dde3; --pst-color-surface: #fff;
-  --pst-color-border: #8a919b; --pst-color-text-base: #2a2f36; --pst-color-primary: #0b66c3; }}
-:root[data-theme="dark"] {{ --lrd-figure-ink: #dfe3e8; --lrd-figure-line: #454c56; --pst-color-surface: #1d2127;
+:root {{ color-scheme: light dark;
+  --lrd-figure-ink: #2a2f36; --lrd-figure-line: #d9dde3;
+  --pst-color-surface: #fff; --pst-color-border: #8a919b;
+  --pst-color-text-base: #2a2f36; --pst-color-primary: #0b66c3; }}
+:root[data-theme="dark"] {{
+  --lrd-figure-ink: #dfe3e8; --lrd-figure-line: #454c56; --pst-color-surface: #1d2127;
   --pst-color-text-base: #dfe3e8; --pst-color-primary: #7ab8ff; }}
 body {{ background: #fff; color: var(--lrd-figure-ink); font: 1rem/1.5 system-ui, sans-serif;
   margin: 0 auto; max-width: 62rem; padding: 0.5rem 1rem; }}
@@ -36,7 +40,9 @@ select, button {{ font: inherit; }}
 <script>
 {{
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => {{ document.documentElement.dataset.theme = dark.matches ? "dark" : "light"; }};
+  const follow = () => {{
+    document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
+  }};
   dark.addEventListener("change", follow);
   follow();
 }}
@@ -54,30 +60,43 @@ select, button {{ font: inherit; }}
 
 def write_page(fig: go.Figure, path: str | Path, *, title: str) -> Path:
     """Write a figure to `path` as a page of about 5 MB that holds all it needs; returns the
-    path.
+    path, which holds the old page or the new one, never half of one.
 
-    Raises ValueError if the figure has no text alternative or the page could not draw it
-    (lrdlib.figures.sphinx.problems).
+    Raises TypeError for anything but a figure, a path and a text, ValueError if the figure
+    has no text alternative or the page could not draw it (lrdlib.figures.sphinx.problems),
+    and OSError if the disk refuses; the old page is intact then.
     """
+    if not isinstance(fig, go.Figure):
+        raise TypeError(f"fig must be a plotly Figure, got {type(fig).__name__}")
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"path must be a str or a Path, got {type(path).__name__}")
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a str, got {type(title).__name__}")
     data = json.loads(fig.to_json())
     if found := problems(data):
         raise ValueError(
             f"fig must be one that every reader can be shown, got: {'; '.join(found)}"
         )
-    scripts = "\n".join(
-        f"<script>{file.read_text(encoding='utf-8')}</script>"
-        for file in sorted(STATIC.glob("*.js"))
+    css, scripts = (
+        [file.read_text(encoding="utf-8") for file in sorted(STATIC.glob(pattern))]
+        for pattern in ("*.css", "*.js")
     )
     text = PAGE.format(
         title=html.escape(title),
-        css="\n".join(
-            file.read_text(encoding="utf-8") for file in sorted(STATIC.glob("*.css"))
-        ),
+        css="\n".join(css),
         figure=to_html(data),
         plotly=get_plotlyjs(),
-        scripts=scripts,
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
