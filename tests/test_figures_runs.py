@@ -14,7 +14,7 @@ from lrdlib.figures.runs import (
     spectrum_player,
     timeline_figure,
 )
-from lrdlib.training.runs import Run
+from lrdlib.training.runs import Run, compact
 
 STEPS = np.arange(0, 350, 50)
 D = 8  # width of the query and key matrices
@@ -43,6 +43,23 @@ def run_of(rule="lrd", weight_decay=0.01, *, seed=0, steps=STEPS, **config):
     }
     base = {"rule": rule, "weight_decay": weight_decay, "l2": 0.0, "seed": seed}
     return Run(base | config, history, spectra, weights, {"command": ""})
+
+
+def without(name):
+    """A run that lacks one of its histories."""
+    run = run_of()
+    del run.history[name]
+    return run
+
+
+def unrecorded():
+    """A run without a record."""
+    run = run_of()
+    history, spectra = (
+        {name: values[:0] for name, values in part.items()}
+        for part in (run.history, run.spectra)
+    )
+    return Run(run.config, history, spectra, run.weights, {})
 
 
 def diverged():
@@ -94,12 +111,9 @@ def contrast(a, b):
 
 def test_colours_can_be_told_from_a_light_and_from_a_dark_page():
     for page in ("#ffffff", "#121212"):
-        assert all(
-            contrast(colour, page) >= 3 for colour in PALETTE
-        )  # WCAG 1.4.11 for graphics
-        assert (
-            contrast(INK, page) >= 4.3
-        )  # 4.5 on both is not possible: the product of the two is below 4.5^2
+        assert all(contrast(c, page) >= 3 for c in PALETTE)  # WCAG 1.4.11 for graphics
+        # 4.5 on both is not possible: the product of the two is below 4.5^2
+        assert contrast(INK, page) >= 4.3
     assert contrast("#ffffff", "#121212") < 4.5**2
 
 
@@ -215,14 +229,11 @@ def test_what_is_drawn_on_a_log_axis_is_positive_even_for_a_singular_matrix():
 
 def test_a_hundred_and_twenty_eight_wide_mechanism_figure_stays_small():
     wide = [run_of(seed=seed) for seed in (0, 1)]
+    W = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
     for run in wide:
-        for name in run.weights:
-            run.weights[name] = (
-                np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
-            )
-    assert (
-        len(mechanism_figure(wide).to_json()) < 150_000
-    )  # 16384 whole percents of 1 to 3 digits each, per run
+        run.weights.update(dict.fromkeys(run.weights, W))
+    # 16384 whole percents of 1 to 3 digits each, per run
+    assert len(mechanism_figure(wide).to_json()) < 150_000
 
 
 def test_the_player_has_a_frame_for_each_stop_and_shows_that_step():
@@ -273,6 +284,20 @@ def test_long_runs_stay_small():
             ValueError,
             "same steps",
         ),
+        (lambda: timeline_figure(None), TypeError, "runs must be Runs, got NoneType"),
+        (lambda: timeline_figure(without("train_accuracy")), ValueError, "runs must hold"),
+        (lambda: timeline_figure(unrecorded()), ValueError, "runs .*one record"),
+        (lambda: mechanism_figure([compact(run) for run in TWO]), ValueError, "runs must"),
+        (lambda: mechanism_figure(TWO, narrow=1), TypeError, "narrow must be .*got 1"),
+        (lambda: spectrum_figure(None), TypeError, "run must be a Run, got NoneType"),
+        (lambda: spectrum_figure(TWO[0], None), ValueError, "matrix must .*got None"),
+        (lambda: spectrum_player(TWO, start=np.nan), TypeError, "start must .*got nan"),
+        (lambda: canvas([]), ValueError, "heights must hold .*at least one"),
+        (lambda: canvas([100, np.nan]), ValueError, r"heights\[1\] must be .*got nan"),
+        (lambda: canvas([100], 2, panels=3), ValueError, "panels must be at most 2, got 3"),
+        (lambda: finish(canvas(), None), TypeError, "alt must be a text, got NoneType"),
+        (lambda: finish(canvas(), " "), ValueError, "alt must say what .*got ' '"),
+        (lambda: movable(canvas(), None, prefix=""), TypeError, "frames .*got NoneType"),
         (lambda: movable(canvas(), {}, prefix=""), ValueError, "number of traces"),
         (
             lambda: movable(canvas(), {"1": [go.Scatter()], "2": []}, prefix=""),

@@ -55,6 +55,14 @@ def test_flat_traces_beside_solid_ones_are_refused():
     assert "bar" in problem
 
 
+def test_what_cannot_be_shown_is_one_clear_error():
+    with pytest.raises(TypeError, match="figure must be a dict, got NoneType"):
+        problems(None)
+    for bare in ({}, {"layout": {"meta": {"alt": " "}}}):
+        with pytest.raises(ValueError, match="figure must have a text alternative"):
+            to_html(bare)
+
+
 def test_traces_that_need_webgl_are_refused():
     for kind in ("surface", "cone", "scattergl"):
         (problem,) = problems(

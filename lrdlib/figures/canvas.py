@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lrdlib._check import check_choice
+from lrdlib._check import check_choice, check_integer, check_real
 
 # Each at least 3.4 : 1 on white and on #121212 (WCAG 2.1 asks 3 : 1 of a line); far apart
 # under normal sight and under deuteranopia, protanopia and tritanopia as simulated by
@@ -34,10 +34,20 @@ def canvas(
     (`panels` in all).
 
     shared: the panels of a column share their x axis. options go to plotly's make_subplots.
+    Raises TypeError or ValueError unless there are heights, all of them positive, and the
+    panels, if given, are as many as have room.
     """
+    if not heights:
+        raise ValueError("heights must hold the height of at least one row, got none")
+    for i, height in enumerate(heights):
+        check_real(f"heights[{i}]", height, above=0)
+    check_integer("columns", columns)
     gap, around, rows = (30 if shared else 85), 120, len(heights)
     inner = sum(heights) + gap * (rows - 1)
-    used = panels or rows * columns
+    used = rows * columns if panels is None else panels
+    check_integer("panels", used)
+    if used > rows * columns:
+        raise ValueError(f"panels must be at most {rows * columns}, got {used}")
     fig = make_subplots(
         rows,
         columns,
@@ -50,14 +60,8 @@ def canvas(
         ],
         **{"horizontal_spacing": 0.1} | options,
     )
-    legend = {
-        "orientation": "h",
-        "x": 0,
-        "y": 1,
-        "yref": "container",
-        "yanchor": "top",
-        "itemwidth": 30,
-    }
+    legend = {"orientation": "h", "itemwidth": 30}
+    legend |= {"x": 0, "y": 1, "yref": "container", "yanchor": "top"}
     fig.update_layout(
         template="none",
         height=inner + around,
@@ -75,14 +79,8 @@ def axes(
 ) -> None:
     """Name the axes of one panel and draw them in the style; `both` goes to the x and the y
     axis."""
-    line = {
-        "gridcolor": GRID,
-        "linecolor": GRID,
-        "showline": True,
-        "zeroline": False,
-        "title_standoff": 6,
-    }
-    line |= {"automargin": True, "title_font_size": 13} | both
+    line = {"gridcolor": GRID, "linecolor": GRID, "showline": True, "zeroline": False}
+    line |= {"title_standoff": 6, "title_font_size": 13, "automargin": True} | both
     fig.update_xaxes(title_text=x, **line, row=row, col=col)
     fig.update_yaxes(title_text=y, **line, row=row, col=col)
 
@@ -104,6 +102,8 @@ def movable(
     ValueError if there are no frames, they differ in their number of traces, or start is
     not one of them.
     """
+    if not isinstance(frames, Mapping):
+        raise TypeError(f"frames must be a dict of traces, got {type(frames).__name__}")
     counts = {len(traces) for traces in frames.values()}
     if len(counts) != 1:
         raise ValueError(
@@ -116,11 +116,8 @@ def movable(
         go.Frame(name=name, data=list(traces), traces=moving)
         for name, traces in frames.items()
     ]
-    fig.update_layout(
-        **controls(
-            names, prefix=prefix, active=names.index(start) if start else 0, play=play
-        )
-    )
+    active = 0 if start is None else names.index(start)
+    fig.update_layout(**controls(names, prefix=prefix, active=active, play=play))
     fig.update_layout(height=fig.layout.height + 90, margin_b=fig.layout.margin.b + 90)
     return fig
 
@@ -138,37 +135,22 @@ def controls(
     redraw: draw the whole figure at each stop, which bars and heatmaps need; lines and
     points move faster without.
     """
-    still = {
-        "mode": "immediate",
-        "frame": {"duration": 0, "redraw": redraw},
-        "transition": {"duration": 0},
-    }
-    moving = {**still, "fromcurrent": True, "frame": {"duration": 80, "redraw": redraw}}
-    quiet = {
-        "bgcolor": "rgba(0,0,0,0)",
-        "bordercolor": GRID,
-        "pad": {"t": 56},
-        "x": 0,
-        "y": 0,
-        "yanchor": "top",
-    }
-    steps = [
-        {"label": name, "method": "animate", "args": [[name], still]} for name in names
-    ]
-    slider = {
-        "steps": steps,
-        "active": active,
-        "currentvalue": {"prefix": prefix, "xanchor": "right"},
-        "activebgcolor": INK,
-        "len": 1,
-    }
-    buttons = [
-        {"label": "▶", "method": "animate", "args": [None, moving]},
-        {"label": "❚❚", "method": "animate", "args": [[None], still]},
-    ]
+    frame = {"duration": 0, "redraw": redraw}
+    still = {"mode": "immediate", "frame": frame, "transition": {"duration": 0}}
+    moving = {**still, "fromcurrent": True, "frame": frame | {"duration": 80}}
+
+    def stop(label: str, *args: Any) -> dict[str, Any]:
+        return {"label": label, "method": "animate", "args": list(args)}
+
+    quiet = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID}
+    quiet |= {"x": 0, "y": 0, "yanchor": "top", "pad": {"t": 56}}
+    slider = {"steps": [stop(name, [name], still) for name in names], "active": active}
+    slider |= {"currentvalue": {"prefix": prefix, "xanchor": "right"}, "len": 1}
+    slider |= {"activebgcolor": INK, "tickcolor": GRID}
+    buttons = [stop("▶", None, moving), stop("❚❚", [None], still)]
     menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": buttons}
     return {
-        "sliders": [quiet | slider | {"tickcolor": GRID}],
+        "sliders": [quiet | slider],
         "updatemenus": [quiet | menu] if play else [],
     }
 
@@ -178,6 +160,11 @@ def finish(fig: go.Figure, alt: str, **meta: Any) -> go.Figure:
     what its scripts need.
 
     narrow: what a phone changes of the layout, as a flat update such as {"xaxis2.domain":
-    [0, 1], "height": 900}.
+    [0, 1], "height": 900}. Raises TypeError for anything but a text, ValueError if it is
+    empty.
     """
+    if not isinstance(alt, str):
+        raise TypeError(f"alt must be a text, got {type(alt).__name__}")
+    if not alt.strip():
+        raise ValueError(f"alt must say what the figure shows, got {alt!r}")
     return fig.update_layout(meta={"alt": alt, **meta})

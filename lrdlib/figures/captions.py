@@ -11,48 +11,37 @@ from lrdlib.training.runs import GROKKED, Run
 def labels(runs: Sequence[Run]) -> list[str]:
     """A name per run, all different: the rule and its strength, and whatever else sets runs
     of one name apart."""
-    names = [run.label() for run in runs]
-    labels = []
-    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
-        same = [
-            other.config
-            for other, theirs in zip(runs, names, strict=True)
-            if theirs == name
-        ]
-        differing = [
-            key
-            for key, value in run.config.items()
-            if any(c.get(key) != value for c in same)
-        ]
-        labels.append(", ".join([name] + [f"{key} {run.config[key]}" for key in differing]))
-        if labels[-1] in labels[:-1]:
-            labels[-1] += f" (run {i + 1})"
-    return labels
+    found: list[str] = []
+    for i, run in enumerate(runs):
+        label = run.label()
+        same = [other.config for other in runs if other.label() == label]
+        for key, value in run.config.items():
+            if any(config.get(key) != value for config in same):
+                label += f", {key} {value}"
+        found.append(f"{label} (run {i + 1})" if label in found else label)
+    return found
 
 
 def each(runs: Sequence[Run], texts: Iterable[str]) -> str:
     """One text per run, each after the run's name."""
-    return "; ".join(
-        f"{name} {text}" for name, text in zip(labels(runs), texts, strict=True)
-    )
+    named = zip(labels(runs), texts, strict=True)
+    return "; ".join(f"{name} {text}" for name, text in named)
 
 
 def accuracy_text(runs: Sequence[Run]) -> str:
     """Where the test accuracy of each run ends, and when it groks."""
 
-    def one(run: Run) -> str:
-        test, clean = (
-            number(run.history[f"{name}_accuracy"][-1]) for name in ("test", "orbit_clean")
-        )
+    def text(run: Run) -> str:
+        test = number(run.history["test_accuracy"][-1])
+        clean = number(run.history["orbit_clean_accuracy"][-1])
         step = run.first_step(above=GROKKED)
-        passed = (
-            f"first above {GROKKED} at step {step}"
-            if step is not None
-            else f"never above {GROKKED}"
-        )
+        passed = f"never above {GROKKED}"
+        if step is not None:
+            passed = f"first above {GROKKED} at step {step}"
         return f"ends at {test} ({clean} on orbit-clean pairs), {passed}"
 
-    return f"Test accuracy over {runs[0].history['step'][-1]} steps: {each(runs, map(one, runs))}."
+    steps = runs[0].history["step"][-1]
+    return f"Test accuracy over {steps} steps: {each(runs, map(text, runs))}."
 
 
 def rank_text(runs: Sequence[Run]) -> str:

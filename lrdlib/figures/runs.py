@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lrdlib._check import check_choice
+from lrdlib._check import check_bool, check_choice, check_integer
 from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, controls, finish
 from lrdlib.figures.captions import accuracy_text, each, labels, number, rank_text
 from lrdlib.training.runs import GROKKED, Run
 
 SCALE = "Viridis"
-RESOLUTION = (
-    1e-8  # sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there
-)
+# sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there.
+RESOLUTION = 1e-8
 MAX_FRAMES = 60
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "test_accuracy": ("test", {"width": 2.25}),
@@ -49,14 +48,18 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     themselves. Raises TypeError or ValueError unless `runs` are 2 to 5 Runs that hold query
     and key matrices.
     """
-    runs = _runs(runs, at_least=2)
-    for name in ("0.query", "0.key"):
-        _check_matrix(runs, name, group="weights")
+    runs = _checked(runs, at_least=2)
+    check_bool("narrow", narrow)
+    for run in runs:
+        if not {"0.query", "0.key"} <= run.weights.keys() & run.spectra.keys():
+            raise ValueError(
+                "runs must hold weights and spectra of '0.query' and '0.key', got a Run with "
+                f"weights {sorted(run.weights)} and spectra {sorted(run.spectra)}"
+            )
     n = 3 + len(runs)
     wide = canvas([250] + [230] * -(-len(runs) // 3), 3, panels=n, horizontal_spacing=0.14)
-    slim = canvas(
-        [200] * 3 + [240] * len(runs) + [20], panels=n
-    )  # the last row is room for the colour bar
+    # The last row is room for the colour bar.
+    slim = canvas([200] * 3 + [240] * len(runs) + [20], panels=n)
     fig, columns = (slim, 1) if narrow else (wide, 3)
     places = [(1 + i // columns, 1 + i % columns) for i in range(n)]
     below = {"y": 0, "yanchor": "bottom", "len": 1}
@@ -71,9 +74,8 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
     _spectrum_panel(fig, runs, spectra, places[2], y=f"QK mean {RATIO}")
-    for name, run, colour, place in zip(
-        labels(runs), runs, PALETTE, places[3:], strict=False
-    ):
+    named = zip(labels(runs), runs, PALETTE, places[3:], strict=False)
+    for name, run, colour, place in named:
         _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
     title = "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum"
     _colour_axis(fig, title, 0, 100, **(below if narrow else {}))
@@ -94,37 +96,30 @@ def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
     The steps of both panels move together. Raises TypeError or ValueError unless `runs` is
     a Run or 1 to 5 of them.
     """
-    runs = _runs(runs)
+    runs = _checked(runs)
     fig = canvas([280, 190], 1, shared=True)
     _accuracy_panel(fig, runs, tuple(STYLES), (1, 1))
     _rank_panel(fig, runs, (2, 1))
     fig.update_xaxes(title_text="", row=1, col=1)
     for i, (run, colour) in enumerate(zip(runs, PALETTE, strict=False)):
         step = run.first_step(above=GROKKED)
-        if step is not None:
-            line = {
-                "line_color": colour,
-                "line_width": 1.25,
-                "line_dash": "dashdot",
-                "col": 1,
-            }
-            fig.add_vline(step, row=1, **line)
-            fig.add_vline(step, row=2, **line)
-            text = {
-                "text": f"{GROKKED:.0%} at {step}",
-                "font": {"color": colour, "size": 11},
-                "showarrow": False,
-            }
-            above = {
-                "xref": "x2",
-                "yref": "y2 domain",
-                "y": 1,
-                "xanchor": "left",
-                "yanchor": "bottom",
-            }
-            fig.add_annotation(
-                x=step, yshift=12 * (i % 2), **text, **above
-            )  # between the panels, on two lines
+        if step is None:
+            continue
+        line = {"line_color": colour, "line_width": 1.25, "line_dash": "dashdot"}
+        for row in (1, 2):
+            fig.add_vline(step, row=row, col=1, **line)
+        fig.add_annotation(  # between the panels, on two lines
+            text=f"{GROKKED:.0%} at {step}",
+            font={"color": colour, "size": 11},
+            showarrow=False,
+            x=step,
+            xref="x2",
+            xanchor="left",
+            y=1,
+            yref="y2 domain",
+            yanchor="bottom",
+            yshift=12 * (i % 2),
+        )
     return finish(fig, f"{accuracy_text(runs)} {rank_text(runs)}")
 
 
@@ -136,7 +131,11 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
     one does not pale the rest. Raises TypeError unless `run` is a Run, ValueError for a
     matrix that it does not hold.
     """
-    _check_matrix(_runs([run]), matrix)
+    if not isinstance(run, Run):
+        raise TypeError(f"run must be a Run, got {type(run).__name__}")
+    check_choice("matrix", matrix, run.spectra)
+    if not len(run.history["step"]):
+        raise ValueError("run must have at least one record, got none")
     keep = _thin(len(run.history["step"]), 2 * MAX_FRAMES)
     steps, S = run.history["step"][keep], run.spectra[matrix][keep]  # (T,), (T, k)
     Z = _log10(S)
@@ -149,12 +148,8 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
         hovertemplate="step %{x}, index %{y}<br>log<sub>10</sub> σ = %{z:.2f}<extra></extra>",
     )
     known = Z[np.isfinite(Z)] if np.isfinite(Z).any() else np.zeros(1)
-    _colour_axis(
-        fig,
-        f"log<sub>10</sub> σ<sub>i</sub> of {matrix}",
-        float(np.quantile(known, 0.01)),
-        float(known.max()),
-    )
+    low, high = float(np.quantile(known, 0.01)), float(known.max())
+    _colour_axis(fig, f"log<sub>10</sub> σ<sub>i</sub> of {matrix}", low, high)
     axes(fig, "step", INDEX, showgrid=False, ticks="")
     fig.update_yaxes(autorange="reversed")
     first, last = (f"{number(row[0])} down to {number(row[-1])}" for row in (S[0], S[-1]))
@@ -175,8 +170,10 @@ def spectrum_player(
     the frame nearest to step `start` before it is moved. Raises TypeError or ValueError
     unless `runs` is a Run or 1 to 5 of them, at the same steps, that hold `matrix`.
     """
-    runs = _runs(runs)
-    _check_matrix(runs, matrix)
+    runs = _checked(runs)
+    for run in runs:
+        check_choice("matrix", matrix, run.spectra)
+    check_integer("start", start, at_least=0)
     steps = runs[0].history["step"]
     if not all(np.array_equal(run.history["step"], steps) for run in runs):
         raise ValueError(
@@ -190,43 +187,25 @@ def spectrum_player(
     fig = canvas([280, 190], 1)
     _accuracy_panel(fig, runs, ("test_accuracy",), (2, 1))
     moving = list(range(len(runs), 3 * len(runs)))
-    _spectrum_panel(
-        fig,
-        runs,
-        [np.roll(S, -first, axis=0) for S in spectra],
-        (1, 1),
-        y=f"{RATIO} of {matrix}",
-    )
+    rolled = [np.roll(S, -first, axis=0) for S in spectra]  # the first frame comes first
+    _spectrum_panel(fig, runs, rolled, (1, 1), y=f"{RATIO} of {matrix}")
     now = [(steps[first : first + 1], y[first : first + 1]) for y in points]
-    _curves(
-        fig,
-        runs,
-        now,
-        (2, 1),
-        "step",
-        "test accuracy",
-        mode="markers",
-        marker={"size": 11},
-        cliponaxis=False,
-    )
+    dot: dict[str, Any] = {"mode": "markers", "marker": {"size": 11}, "cliponaxis": False}
+    _draw_curves(fig, runs, now, (2, 1), "step", "test accuracy", **dot)
     fig.update_xaxes(range=[int(steps[0]), int(steps[-1])], row=2, col=1)
+
+    def moved(t: int) -> list[go.Scatter]:
+        """What stands in the place of the moving traces at record t."""
+        x = _numbers(steps[t : t + 1])
+        curves = [go.Scatter(y=_numbers(S[t])) for S in spectra]
+        return curves + [go.Scatter(x=x, y=_numbers(y[t : t + 1])) for y in points]
+
+    stops = [str(steps[t]) for t in keep]
     fig.frames = [
-        go.Frame(
-            name=str(steps[t]),
-            traces=moving,
-            data=[go.Scatter(y=_numbers(S[t])) for S in spectra]
-            + [
-                go.Scatter(x=_numbers(steps[t : t + 1]), y=_numbers(y[t : t + 1]))
-                for y in points
-            ],
-        )
-        for t in keep
+        go.Frame(name=stop, traces=moving, data=moved(t))
+        for stop, t in zip(stops, keep, strict=True)
     ]
-    fig.update_layout(
-        **controls(
-            [str(steps[t]) for t in keep], prefix="step ", active=active, redraw=False
-        )
-    )
+    fig.update_layout(**controls(stops, prefix="step ", active=active, redraw=False))
     smallest = [f"{number(S[0, -1])} to {number(S[-1, -1])}" for S in spectra]
     alt = (
         f"Animation over {steps[-1]} steps of the singular values of {matrix} relative to "
@@ -251,46 +230,24 @@ def _accuracy_panel(
         if metric == "orbit_clean_accuracy" and all(map(np.array_equal, values, test)):
             continue  # the task does not commute
         shown.append(metric)
-        title, curves = (
-            f"{STYLES[metric][0]} accuracy",
-            [(r.history["step"], v) for r, v in zip(runs, values, strict=True)],
-        )
-        legend = metric == "test_accuracy"
-        _curves(
-            fig,
-            runs,
-            curves,
-            place,
-            "step",
-            title,
-            line=STYLES[metric][1],
-            showlegend=legend,
-        )
+        name, line = STYLES[metric]
+        curves = [(r.history["step"], v) for r, v in zip(runs, values, strict=True)]
+        style = {"line": line, "showlegend": metric == "test_accuracy"}
+        _draw_curves(fig, runs, curves, place, "step", f"{name} accuracy", **style)
     for metric in shown[1:]:
         name, line = STYLES[metric]
-        fig.add_scatter(
-            x=[None],
-            y=[None],
-            mode="lines",
-            line={"color": INK, **line},
-            name=name,
-            hoverinfo="skip",
-        )
-    axes(
-        fig,
-        "step",
-        "accuracy" if shown[1:] else "test accuracy",
-        row=place[0],
-        col=place[1],
-    )
-    fig.update_yaxes(
-        range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], row=place[0], col=place[1]
-    )
+        key = {"name": name, "mode": "lines", "line": {"color": INK, **line}}
+        fig.add_scatter(x=[None], y=[None], **key, hoverinfo="skip")
+    row, col = place
+    axes(fig, "step", "accuracy" if shown[1:] else "test accuracy", row=row, col=col)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    fig.update_yaxes(range=[-0.03, 1.03], tickvals=ticks, row=row, col=col)
 
 
 def _rank_panel(fig: go.Figure, runs: Sequence[Run], place: Place) -> None:
+    """The stable rank of the query and key matrices by step, from zero."""
     curves = [(run.history["step"], run.history["qk_stable_rank"]) for run in runs]
-    _curves(fig, runs, curves, place, "step", "QK stable rank")
+    _draw_curves(fig, runs, curves, place, "step", "QK stable rank")
     fig.update_yaxes(rangemode="tozero", row=place[0], col=place[1])
 
 
@@ -303,21 +260,21 @@ def _spectrum_panel(
     y: str,
 ) -> None:
     """The first spectrum of each (..., k) on a log axis that has room for all of them."""
-    curves = [
-        (np.arange(1, S.shape[-1] + 1), S.reshape(-1, S.shape[-1])[0]) for S in spectra
-    ]
-    _curves(fig, runs, curves, place, INDEX, y)
-    low = min(
-        (float(S[np.isfinite(S)].min()) for S in spectra if np.isfinite(S).any()),
-        default=0.1,
+    firsts = [S.reshape(-1, S.shape[-1])[0] for S in spectra]  # (k,)
+    curves = [(np.arange(1, len(S) + 1), S) for S in firsts]
+    _draw_curves(fig, runs, curves, place, INDEX, y)
+    known = [S[np.isfinite(S)] for S in spectra]
+    low = min((float(S.min()) for S in known if len(S)), default=0.1)
+    floor = float(np.log10(low)) - 0.2
+    fig.update_yaxes(
+        type="log",
+        range=[floor, 0.15],
+        dtick=1 if floor < -1.5 else None,
+        exponentformat="power",
+        tickfont_size=11,
+        row=place[0],
+        col=place[1],
     )
-    span = [float(np.log10(low)) - 0.2, 0.15]
-    ticks = {
-        "dtick": 1 if span[0] < -1.5 else None,
-        "exponentformat": "power",
-        "tickfont_size": 11,
-    }
-    fig.update_yaxes(type="log", range=span, **ticks, row=place[0], col=place[1])
 
 
 def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
@@ -333,28 +290,25 @@ def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
         row=row,
         col=col,
     )
-    square = {
-        "showgrid": False,
-        "range": [-0.5, len(A) - 0.5],
-        "constrain": "domain",
-        "nticks": 4,
-        "ticks": "",
-    }
-    axes(fig, "key side", "query side", row=row, col=col, **square)
+    span = [-0.5, len(A) - 0.5]
+    square = {"range": span, "constrain": "domain", "showgrid": False, "nticks": 4}
+    axes(fig, "key side", "query side", row=row, col=col, ticks="", **square)
     x = next(fig.select_xaxes(row=row, col=col)).plotly_name.replace("axis", "")
-    fig.update_yaxes(scaleanchor=x, range=[len(A) - 0.5, -0.5], row=row, col=col)
-    frame = {
-        "xref": f"{x} domain",
-        "yref": f"{x.replace('x', 'y')} domain",
-        "showarrow": False,
-    }
-    text = title if finite else f"{title}: diverged"
+    fig.update_yaxes(scaleanchor=x, range=span[::-1], row=row, col=col)
     fig.add_annotation(
-        text=text, x=0.5, y=1, xanchor="center", yanchor="bottom", font_size=13, **frame
+        text=title if finite else f"{title}: diverged",
+        font_size=13,
+        showarrow=False,
+        x=0.5,
+        xref=f"{x} domain",
+        xanchor="center",
+        y=1,
+        yref=f"{x.replace('x', 'y')} domain",
+        yanchor="bottom",
     )
 
 
-def _curves(
+def _draw_curves(
     fig: go.Figure,
     runs: Sequence[Run],
     curves: Sequence[Curve],
@@ -366,37 +320,28 @@ def _curves(
     """One curve per run, in the run's colour."""
     style = {"mode": "lines", "showlegend": False, "line": {"width": 2.25}, **style}
     part = "marker" if style["mode"] == "markers" else "line"
+    row, col = place
     for name, colour, (X, Y) in zip(labels(runs), PALETTE, curves, strict=False):
-        coloured = style | {part: style[part] | {"color": colour}}
-        hover = f"{name}<br>{x} %{{x}}<br>{y} %{{y:.3~g}}<extra></extra>"
-        data = {
-            "x": _numbers(X),
-            "y": _numbers(Y),
-            "name": name,
-            "legendgroup": name,
-            "hovertemplate": hover,
-        }
-        fig.add_scatter(**data, **coloured, row=place[0], col=place[1])
-    axes(fig, x, y, row=place[0], col=place[1])
+        fig.add_scatter(
+            x=_numbers(X),
+            y=_numbers(Y),
+            name=name,
+            legendgroup=name,
+            hovertemplate=f"{name}<br>{x} %{{x}}<br>{y} %{{y:.3~g}}<extra></extra>",
+            **style | {part: style[part] | {"color": colour}},
+            row=row,
+            col=col,
+        )
+    axes(fig, x, y, row=row, col=col)
 
 
 def _colour_axis(fig: go.Figure, title: str, low: float, high: float, **place: Any) -> None:
-    bar = {
-        "title": {"text": title, "side": "bottom"},
-        "orientation": "h",
-        "thickness": 10,
-        "len": 0.6,
-        "outlinewidth": 0,
-    }
-    bar |= {
-        "x": 0.5,
-        "y": -60 / (fig.layout.height - 120),
-        "yanchor": "top",
-        "nticks": 5,
-    } | place
-    fig.update_layout(
-        coloraxis={"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
-    )
+    """A colour axis from low to high, and its bar below the panels or where `place` says."""
+    bar = {"orientation": "h", "thickness": 10, "len": 0.6, "outlinewidth": 0, "nticks": 5}
+    bar |= {"title": {"text": title, "side": "bottom"}}
+    bar |= {"x": 0.5, "y": -60 / (fig.layout.height - 120), "yanchor": "top"} | place
+    axis = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
+    fig.update_layout(coloraxis=axis)
 
 
 # ---- numbers
@@ -405,14 +350,8 @@ def _colour_axis(fig: go.Figure, title: str, low: float, high: float, **place: A
 def _mean_spectrum(run: Run) -> np.ndarray:
     """sigma_i / sigma_1 (k,) at the last record: the mean over the query and key matrices
     of all layers."""
-    return np.mean(
-        [
-            _relative(S[-1])
-            for name, S in run.spectra.items()
-            if name.endswith((".query", ".key"))
-        ],
-        axis=0,
-    )
+    qk = [S[-1] for name, S in run.spectra.items() if name.endswith((".query", ".key"))]
+    return np.mean([_relative(S) for S in qk], axis=0)
 
 
 def _relative(S: np.ndarray) -> np.ndarray:
@@ -452,9 +391,9 @@ def _thin(n: int, most: int) -> np.ndarray:
 # ---- checks
 
 
-def _runs(runs: object, *, at_least: int = 1) -> list[Run]:
-    """Runs as a list; an error unless there are `at_least` of them, and no more than there
-    are colours."""
+def _checked(runs: object, *, at_least: int = 1) -> list[Run]:
+    """Runs as a list; an error unless there are `at_least` of them, no more than there are
+    colours, each with a record of what is drawn."""
     several = [runs] if isinstance(runs, Run) else runs
     if not isinstance(several, (list, tuple)):
         raise TypeError(f"runs must be Runs, got {type(runs).__name__}")
@@ -466,9 +405,12 @@ def _runs(runs: object, *, at_least: int = 1) -> list[Run]:
         raise ValueError(
             f"runs must be {at_least} to {len(PALETTE)} Runs, got {len(several)}"
         )
+    for run in several:
+        if not {*STYLES, "qk_stable_rank"} <= run.history.keys():
+            raise ValueError(
+                f"runs must hold the histories {', '.join(STYLES)} and qk_stable_rank, got a "
+                f"Run with {', '.join(run.history)}"
+            )
+        if not len(run.history["step"]):
+            raise ValueError("runs must have at least one record each, got a Run with none")
     return several
-
-
-def _check_matrix(runs: Sequence[Run], matrix: str, *, group: str = "spectra") -> None:
-    for run in runs:
-        check_choice("matrix", matrix, getattr(run, group))

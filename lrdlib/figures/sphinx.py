@@ -21,30 +21,28 @@ TRACES = {
     *("bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour"),
     *("image", "pie", "scatter", "scatterternary", "violin"),
 }
-SOLIDS = {
-    "mesh3d",
-    "scatter3d",
-}  # the ones that lrdlib/figures/static/solid.js draws, without WebGL
+# Those that lrdlib/figures/static/solid.js draws, without WebGL.
+SOLIDS = {"mesh3d", "scatter3d"}
 
 
 def problems(figure: dict[str, Any]) -> list[str]:
-    """What keeps a figure from being shown to every reader; empty if nothing does.
+    """What keeps a figure, as plotly's JSON has it, from being shown to every reader; empty
+    if nothing does. Raises TypeError for anything but a dict.
 
-    >>> problems({"data": [{"type": "scatter"}], "layout": {"meta": {"alt": "Test accuracy rises at step 700."}}})
+    >>> problems({"data": [], "layout": {"meta": {"alt": "Test accuracy rises."}}})
     []
     """
-    meta = figure.get("layout", {}).get("meta")
-    alt = meta.get("alt") if isinstance(meta, dict) else None
+    if not isinstance(figure, dict):
+        raise TypeError(f"figure must be a dict, got {type(figure).__name__}")
     found = []
-    if not (isinstance(alt, str) and alt.strip()):
+    if not _alt(figure):
         found.append(
             "a plotly figure has no text for readers who cannot see it: "
-            'write fig.update_layout(meta={"alt": "what the figure shows"}) and execute the notebook again'
+            'write fig.update_layout(meta={"alt": "what the figure shows"}) and execute the '
+            "notebook again"
         )
-    if re.search(
-        r'"[^"$]*\$[^"$]*\$',
-        json.dumps([figure.get(key) for key in ("data", "layout", "frames")]),
-    ):
+    text = json.dumps([figure.get(key) for key in ("data", "layout", "frames")])
+    if re.search(r'"[^"$]*\$[^"$]*\$', text):
         found.append(
             "a plotly figure has LaTeX between dollar signs, which is not drawn; write "
             "unicode (λ, σ₁) instead"
@@ -64,16 +62,21 @@ def problems(figure: dict[str, Any]) -> list[str]:
     return found
 
 
+def _alt(figure: dict[str, Any]) -> str:
+    """The text for readers who cannot see the figure; "" if there is none."""
+    meta = figure.get("layout", {}).get("meta")
+    alt = meta.get("alt") if isinstance(meta, dict) else None
+    return alt.strip() if isinstance(alt, str) else ""
+
+
 def _solid_problems(figure: dict[str, Any], types: set[str]) -> list[str]:
     """What keeps solid.js from drawing a figure that has 3-D traces."""
     scene = figure["layout"].get("scene", {})
-    ranges = [scene.get(axis, {}).get("range") for axis in ("xaxis", "yaxis", "zaxis")]
     found = []
     if types - SOLIDS:
         found.append(f"cannot have {', '.join(sorted(types - SOLIDS))} beside them")
-    if not (
-        ranges[0] and ranges[0] == ranges[1] == ranges[2] and ranges[0][0] == -ranges[0][1]
-    ):
+    x, y, z = (scene.get(axis, {}).get("range") for axis in ("xaxis", "yaxis", "zaxis"))
+    if not (x and x == y == z and x[0] == -x[1]):
         found.append("must give x, y and z one range, the same on both sides of 0")
     if "eye" not in scene.get("camera", {}):
         found.append("must say where it is seen from, in scene.camera.eye")
@@ -86,21 +89,24 @@ def _solid_problems(figure: dict[str, Any], types: set[str]) -> list[str]:
 
 
 def to_html(figure: dict[str, Any]) -> str:
-    """The `<figure>` that figures.js fills. The JSON is safe inside a script element: no
-    "</" is left in it.
+    """The `<figure>` that figures.js fills, of a figure without `problems`. The JSON is safe
+    inside a script element: no "</" is left in it. Raises ValueError if the figure has no
+    text alternative.
 
     >>> to_html({"data": [], "layout": {"meta": {"alt": "</script>"}}}).count("</script>")
     1
     """
-    layout = figure.get("layout", {})
-    alt = html.escape(layout["meta"]["alt"].strip())
+    alt = html.escape(_alt(figure))
+    if not alt:
+        raise ValueError("figure must have a text alternative in layout.meta.alt, got none")
+    height = figure["layout"].get("height", HEIGHT)
     data = json.dumps(
         {key: figure[key] for key in ("data", "layout", "frames") if figure.get(key)}
     )
     data = data.replace("</", "<\\/").replace("<!--", "<\\u0021--")
     return (
         f'<figure class="lrd-figure"><div class="lrd-plot" role="img" aria-label="{alt}" '
-        f'style="min-height: {layout.get("height", HEIGHT)}px"></div>'
+        f'style="min-height: {height}px"></div>'
         f'<script type="application/json">{data}</script>'
         f"<noscript><p>Figure (drawn by a script): {alt}</p></noscript></figure>"
     )
@@ -124,8 +130,6 @@ class PlotlyFigure:
         found = problems(data.content)
         for problem in found:
             renderer.logger.warning(problem, subtype="figure", line=data.line)
-        return (
-            []
-            if found
-            else [nodes.raw(text=to_html(data.content), format="html", classes=["output"])]
-        )
+        if found:
+            return []
+        return [nodes.raw(text=to_html(data.content), format="html", classes=["output"])]
