@@ -6,8 +6,6 @@ import pytest
 
 from lrdlib.evidence.claims import (
     CLAIMS,
-    VERDICTS,
-    Evidence,
     cards,
     faster,
     findings,
@@ -16,6 +14,7 @@ from lrdlib.evidence.claims import (
     wider,
 )
 from lrdlib.evidence.grids import GRIDS, STRENGTHS
+from lrdlib.evidence.judging import VERDICTS, Evidence, finding
 from lrdlib.training.config import plain
 from lrdlib.training.runs import Run
 from lrdlib.training.sweep import expand
@@ -439,13 +438,14 @@ ONE = WANTED["paper"][0]
         (lambda: Evidence(None, {}), TypeError, "wanted must be a dict, got NoneType"),
         (lambda: Evidence(WANTED, []), TypeError, "runs must be a dict, got list"),
         (lambda: Evidence({"paper": []}, {}), ValueError, r"wanted\['paper'\] .* got \[\]"),
-        (lambda: Evidence({"paper": ["l2"]}, {}), TypeError, "TrainConfigs, got str 'l2'"),
+        (lambda: Evidence({"paper": ["l2"]}, {}), TypeError, "TrainConfigs, got 'l2'"),
         (lambda: Evidence(WANTED, {ONE: "run"}), TypeError, "runs .*Runs, got str"),
         (
             lambda: Evidence(WANTED, {ONE: less(made(ONE), "train_accuracy")}),
             ValueError,
-            "runs must hold the histories .* without train_accuracy",
+            "runs must hold .*, got a Run without .*'train_accuracy'",
         ),
+        (lambda: finding("maybe", "", [], ""), ValueError, "verdict .*got 'maybe'"),
         (lambda: Evidence(WANTED, {}).of("pape"), ValueError, "preset must .*got 'pape'"),
         (lambda: Evidence(WANTED, {}).of_all(rul="l2"), ValueError, "fields .*got 'rul'"),
     ],

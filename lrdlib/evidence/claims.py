@@ -5,7 +5,7 @@ A Claim is a statement, its source, and a function that reads runs and returns a
 verdict, the numbers behind it, how many runs and seeds they are, and the command that
 remakes those runs. Each function is read from top to bottom: what is wanted and recorded,
 when that settles nothing, the rule of the verdict, the words. A new claim is one function
-and one line of CLAIMS. Nothing here trains, and no number is typed.
+and one entry of CLAIMS. Nothing here trains, and no number is typed.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from lrdlib.decay import MODES
 from lrdlib.evidence.grids import GRIDS
 from lrdlib.evidence.judging import (
     CLEAN,
-    VERDICTS,
     Evidence,
     Finding,
     Part,
@@ -48,9 +47,6 @@ from lrdlib.evidence.judging import (
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import NAMES, Run
 from lrdlib.training.sweep import expand, recorded
-
-__all__ = ["CLAIMS", "VERDICTS", "Claim", "Evidence", "Finding", "cards", "findings"]
-__all__ += ["load_evidence", "table"]
 
 PRESETS = ("paper", "published", "fair")
 # what two runs of L2 share whose strengths are compared
@@ -111,20 +107,17 @@ def wider(preset: str, mode: str) -> Callable[[Evidence], Finding]:
         start = {name: best_frontier(part) for name, part in rules.items()}
         more = cells["LRD"][0] > cells["L2"][0]
         lower = start["LRD"].high < start["L2"].low
-        decided = lower or start["LRD"].low >= start["L2"].high
         found = verdict(holds=more and lower, in_part=more or lower)
+        if not lower and start["LRD"].low < start["L2"].high:  # it could still be
+            found = "not settled"
 
         words = "; ".join(
             f"{name} succeeds in {won} of {of} cells, "
             f"{frontier_text(start[name], rules[name].wanted)}"
             for name, (won, of) in cells.items()
         )
-        return finding(
-            found if decided else "not settled",
-            f"{words}. {decay_text(evidence, every)}",
-            rules.values(),
-            command,
-        )
+        words += f". {decay_text(evidence, every)}"
+        return finding(found, words, rules.values(), command)
 
     return judge
 
@@ -242,13 +235,12 @@ def against_tuned(evidence: Evidence) -> Finding:
         words.append(f"at learning rate {lr:g}: {starts}")
         used += rules.values()
     if not below:
-        return finding(
-            "not settled", "no learning rate is recorded far enough", [fair], command
-        )
+        reason = "no learning rate is recorded far enough"
+        return finding("not settled", reason, [fair], command)
 
     found = verdict(holds=all(below), in_part=any(below))
-    shortfall = shortfall_text(used, fair.wanted)
-    return finding(found, "; ".join(words) + shortfall, used, command)
+    words[-1] += shortfall_text(used, fair.wanted)
+    return finding(found, "; ".join(words), used, command)
 
 
 def faster(factor: float) -> Callable[[Evidence], Finding]:

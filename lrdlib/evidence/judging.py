@@ -42,34 +42,31 @@ Rules = dict[str, Part]  # by the rule's name: "LRD", "L2"
 @dataclass(frozen=True)
 class Evidence:
     """The wanted configs of each preset of the phase diagram, and the recorded runs of any
-    of them. Raises TypeError for anything else, ValueError for a preset without configs."""
+    of them.
+
+    Raises TypeError for anything else, ValueError for a preset without configs or a run
+    without one of HISTORIES.
+    """
 
     wanted: dict[str, list[TrainConfig]]
     runs: dict[TrainConfig, Run]
 
     def __post_init__(self) -> None:
         for name, mapping in (("wanted", self.wanted), ("runs", self.runs)):
-            if not isinstance(mapping, Mapping):
+            if not isinstance(mapping, dict):
                 raise TypeError(f"{name} must be a dict, got {type(mapping).__name__}")
         for preset, configs in self.wanted.items():
             if not isinstance(configs, list) or not configs:
-                raise ValueError(
-                    f"wanted[{preset!r}] must be a list of at least one TrainConfig, got "
-                    f"{configs!r}"
-                )
-        for what in (c for configs in (*self.wanted.values(), self.runs) for c in configs):
-            if not isinstance(what, TrainConfig):
-                raise TypeError(
-                    "wanted and runs must hold TrainConfigs, got "
-                    f"{type(what).__name__} {what!r}"
-                )
+                raise ValueError(f"wanted[{preset!r}] must list configs, got {configs!r}")
+        for config in (c for some in (*self.wanted.values(), self.runs) for c in some):
+            if not isinstance(config, TrainConfig):
+                raise TypeError(f"wanted and runs must hold TrainConfigs, got {config!r}")
         for run in self.runs.values():
             if not isinstance(run, Run):
                 raise TypeError(f"runs must hold Runs, got {type(run).__name__}")
             if missing := HISTORIES - run.history.keys():
                 raise ValueError(
-                    f"runs must hold the histories {', '.join(sorted(HISTORIES))}, got one "
-                    f"without {', '.join(sorted(missing))}"
+                    f"runs must hold {sorted(HISTORIES)}, got a Run without {sorted(missing)}"
                 )
 
     def of(self, preset: str, **fields: Any) -> Part:
@@ -104,6 +101,9 @@ class Finding:
     effect: str
     basis: str
     command: str
+
+    def __post_init__(self) -> None:
+        check_choice("verdict", self.verdict, VERDICTS)
 
 
 def finding(verdict: str, effect: str, used: Iterable[Part], command: str) -> Finding:

@@ -111,9 +111,10 @@ def phase_figure(
     if command is not None and not callable(command):
         raise TypeError(f"command must be a function, got {command!r}")
     grid = grid_of(runs, wanted, axis)
-    for run in (
-        run for cells in grid.cells for cell in cells.values() for run in cell.recorded
-    ):
+    recorded = (
+        run for panel in grid.panels for cell in panel.cells for run in cell.recorded
+    )
+    for run in recorded:
         if not CURVES.keys() <= run.history.keys():
             raise ValueError(
                 f"runs must hold the histories {', '.join(CURVES)}, got a Run with "
