@@ -60,7 +60,7 @@ def canvas(
         ],
         **{"horizontal_spacing": 0.1} | options,
     )
-    legend = {"orientation": "h", "itemwidth": 30}
+    legend: dict[str, Any] = {"orientation": "h", "itemwidth": 30}
     legend |= {"x": 0, "y": 1, "yref": "container", "yanchor": "top"}
     fig.update_layout(
         template="none",
@@ -79,7 +79,8 @@ def axes(
 ) -> None:
     """Name the axes of one panel and draw them in the style; `both` goes to the x and the y
     axis."""
-    line = {"gridcolor": GRID, "linecolor": GRID, "showline": True, "zeroline": False}
+    line: dict[str, Any] = {"gridcolor": GRID, "linecolor": GRID}
+    line |= {"showline": True, "zeroline": False}
     line |= {"title_standoff": 6, "title_font_size": 13, "automargin": True} | both
     fig.update_xaxes(title_text=x, **line, row=row, col=col)
     fig.update_yaxes(title_text=y, **line, row=row, col=col)
@@ -142,9 +143,10 @@ def controls(
     def stop(label: str, *args: Any) -> dict[str, Any]:
         return {"label": label, "method": "animate", "args": list(args)}
 
-    quiet = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID}
+    quiet: dict[str, Any] = {"bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID}
     quiet |= {"x": 0, "y": 0, "yanchor": "top", "pad": {"t": 56}}
-    slider = {"steps": [stop(name, [name], still) for name in names], "active": active}
+    steps = [stop(name, [name], still) for name in names]
+    slider: dict[str, Any] = {"steps": steps, "active": active}
     slider |= {"currentvalue": {"prefix": prefix, "xanchor": "right"}, "len": 1}
     slider |= {"activebgcolor": INK, "tickcolor": GRID}
     buttons = [stop("▶", None, moving), stop("❚❚", [None], still)]

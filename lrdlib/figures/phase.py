@@ -380,8 +380,9 @@ def _draw_menu(
         args = [traces, layout, heat + marks]
         buttons.append({"label": view.name, "method": "update", "args": args})
     active = VALUES.index(value)
-    menu = {"name": "what colour means", "type": "dropdown", "buttons": buttons}
-    menu |= {"active": active, "bordercolor": GRID, "bgcolor": "rgba(128, 128, 128, 0.15)"}
+    menu: dict[str, Any] = {"name": "what colour means", "type": "dropdown"}
+    menu |= {"buttons": buttons, "active": active}
+    menu |= {"bordercolor": GRID, "bgcolor": "rgba(128, 128, 128, 0.15)"}
     place = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "pad": {"t": 0}}
     fig.update_layout(updatemenus=[menu | place])
     for path, setting in buttons[active]["args"][1].items():

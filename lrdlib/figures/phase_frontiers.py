@@ -2,6 +2,7 @@
 strength."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -11,7 +12,7 @@ from lrdlib.figures.phase_layout import ROWS, Grid
 from lrdlib.figures.phase_words import fraction_text, frontier_text
 
 FRONTIER = "smallest fraction that succeeds"
-SEED = {"size": 5, "opacity": 0.55}  # the mark of one seed
+SEED: dict[str, Any] = {"size": 5, "opacity": 0.55}  # the mark of one seed
 
 
 def panels_by_facet(panels: Sequence[Panel]) -> dict[str, list[int]]:
@@ -75,7 +76,7 @@ def draw_frontier(
         for one in frontiers
         if one.by_seed
     ]
-    group = {"legendgroup": name, "row": f + 1, "col": 1}
+    group: dict[str, Any] = {"legendgroup": name, "row": f + 1, "col": 1}
     still = group | {"hoverinfo": "skip", "showlegend": False}
     thin = {"color": colour, "width": 1.25}
 
@@ -109,9 +110,10 @@ def draw_frontier(
             for x, one in known
             if one.complete == complete and one.interval
         ]
-        error = {"type": "data", "symmetric": False, "width": 4, "thickness": 1.5}
+        error: dict[str, Any] = {"type": "data", "symmetric": False, "color": colour}
         error |= {
-            "color": colour,
+            "width": 4,
+            "thickness": 1.5,
             "array": [max(min(high, never) - y, 0) for _, y, (_, high) in bars],
             "arrayminus": [max(y - min(low, never), 0) for _, y, (low, _) in bars],
         }
@@ -144,7 +146,7 @@ def draw_frontier(
 
 def draw_legend(fig: go.Figure) -> None:
     """What a hollow mark and a small dot mean."""
-    hollow = {"symbol": "circle-open", "size": 9, "line": {"width": 2}}
+    hollow: dict[str, Any] = {"symbol": "circle-open", "size": 9, "line": {"width": 2}}
     for name, mark in (("cells missing: upper bound", hollow), ("one seed", SEED)):
         key = {"name": name, "mode": "markers", "marker": {"color": INK} | mark}
         fig.add_scatter(x=[None], y=[None], **key, hoverinfo="skip", row=1, col=1)

@@ -215,8 +215,8 @@ def _cell_axes(fig: go.Figure, grid: Grid, p: int, *, left: bool, bottom: bool) 
     """Cell (row, column) is the unit square around (column, row); outer panels have the
     titles and labels."""
     across, up = "fraction" if bottom else "", ROWS[grid.axis] if left else ""
-    bare = {"showgrid": False, "showline": False, "fixedrange": True, "ticks": ""}
-    axes(fig, across, up, row=p + 1, **bare)
+    bare: dict[str, Any] = {"showgrid": False, "showline": False, "ticks": ""}
+    axes(fig, across, up, row=p + 1, fixedrange=True, **bare)
     every = -(-len(grid.columns) // MAX_TICKS)
     shown = range(0, len(grid.columns), every)
     fig.update_xaxes(
@@ -237,7 +237,8 @@ def _cell_axes(fig: go.Figure, grid: Grid, p: int, *, left: bool, bottom: bool) 
 
 def _colours() -> dict[str, Any]:
     """The colour axis, and its bar in the upper left corner."""
-    bar = {"orientation": "h", "thickness": 10, "outlinewidth": 0, "len": 0.5, "nticks": 6}
+    bar: dict[str, Any] = {"orientation": "h", "len": 0.5, "nticks": 6}
+    bar |= {"thickness": 10, "outlinewidth": 0}
     bar |= {"x": 0, "xanchor": "left", "xpad": 0, "y": 1, "yanchor": "top", "ypad": 0}
     bar |= {"title": {"side": "top", "font": {"size": 13}}}
     return {

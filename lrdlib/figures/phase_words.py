@@ -137,8 +137,8 @@ def fraction_text(fraction: float) -> str:
 
 def wrapped(command: str) -> str:
     """A command on the lines of a hover label."""
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return "<br>".join(textwrap.wrap(command, 72, **whole))
+    wrapper = textwrap.TextWrapper(72, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(wrapper.wrap(command))
 
 
 def span(values: Sequence[Any]) -> str:

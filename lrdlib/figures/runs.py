@@ -232,7 +232,7 @@ def _accuracy_panel(
         shown.append(metric)
         name, line = STYLES[metric]
         curves = [(r.history["step"], v) for r, v in zip(runs, values, strict=True)]
-        style = {"line": line, "showlegend": metric == "test_accuracy"}
+        style: dict[str, Any] = {"line": line, "showlegend": metric == "test_accuracy"}
         _draw_curves(fig, runs, curves, place, "step", f"{name} accuracy", **style)
     for metric in shown[1:]:
         name, line = STYLES[metric]
@@ -291,8 +291,9 @@ def _pattern_panel(fig: go.Figure, run: Run, title: str, place: Place) -> None:
         col=col,
     )
     span = [-0.5, len(A) - 0.5]
-    square = {"range": span, "constrain": "domain", "showgrid": False, "nticks": 4}
-    axes(fig, "key side", "query side", row=row, col=col, ticks="", **square)
+    square: dict[str, Any] = {"range": span, "constrain": "domain", "nticks": 4}
+    square |= {"showgrid": False, "ticks": ""}
+    axes(fig, "key side", "query side", row=row, col=col, **square)
     x = next(fig.select_xaxes(row=row, col=col)).plotly_name.replace("axis", "")
     fig.update_yaxes(scaleanchor=x, range=span[::-1], row=row, col=col)
     fig.add_annotation(
@@ -337,7 +338,8 @@ def _draw_curves(
 
 def _colour_axis(fig: go.Figure, title: str, low: float, high: float, **place: Any) -> None:
     """A colour axis from low to high, and its bar below the panels or where `place` says."""
-    bar = {"orientation": "h", "thickness": 10, "len": 0.6, "outlinewidth": 0, "nticks": 5}
+    bar: dict[str, Any] = {"orientation": "h", "len": 0.6, "nticks": 5}
+    bar |= {"thickness": 10, "outlinewidth": 0}
     bar |= {"title": {"text": title, "side": "bottom"}}
     bar |= {"x": 0.5, "y": -60 / (fig.layout.height - 120), "yanchor": "top"} | place
     axis = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
