@@ -155,26 +155,18 @@ def test_empty_cells_are_outlines_and_recorded_ones_are_filled_whatever_colour_m
     ]
     assert [sum(v is None for v in t.x) for t in outlines] == [4, 0]
     filled = [t for t in fig.data if t.type == "heatmap" and t.hoverinfo == "skip"]
-    assert [[v is not None for v in row] for row in filled[0].z] == [
-        [False] * 3,
-        [True, True, False],
-    ]
+    weak, strong = ([v is not None for v in row] for row in filled[0].z)
+    assert weak == [False] * 3 and strong == [True, True, False]
 
 
 def test_marks_say_which_cells_succeed_and_which_miss_seeds():
     fig = phase_figure(RUNS, WANTED)
     assert set(marks(fig, 0).values()) == {(None, "")}
     lrd = marks(fig, 1)
-    assert [lrd[1, c] for c in range(3)] == [
-        ("circle-open", ""),
-        ("circle", ""),
-        ("circle", ""),
-    ]
-    assert [lrd[0, c] for c in range(3)] == [
-        (None, "1/3"),
-        ("circle", "1/3"),
-        ("x-thin-open", "1/3"),
-    ]
+    for c, symbol in enumerate(("circle-open", "circle", "circle")):
+        assert lrd[1, c] == (symbol, "")
+    for c, symbol in enumerate((None, "circle", "x-thin-open")):
+        assert lrd[0, c] == (symbol, "1/3")
 
 
 def test_the_menu_changes_colours_and_nothing_else():
@@ -194,67 +186,50 @@ def test_the_menu_changes_colours_and_nothing_else():
 
 def test_a_cell_says_all_when_pointed_at():
     l2, lrd = heats(phase_figure(RUNS, WANTED, command=command))
-    text = lrd.hovertext[1][0]
-    for words in (
-        "LRD, fraction 0.3, λ = 0.05",
-        "3 of 3 seeds",
-        "seed 2: first above 0.95 at step 400",
-        "test 0.99, 0.99",
+    for text, words in (
+        (lrd.hovertext[1][0], "LRD, fraction 0.3, λ = 0.05"),
+        (lrd.hovertext[1][0], "3 of 3 seeds"),
+        (lrd.hovertext[1][0], "seed 2: first above 0.95 at step 400"),
+        (lrd.hovertext[1][0], "test 0.99, 0.99"),
+        (lrd.hovertext[1][0], "seed 0: never above 0.95"),
+        (lrd.hovertext[1][0], "orbit-clean 0.6, 0.6"),
+        (l2.hovertext[0][0], "seed 1: not recorded yet"),
+        (l2.hovertext[0][0], "effective strength 1e-06"),
+        (lrd.hovertext[0][2], "diverged"),
+        (lrd.hovertext[0][2], "none"),
     ):
         assert words in text
-    assert "seed 0: never above 0.95" in text and "orbit-clean 0.6, 0.6" in text
-    assert (
-        "seed 1: not recorded yet" in l2.hovertext[0][0]
-        and "effective strength 1e-06" in l2.hovertext[0][0]
-    )
-    assert "diverged" in lrd.hovertext[0][2] and "none" in lrd.hovertext[0][2]
     assert lrd.customdata[1][0] == "remake --rule lrd --fraction 0.3"
-    assert (
-        heats(phase_figure(RUNS, WANTED, command=lambda config: None))[0].customdata[0][0]
-        == ""
-    )
+    silent = phase_figure(RUNS, WANTED, command=lambda config: None)
+    assert heats(silent)[0].customdata[0][0] == ""
 
 
 def test_the_curves_of_every_cell_travel_along():
     fig = phase_figure(RUNS, WANTED)
     phase = fig.layout.meta["phase"]
-    assert (
-        phase["selected"] == [1, 0, 1]
-        and "<b>LRD</b><br>fraction 0.4" in fig.layout.annotations[phase["note"]].text
-    )
-    assert set(phase["curves"]) == {
-        "0,1,0",
-        "0,1,1",
-        *(f"1,{r},{c}" for r in (0, 1) for c in range(3)),
-    }
+    assert phase["selected"] == [1, 0, 1]
+    assert "<b>LRD</b><br>fraction 0.4" in fig.layout.annotations[phase["note"]].text
+    lrd = {f"1,{row},{column}" for row in (0, 1) for column in range(3)}
+    assert set(phase["curves"]) == {"0,1,0", "0,1,1"} | lrd
     assert [len(phase["curves"][key]) for key in ("0,1,0", "1,0,0")] == [3, 1]
-    (run,) = [
-        r
-        for r in RUNS
-        if r.config["seed"] == 2
-        and r.config["fraction"] == 0.3
-        and r.config["rule"] == "lrd"
-    ]
+    fields = {"rule": "lrd", "fraction": 0.3, "seed": 2}
+    (run,) = [r for r in RUNS if fields.items() <= r.config.items()]
     slot, at, *texts = phase["curves"]["1,1,0"][2]
     assert slot == 2 and phase["steps"][at] == STEPS.tolist()
     for text, unit, name in zip(texts, phase["units"], CURVES, strict=True):
         digits = np.array([phase["digits"].index(digit) for digit in text])
-        np.testing.assert_allclose(
-            (64 * digits[::2] + digits[1::2]) / unit, run.history[name], atol=0.51 / unit
-        )
-    assert [len(t.x) for t in fig.data[phase["first"] :][:8]] == [5] * 4 + [
-        0
-    ] * 4  # seed 1 of that cell has no run
+        drawn = (64 * digits[::2] + digits[1::2]) / unit
+        np.testing.assert_allclose(drawn, run.history[name], atol=0.51 / unit)
+    # seed 1 of that cell has no run
+    assert [len(t.x) for t in fig.data[phase["first"] :][:8]] == [5] * 4 + [0] * 4
     assert phase["curves"]["1,0,2"][0][2].endswith("~~")  # diverged
 
 
 def test_the_cell_to_start_with_can_be_chosen():
     fig = phase_figure(RUNS, WANTED, selected={"rule": "l2", "fraction": 0.5})
     phase = fig.layout.meta["phase"]
-    assert (
-        phase["selected"] == [0, 0, 2]
-        and "not recorded yet" in fig.layout.annotations[phase["note"]].text
-    )
+    assert phase["selected"] == [0, 0, 2]
+    assert "not recorded yet" in fig.layout.annotations[phase["note"]].text
     frame = fig.layout.shapes[phase["frame"]]
     assert (frame.x0, frame.y1, frame.xref) == (1.5, 0.5, "x")
     with pytest.raises(ValueError, match="selected must be fields of a wanted config"):
@@ -270,12 +245,8 @@ def test_effective_strengths_put_rules_on_one_axis():
     ]
     fig = phase_figure([], matched, axis="effective")
     assert fig.layout.meta["phase"]["rows"] == ["1e-3", "0.01"]
-    assert phase_figure([], matched).layout.meta["phase"]["rows"] == [
-        "0.05",
-        "0.1",
-        "0.5",
-        "1",
-    ]
+    rows = phase_figure([], matched).layout.meta["phase"]["rows"]
+    assert rows == ["0.05", "0.1", "0.5", "1"]
     close = [TrainConfig(weight_decay=s) for s in (0.01, 0.010001)]
     with pytest.raises(ValueError, match="axis must tell the cells of LRD apart"):
         phase_figure([], close)
@@ -285,14 +256,8 @@ def test_agreement_counts_seeds_and_frames_where_they_differ():
     fig = agreement_figure(RUNS, WANTED)
     texts = [t for t in fig.data if t.type == "scatter" and t.mode == "text"]
     lrd = dict(zip(zip(texts[1].y, texts[1].x, strict=True), texts[1].text, strict=True))
-    assert lrd == {
-        (0, 0): "0/1",
-        (0, 1): "1/1",
-        (0, 2): "0/1",
-        (1, 0): "1/3",
-        (1, 1): "3/3",
-        (1, 2): "3/3",
-    }
+    assert [lrd[0, column] for column in range(3)] == ["0/1", "1/1", "0/1"]
+    assert [lrd[1, column] for column in range(3)] == ["1/3", "3/3", "3/3"]
     assert len(texts[0].text) == 2  # recorded cells only
     (frame,) = fig.layout.shapes
     assert (frame.x0, frame.y0, frame.xref) == (-0.5, 0.5, "x2")
@@ -305,23 +270,17 @@ def test_frontiers_are_drawn_full_only_where_nothing_is_missing():
     # L2: no row at the small strength; at the other and at the best, fraction 0.5 has no
     # run
     assert [round(x) for x in l2.x] == [1, 2] and set(l2.marker.symbol) == {"circle-open"}
-    assert list(lrd.y) == pytest.approx([0.4, 0.4, 0.4]) and set(lrd.marker.symbol) == {
-        "circle"
-    }
+    assert list(lrd.y) == pytest.approx([0.4, 0.4, 0.4])
+    assert set(lrd.marker.symbol) == {"circle"}
     l2_whole, l2_part, whole, part = [t for t in fig.data if t.error_y.color]
-    assert [round(x) for x in whole.x] == [1] and [round(x) for x in part.x] == [
-        2
-    ]  # of one seed at 0 there is none
-    assert (whole.error_y.array, whole.error_y.arrayminus) == (
-        (0.0,),
-        pytest.approx((0.1,)),
-    ) and part.opacity < 1
+    assert [round(x) for x in whole.x] == [1]
+    assert [round(x) for x in part.x] == [2]  # of one seed at 0 there is none
+    assert whole.error_y.array == (0.0,) and part.opacity < 1
+    assert whole.error_y.arrayminus == pytest.approx((0.1,))
     assert not l2_whole.x and len(l2_part.x) == 2
     assert "0.5 to never" in l2.hovertext[0] and "one seed: no interval" in lrd.hovertext[0]
-    assert (
-        "L2 0.3 to never" in fig.layout.meta["alt"]
-        and "LRD 0.4 (bootstrap over 3 seeds" in fig.layout.meta["alt"]
-    )
+    alt = fig.layout.meta["alt"]
+    assert "L2 0.3 to never" in alt and "LRD 0.4 (bootstrap over 3 seeds" in alt
     assert fig.layout.yaxis.ticktext[-1] == "never"
 
 
@@ -335,15 +294,11 @@ def test_many_panels_of_frontiers_are_split_by_setting():
 
 
 def test_the_whole_grid_of_the_paper_stays_small():
-    fractions, strengths = (
-        np.arange(0.3, 0.81, 0.05).round(2),
-        (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2),
-    )
+    fractions = np.arange(0.3, 0.81, 0.05).round(2)
+    strengths = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2)
     whole = wanted(("l2", "lrd", "elastic"), fractions, strengths)
-    steps = np.arange(0, 3001, 100)
-    fig = phase_figure(
-        [run_of(c, steps=steps, noise=0.02) for c in whole], whole, command=command
-    )
+    runs = [run_of(c, steps=np.arange(0, 3001, 100), noise=0.02) for c in whole]
+    fig = phase_figure(runs, whole, command=command)
     assert len(fig.layout.meta["phase"]["curves"]) == 198
     assert len(fig.to_json()) < 400_000
 
@@ -416,17 +371,13 @@ DRAWN = """() => {
 def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
     from browser import PHONE, serve, visit
 
-    write_page(
-        phase_figure(RUNS, WANTED, command=command),
-        tmp_path / "page.html",
-        title="Phase <diagram>",
-    )
+    fig = phase_figure(RUNS, WANTED, command=command)
+    write_page(fig, tmp_path / "page.html", title="Phase <diagram>")
+    missing = "<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"
     with serve(tmp_path) as site, visit(chromium, f"{site}/page.html") as seen:
         page = seen.page
-        assert (
-            page.title() == "Phase <diagram>"
-            and "Click a cell" in page.locator(".lrd-choices").inner_text()
-        )
+        assert page.title() == "Phase <diagram>"
+        assert "Click a cell" in page.locator(".lrd-choices").inner_text()
         page.mouse.click(*page.evaluate(CELL, ["xy", 1, 0]))
         page.wait_for_function(
             "document.querySelector('[role=status]').innerText.includes('L2, fraction 0.3')"
@@ -435,23 +386,14 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
         assert page.locator("code").inner_text() == "remake --rule l2 --fraction 0.3"
         page.get_by_role("combobox", name="rule").select_option("LRD")
         page.get_by_role("combobox", name="λ").select_option("1e-3")
-        assert (
-            page.evaluate(DRAWN)
-            == ["<b>LRD</b><br>fraction 0.3, λ = 1e-3"] + [5] * 4 + [0] * 8
-        )
+        one_seed = [5] * 4 + [0] * 8
+        assert page.evaluate(DRAWN) == ["<b>LRD</b><br>fraction 0.3, λ = 1e-3", *one_seed]
         page.get_by_role("combobox", name="rule").select_option("L2")
-        assert (
-            page.evaluate(DRAWN)
-            == ["<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"] + [0] * 12
-        )
+        assert page.evaluate(DRAWN) == [missing] + [0] * 12
         assert "seed 0: not recorded yet" in page.locator("[role=status]").inner_text()
         page.get_by_role("combobox", name="what colour means").select_option("2")
-        assert (
-            page.evaluate(
-                "document.querySelector('.lrd-plot').layout.coloraxis.reversescale"
-            )
-            is True
-        )
+        reversed_scale = "document.querySelector('.lrd-plot').layout.coloraxis.reversescale"
+        assert page.evaluate(reversed_scale) is True
         page.set_viewport_size(PHONE)
         page.wait_for_function(
             "document.querySelector('.lrd-plot').layout.xaxis2.domain[0] === 0"
@@ -461,10 +403,7 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
             assert choice.evaluate(
                 "(select) => select.getBoundingClientRect().right <= innerWidth"
             )
-        assert (
-            page.evaluate(DRAWN)[0]
-            == "<b>L2</b> — not recorded yet<br>fraction 0.3, λ = 1e-3"
-        )
+        assert page.evaluate(DRAWN)[0] == missing
         page.set_viewport_size({"width": 900, "height": 700})
         page.wait_for_function(
             "document.querySelector('.lrd-plot').layout.xaxis2.domain[0] > 0.4"
