@@ -25,7 +25,7 @@ BUILT := _build/html/.built
 IN_BROWSER := tests/test_book.py tests/test_colab.py::TestBuilt tests/test_lab_train.py tests/test_lab_page.py \
   tests/test_lab_kernel.py::test_the_lab_in_jupyterlab
 # what the pages are made of
-SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' 2>/dev/null) _config.yml _toc.yml book/colab.py book/typeset.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
 .PHONY: help venv book test lint types unit nbval browser chromium notebooks screenshots colab clean
 
@@ -81,7 +81,7 @@ $(BUILT): $(SOURCES) $(ASSETS) $(LAB) $(STEP)
 	@mkdir -p _build
 	@time { .venv/bin/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . \
 	  -W --keep-going >_build/book.log 2>&1 || { cat _build/book.log; exit 1; }; \
-	  $(PY) book/colab.py _build/html/colab; }
+	  $(PY) book/colab _build/html/colab; }
 	@touch $@
 
 lint: $(INSTALLED) ## ruff: rules and format

@@ -19,23 +19,22 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 colab = importlib.import_module("colab")
-Book, Copy, Unknown, convert, leftovers = (
-    colab.Book,
-    colab.Copy,
-    colab.Unknown,
-    colab.convert,
-    colab.leftovers,
-)
+Book, Copy, Unknown = colab.Book, colab.Copy, colab.Unknown
+convert, leftovers = colab.convert, colab.leftovers
+MODULES = [importlib.import_module(f"colab.{name}") for name in ("parse", "tex", "render")]
 
 HTML = ROOT / "_build" / "html"
 FENCE = "`" * 3
 BIB = r"""
-@misc{power, author = {Power, A. and Burda, Y. and Edwards, H.}, title = {G}, year = {2022}, url = {https://arxiv.org/abs/1}}
-@article{bjorck, author = {Bj{\"o}rck, {\AA}ke and Bowie, C.}, title = {P}, year = {1971}, doi = {10.1137/0708036}}
+@misc{power, author = {Power, A. and Burda, Y. and Edwards, H.}, title = {G}, year = {2022},
+  url = {https://arxiv.org/abs/1}}
+@article{bjorck, author = {Bj{\"o}rck, {\AA}ke and Bowie, C.}, title = {P}, year = {1971},
+  doi = {10.1137/0708036}}
 @book{golub, author = {Golub, Gene H.}, title = {M}, publisher = {J}, year = {2013}}
 """
 HERE = r"""
@@ -116,9 +115,10 @@ def book(tmp_path_factory):
     )
 
 
-def test_doctests():
-    assert doctest.testmod(colab).attempted > 0
-    assert doctest.testmod(colab).failed == 0
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_doctests(module):
+    done = doctest.testmod(module)
+    assert done.attempted > 0 and done.failed == 0
 
 
 SAID = {
@@ -246,9 +246,8 @@ def test_what_a_cell_says_in_colab(book, name):
 
 def test_macros_are_written_out_wherever_they_stand(book):
     got = Copy(book, "here").cell(SAID["macros"][0])
-    assert (
-        got
-        == r"$x \in\mathbb{R}^n$, $\lVert \lVert x \rVert_F \rVert$, $\langle a, b \rangle$"
+    assert got == (
+        r"$x \in\mathbb{R}^n$, $\lVert \lVert x \rVert_F \rVert$, $\langle a, b \rangle$"
     )
     assert colab.expand(r"\norm x \norm\alpha \{ \R", book.macros) == (
         r"\lVert x \rVert \lVert \alpha \rVert \{ \mathbb{R}"
@@ -256,21 +255,16 @@ def test_macros_are_written_out_wherever_they_stand(book):
 
 
 def test_a_bar_in_a_table_does_not_end_its_cell(book):
-    got = Copy(book, "here").cell(
-        "| $\\|x\\|$ | b |\n|---|--:|\n| $\\lvert x\\rvert$ | `a\\|b` |"
-    )
+    table = "| $\\|x\\|$ | b |\n|---|--:|\n| $\\lvert x\\rvert$ | `a\\|b` |"
+    got = Copy(book, "here").cell(table)
     assert [len(re.split(r"(?<!\\)\|", line)) for line in got.splitlines()] == [4, 4, 4]
     assert r"`a\|b`" in got and "---:" in got
 
 
 def test_a_list_in_a_list_keeps_its_place(book):
-    assert (
-        Copy(book, "here").cell("1. a\n   - b\n   - c\n2. d")
-        == "1. a\n   - b\n   - c\n2. d"
-    )
-    assert (
-        Copy(book, "here").cell("- a\n\n  $$\n  b\n  $$\n\n- c") == "- a\n\n  $$b$$\n\n- c"
-    )
+    copy, nested = Copy(book, "here"), "1. a\n   - b\n   - c\n2. d"
+    assert copy.cell(nested) == nested
+    assert copy.cell("- a\n\n  $$\n  b\n  $$\n\n- c") == "- a\n\n  $$b$$\n\n- c"
 
 
 @pytest.mark.parametrize(
@@ -324,7 +318,10 @@ def test_leftovers_are_seen(book, text):
 # ---- whole notebooks
 
 
-INSTALL = "try:\n    import lrdlib\nexcept ModuleNotFoundError:\n    %pip install -q --no-deps git+https://github.com/a/b"
+INSTALL = """try:
+    import lrdlib
+except ModuleNotFoundError:
+    %pip install -q --no-deps git+https://github.com/a/b"""
 
 
 def notebook(*cells):
@@ -355,9 +352,9 @@ def test_a_solution_may_span_code(book):
     )
     assert inside.source == "#@title Solution to Exercise 1: code\nx = 1"
     assert inside.metadata == {"cellView": "form"}
-    assert (
-        after.source
-        == "<details><summary>Solution to Exercise 1</summary>\n\nSecond.\n\n</details>\n\nAfter."
+    assert after.source == (
+        "<details><summary>Solution to Exercise 1</summary>\n\nSecond.\n\n</details>"
+        "\n\nAfter."
     )
     assert outside.source == "y = 2" and outside.metadata == {}
 
@@ -397,9 +394,8 @@ def test_a_widget_that_the_site_cannot_show_is_shown_in_colab(book):
     made = colab.code(cell, None, ("x", "x"))
     assert made.source == "lab = Lab()\nlab  # press Start"
     lab = nbformat.read(ROOT / "book/lab.ipynb", as_version=4)
-    assert (
-        sum(len(colab.HASHED.findall(cell.source)) for cell in lab.cells) == 1
-    )  # the notebook says it in these words
+    hashed = [colab.HASHED.findall(cell.source) for cell in lab.cells]
+    assert sum(map(len, hashed)) == 1  # the notebook says it in these words
 
 
 def test_the_copy_installs_from_the_repository_of_the_settings(book):
@@ -432,15 +428,16 @@ def test_the_first_cell_must_install(book):
         )
 
 
-def test_pages_are_found_in_reading_order():
-    toc = {
-        "root": "a",
-        "parts": [
-            {"chapters": [{"file": "b", "sections": [{"file": "c"}]}]},
-            {"chapters": [{"file": "d"}]},
-        ],
-    }
-    assert list(colab.files(toc)) == ["a", "b", "c", "d"]
+def test_pages_are_found_in_reading_order(tmp_path):
+    chapters = [{"file": "b", "sections": [{"file": "c"}]}]
+    toc = {"root": "a", "parts": [{"chapters": chapters}, {"chapters": [{"file": "d"}]}]}
+    (tmp_path / "toc.yml").write_text(yaml.dump({"format": "jb-book"} | toc))
+    nbformat.write(notebook("# A", ("x = 1",), "End."), tmp_path / "a.ipynb")
+    for name in "bcd":
+        (tmp_path / f"{name}.md").write_text(f"# {name.upper()}")
+    pages = {"a": ["# A", "End."], "b": ["# B"], "c": ["# C"], "d": ["# D"]}
+    found = MODULES[0].pages(tmp_path / "toc.yml", tmp_path)
+    assert list(found.items()) == list(pages.items())
 
 
 # ---- the book itself
@@ -509,6 +506,14 @@ def test_every_exercise_and_every_theorem_has_its_place(page):
     assert text.count("<details>") == text.count("</details>")
 
 
+def test_the_command_writes_the_copies(tmp_path):
+    output(sys.executable, ROOT / "book" / "colab", tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == set(PAGES)
+    for page in PAGES:
+        made = nbformat.read(tmp_path / f"{page}.ipynb", as_version=4)
+        assert made == nbformat.reads(nbformat.writes(pair(page)[1]), as_version=4), page
+
+
 class TestBuilt:
     """The built book: its buttons, and the numbers and anchors that the copies speak of."""
 
@@ -520,9 +525,8 @@ class TestBuilt:
     @pytest.mark.parametrize("page", PAGES)
     def test_the_button_opens_the_copy(self, page):
         html = (HTML / f"{page}.html").read_text(encoding="utf-8")
-        repository = colab.yaml.safe_load(
-            (ROOT / "_config.yml").read_text(encoding="utf-8")
-        )["repository"]["url"]
+        config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+        repository = config["repository"]["url"]
         name = repository.removeprefix("https://github.com/")
         assert set(re.findall(r'href="(https://colab[^"]*)"', html)) == {
             f"https://colab.research.google.com/github/{name}/blob/{colab.BRANCH}/{page}.ipynb"
@@ -547,9 +551,8 @@ class TestBuilt:
                 assert number and int(number[1]) == place.number, label
             elif kind in ("prf", "exercise"):
                 after = html.split(f'id="{place.anchor}"', 1)[1]
-                assert (
-                    re.search(r'class="caption-number">([^<]*?) *<', after)[1] == place.text
-                ), label
+                shown = re.search(r'class="caption-number">([^<]*?) *<', after)[1]
+                assert shown == place.text, label
 
     @pytest.mark.parametrize("page", PAGES)
     def test_links_into_the_site_lead_somewhere(self, page):
@@ -567,23 +570,24 @@ class TestBuilt:
 # ---- alone
 
 
-QUICK = (
-    "scale_invariance",
-    "grokking",
-)  # one that needs no recorded run, one that clones the repository for them
-REPORT = """
-import json, sys
-import numpy, plotly, torch
+# One page that needs no recorded run, one that clones the repository for them.
+QUICK = ("scale_invariance", "grokking")
+VERSIONS = """
+import json, numpy, plotly, torch
+versions = [module.__version__ for module in (numpy, plotly, torch)]
+"""
+REPORT = f"""
+{VERSIONS}
+import sys
 import lrdlib
-json.dump({"lrdlib": lrdlib.__file__, "python": sys.prefix, "numpy": numpy.__version__, "torch": torch.__version__,
-           "plotly": plotly.__version__}, open("report.json", "w"))
+report = {{"lrdlib": lrdlib.__file__, "python": sys.prefix, "versions": versions}}
+json.dump(report, open("report.json", "w"))
 """
 
 
 def output(*command) -> str:
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -612,9 +616,8 @@ def python(tmp_path):
     output(base, "-m", "venv", "--without-pip", tmp_path / "env")
     path = "import sysconfig; print(sysconfig.get_path('purelib'))"
     fresh = tmp_path / "env" / "bin" / "python"
-    Path(output(fresh, "-c", path), "base.pth").write_text(
-        output(base, "-c", path) + "\n", encoding="utf-8"
-    )
+    link = Path(output(fresh, "-c", path), "base.pth")
+    link.write_text(output(base, "-c", path) + "\n", encoding="utf-8")
     return fresh
 
 
@@ -647,11 +650,9 @@ class TestAlone:
             "language": "python",
             "env": settings,
         }
-        (tmp_path / "kernels" / "alone").mkdir(parents=True)
-        (tmp_path / "kernels" / "alone" / "kernel.json").write_text(
-            json.dumps(spec), encoding="utf-8"
-        )
-        folder = tmp_path / "empty"
+        kernel, folder = tmp_path / "kernels" / "alone", tmp_path / "empty"
+        kernel.mkdir(parents=True)
+        (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
         folder.mkdir()
 
         run = nbformat.reads(nbformat.writes(copy), as_version=4)
@@ -660,20 +661,16 @@ class TestAlone:
             kernel_dirs=[str(tmp_path / "kernels")], ensure_native_kernel=False
         )
         manager = AsyncKernelManager(kernel_name="alone", kernel_spec_manager=specs)
-        NotebookClient(
-            run, km=manager, timeout=3600, resources={"metadata": {"path": str(folder)}}
-        ).execute(cleanup_kc=True)
+        where = {"metadata": {"path": str(folder)}}
+        client = NotebookClient(run, km=manager, timeout=3600, resources=where)
+        client.execute(cleanup_kc=True)
 
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         assert report["python"] == str(tmp_path / "env")
         assert report["lrdlib"].startswith(report["python"])  # installed by the first cell
-        have = "import json, numpy, plotly, torch; print(json.dumps([m.__version__ for m in (numpy, plotly, torch)]))"
-        base = json.loads(output(os.environ.get("COLAB", sys.executable), "-c", have))
-        assert [
-            report["numpy"],
-            report["plotly"],
-            report["torch"],
-        ] == base  # and nothing else was
+        base = os.environ.get("COLAB", sys.executable)
+        have = output(base, "-c", f"{VERSIONS}\nprint(json.dumps(versions))")
+        assert report["versions"] == json.loads(have)  # and nothing else was installed
         drawn = [
             cell.id
             for cell in source.cells
