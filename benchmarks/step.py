@@ -6,9 +6,9 @@ how far from the floor.
 On one thread, at the published mechanism setting (p = 113, half of the pairs, batch 512,
 five cubic steps on the query and key matrices, weight decay 0.1 on the rest):
 
-reference   the step as one would first write it: torch's modules, every position computed, a DataLoader of items, and
-            the decay one matrix at a time. It is checked to give lrdlib's logits from
-            lrdlib's weights.
+reference   the step as one would first write it: torch's modules, every position computed,
+            a DataLoader of items, and the decay one matrix at a time. It is checked to give
+            lrdlib's logits from lrdlib's weights.
 lrdlib      lrdlib.training.train's step
 floor       the step's matrix products alone, measured one by one
 
@@ -20,7 +20,7 @@ step, with the error of its polar factors beside it.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -110,16 +110,10 @@ def plain_step(training: Training) -> Callable[[], None]:
     config, rows = training.configs[0], training.splits[0].train
     model = PlainTransformer(training.model)
     model.take(training.params)
-    reached, expected = (
-        model(training.tokens[rows]),
-        forward(training.params, training.tokens[rows], training.model)[0],
-    )
-    torch.testing.assert_close(reached, expected, rtol=1e-4, atol=1e-4)
-    qk = [
-        W.weight
-        for block in model.blocks
-        for W in (cast(PlainBlock, block).query, cast(PlainBlock, block).key)
-    ]
+    expected = forward(training.params, training.tokens[rows], training.model)[0]
+    torch.testing.assert_close(model(training.tokens[rows]), expected, rtol=1e-4, atol=1e-4)
+    blocks = cast(Iterable[PlainBlock], model.blocks)
+    qk = [W.weight for block in blocks for W in (block.query, block.key)]
     rest = [W for W in model.parameters() if all(W is not V for V in qk)]
     groups = [
         {"params": qk, "weight_decay": 0.0},
@@ -130,9 +124,7 @@ def plain_step(training: Training) -> Callable[[], None]:
 
     def batches() -> Iterator[list[Tensor]]:
         while True:
-            yield from DataLoader(
-                data, batch_size=config.batch_size, shuffle=True, drop_last=True
-            )
+            yield from DataLoader(data, config.batch_size, shuffle=True, drop_last=True)
 
     stream = batches()
 
@@ -154,10 +146,8 @@ def floor_step(training: Training) -> Callable[[], None]:
     """
     config, batch = training.model, training.configs[0].batch_size
     d, m, every = config.d_model, config.mlp_ratio * config.d_model, batch * config.seq_len
-    products = [
-        (every, config.vocab, d),
-        (batch, d, config.classes),
-    ]  # embedding, head: (rows, in, out)
+    # (rows, in, out): embedding, head, then layer by layer
+    products = [(every, config.vocab, d), (batch, d, config.classes)]
     for layer in range(config.layers):
         read = batch if layer == config.layers - 1 else every
         products += [(every, d, d)] * 2 + [(read, d, d)] * 2 + [(read, d, m), (read, m, d)]
@@ -194,8 +184,8 @@ def polar_error(training: Training) -> tuple[float, float, float]:
     """Error of the decay's polar factors at the weights as they are.
 
     Largest |sigma - 1| over the directions with sigma_i > 0.02 sigma_1, the same with 0.001
-    sigma_1, and
-    |P - U V^T|_F / |U V^T|_F over all directions, those among them that hold nothing but rounding.
+    sigma_1, and |P - U V^T|_F / |U V^T|_F over all directions, those among them that hold
+    nothing but rounding.
     """
     config = training.configs[0]
     worst = {0.02: 0.0, 0.001: 0.0}
@@ -205,9 +195,8 @@ def polar_error(training: Training) -> tuple[float, float, float]:
         P = polar_factor(W.detach(), method=config.method, steps=config.ns_steps).double()
         reached = (U.mT @ P @ Vh.mT).diagonal(dim1=-2, dim2=-1)
         for above in worst:
-            worst[above] = max(
-                worst[above], float((reached - 1).abs()[S.gt(above * S[..., :1])].max())
-            )
+            errors = (reached - 1).abs()[S.gt(above * S[..., :1])]
+            worst[above] = max(worst[above], float(errors.max()))
         relative = max(relative, float((P - U @ Vh).norm() / (U @ Vh).norm()))
     return worst[0.02], worst[0.001], relative
 
@@ -239,15 +228,11 @@ def decay_share(base: dict[str, Any], rounds: int, warm: int = 100) -> None:
         for k in (6, 5, 4)
     }
     settings |= {f"cubic, {k} steps": dict(method="cubic", ns_steps=k) for k in (5, 30)}
-    print(
-        "  polar error: largest |sigma - 1| above 2% of sigma_1, above 0.1%, and all of |P "
-        "- UV^T| / |UV^T|"
-    )
+    print("  polar error: largest |sigma - 1| above 2% of sigma_1, above 0.1%; then")
+    print("  |P - UV^T| / |UV^T|")
     for name, setting in settings.items():
-        none, training = (
-            Training([TrainConfig(**base, rule="none")]),
-            Training([TrainConfig(**base, **setting)]),
-        )
+        none = Training([TrainConfig(**base, rule="none")])
+        training = Training([TrainConfig(**base, **setting)])
         for _ in range(warm):
             training.update()
         ms = medians({"none": none.update, "decay": training.update}, rounds)
@@ -259,13 +244,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="timed rounds of 8 steps each (7)"
-    )
-    parser.add_argument("--p", type=int, default=113, help="modulus (113)")
-    parser.add_argument(
-        "--fraction", type=float, default=0.5, help="part of the pairs to train on (0.5)"
-    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=7, help="timed rounds of 8 steps each (7)")
+    add("--p", type=int, default=113, help="modulus (113)")
+    add("--fraction", type=float, default=0.5, help="part of the pairs to train on (0.5)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     base: dict[str, Any] = dict(p=options.p, fraction=options.fraction)
@@ -274,16 +256,12 @@ def main() -> None:
     print("low-rank decay of all 12 block matrices adds")
     decay_share(base, options.rounds)
     if not use_onednn():
-        print(
-            "oneDNN's matmul is not float32-exact on this machine, or not there: left out"
-        )
+        print("oneDNN's matmul: left out, not here or not float32-exact")
         return
     print("oneDNN's matmul, one thread: step at the published setting")
     fast = compare(TrainConfig(**base, **PUBLISHED), options.rounds)
-    print(
-        f"  lrdlib as the command line runs it: {plain['reference'] / fast['lrdlib']:.2f}x "
-        "as fast as plain torch"
-    )
+    speed = plain["reference"] / fast["lrdlib"]
+    print(f"  lrdlib as the command line runs it: {speed:.2f}x as fast as plain torch")
     print("low-rank decay of all 12 block matrices adds")
     decay_share(base, options.rounds)
 

@@ -1,8 +1,7 @@
 """Runs per minute of a sweep, against training the same runs one at a time, in the same
 session.
 
-    python benchmarks/sweep.py [--steps 300] [--workers 2] [--device cuda --stacks 1 8 64
-    256]
+    python benchmarks/sweep.py [--steps 300] [--workers 2] [--device cuda --stacks 1 8 64]
 
 The paper's model and task (p = 97, width 128, batch 512), 8 runs, L2 and LRD in equal
 parts, a record every 100 steps. On a CPU, each against one run at a time in this process,
@@ -10,7 +9,8 @@ uncompiled, on one thread:
 
 compiled    one at a time, the forward pass through torch.compile
 stacks      4 runs as one batched model, on one thread
-workers     sweep with so many processes, compiled, as `python -m lrdlib phase-diagram --compile` runs it
+workers     sweep with so many processes, compiled, as `python -m lrdlib phase-diagram
+            --compile` runs it
 
 On a GPU: stacks of each size, with the share of the card's float32 matmul rate that their
 matrix products reach. What compiling and starting workers takes is left out: every way is
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,12 +81,11 @@ def stacked(runs: list[TrainConfig]) -> float:
 def swept(runs: list[TrainConfig], workers: int) -> float:
     """Runs per minute of a sweep with so many workers, after a sweep that starts and warms
     them up."""
+    how: dict[str, Any] = {"workers": workers, "compile": True}
     with tempfile.TemporaryDirectory() as folder:
-        list(
-            sweep(runs[: 2 * workers], Path(folder) / "warm", workers=workers, compile=True)
-        )
+        list(sweep(runs[: 2 * workers], Path(folder) / "warm", **how))
         begin = time.perf_counter()
-        list(sweep(runs, Path(folder) / "timed", workers=workers, compile=True))
+        list(sweep(runs, Path(folder) / "timed", **how))
         return 60 * len(runs) / (time.perf_counter() - begin)
 
 
@@ -104,10 +104,8 @@ def on_cpu(steps: int, workers: int) -> None:
     for name, way in ways.items():
         rate = way()
         base = base or rate
-        print(
-            f"{name:22} {rate:6.1f} runs of {steps} steps a minute   {rate / base:5.2f}x",
-            flush=True,
-        )
+        line = f"{name:22} {rate:6.1f} runs of {steps} steps a minute   {rate / base:5.2f}x"
+        print(line, flush=True)
 
 
 def matmul_flops(training: Training) -> float:
@@ -139,28 +137,21 @@ def on_gpu(device: str, sizes: list[int], steps: int) -> None:
             stack = [c for c in grid(2 * size, steps) if c.rule == rule]
             rate = steps_per_second(stack, device=device, compile=True)
             share = rate * matmul_flops(Training(stack[:1])) / peak
-            print(
-                f"stack of {size:4} {rule:4} {rate / 50:8.1f} runs of 3000 steps a minute, "
-                f"{share:5.1%} of the rate"
+            line = (
+                f"stack of {size:4} {rule:4} {rate / 50:8.1f} runs of 3000 steps a minute"
             )
+            print(f"{line}, {share:5.1%} of the rate", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=300, help="steps of each run (300)")
-    parser.add_argument(
-        "--workers", type=int, default=2, help="worker processes of the sweep (2)"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument(
-        "--stacks",
-        type=int,
-        nargs="+",
-        default=[1, 8, 64, 256],
-        help="stack sizes on a GPU",
-    )
+    add, sizes = parser.add_argument, [1, 8, 64, 256]
+    add("--steps", type=int, default=300, help="steps of each run (300)")
+    add("--workers", type=int, default=2, help="worker processes of the sweep (2)")
+    add("--device", default="cpu", help="cpu or cuda (cpu)")
+    add("--stacks", type=int, nargs="+", default=sizes, help="stack sizes on a GPU")
     options = parser.parse_args()
     if options.device == "cpu":
         on_cpu(options.steps, options.workers)

@@ -1,20 +1,23 @@
 """Record the circuits of chapter "What did it learn?": the measures of lrdlib.fourier while
 runs train.
 
-python book/circuits.py small    50 runs modulo 29, ten settings and five seeds: 5 minutes on one core
-python book/circuits.py paper    22 runs of the paper's setting, at their last step alone: 30 minutes
+python book/circuits.py small   50 runs modulo 29, ten settings, five seeds: 5 minutes, one core
+python book/circuits.py paper   22 runs of the paper's setting, their last step alone: 30 minutes
 
 Each writes book/runs/circuits/NAME.npz, with the header of lrdlib.training.store (configs,
-provenance) and the arrays
+provenance) and the arrays, for T recorded steps and R runs:
 
-    step (T,)                                    the recorded steps
-    embedding, logits (T, R, p // 2)             fourier_power of the embedding, sum_power of the logits
-    keys (R, p // 2)                             the key frequencies of the logits at the step of the best accuracy on
-                                                 pairs unseen in either order (small runs
-                                                 are not steady to the end)
-    restricted, excluded (T, R)                  the losses with and without these keys; excluded: of the training pairs
-    symmetricity, irrelevance (T, R)             gradient symmetricity (100 triples of numbers), distance irrelevance
-    train_loss, test_accuracy, ... (T, R)        the metrics of lrdlib.training.records
+step         (T,)            the recorded steps
+embedding    (T, R, p // 2)  fourier_power of the embedding
+logits       (T, R, p // 2)  sum_power of the logits
+keys         (R, p // 2)     the key frequencies of the logits at the step of the best accuracy
+                             on pairs unseen in either order (small runs are not steady to
+                             the end)
+restricted   (T, R)          the loss with these keys alone
+excluded     (T, R)          the loss without them, of the training pairs
+symmetricity (T, R)          gradient symmetricity (100 triples of numbers)
+irrelevance  (T, R)          distance irrelevance
+METRICS      (T, R) each     of lrdlib.training.records
 """
 
 import sys
@@ -78,60 +81,45 @@ STACKS = {
 
 
 def measured(stack: list[TrainConfig], *, only_last: bool) -> dict[str, np.ndarray]:
-    """Train one stack and measure it at every record, or at the last: arrays (T, R,
-    ...)."""
+    """Train one stack and measure it at every record, or at the last: the arrays (T, R, ...)
+    of the module's docstring; steps (T, 1) and keys (1, R, p // 2), to be joined on axis 1."""
     training, steps, tables, measures = train(stack), [], [], []
     for record in training:
         if only_last and record.step < stack[0].steps:
             continue
         with torch.no_grad():
-            tables.append(forward(training.params, training.tokens, training.model))
+            table = forward(training.params, training.tokens, training.model)
+        now = {name: record.metrics[name] for name in METRICS}
+        now["embedding"] = record.fourier["embedding"]
+        now["logits"] = sum_power(table)
+        now["irrelevance"] = distance_irrelevance(table)
+        now["symmetricity"] = symmetricity(training)
         steps.append([record.step])
-        measures.append(
-            {name: record.metrics[name] for name in METRICS}
-            | {"embedding": record.fourier["embedding"]}
-        )
-        measures[-1] |= {
-            "logits": sum_power(tables[-1]),
-            "irrelevance": distance_irrelevance(tables[-1]),
-        }
-        measures[-1]["symmetricity"] = symmetricity(training)
-        print(
-            stack[0].rule,
-            stack[0].weight_decay,
-            record.step,
-            record.metrics["test_accuracy"].tolist(),
-            flush=True,
-        )
-    best = torch.stack([now["orbit_clean_accuracy"] for now in measures]).argmax(0)
-    keys = key_frequencies(
-        torch.stack([measures[t]["logits"][r] for r, t in enumerate(best.tolist())])
-    )
+        tables.append(table)
+        measures.append(now)
+        accuracy = record.metrics["test_accuracy"].tolist()
+        print(stack[0].rule, stack[0].weight_decay, record.step, accuracy, flush=True)
+    clean = torch.stack([now["orbit_clean_accuracy"] for now in measures])  # (T, R)
+    best = enumerate(clean.argmax(0).tolist())
+    keys = key_frequencies(torch.stack([measures[t]["logits"][r] for r, t in best]))
     for table, now in zip(tables, measures, strict=True):
         now["restricted"] = restricted_loss(table, keys)
         now["excluded"] = excluded_loss(table, keys, training.masks["train"])
-    found = {
-        name: torch.stack([now[name] for now in measures]).numpy() for name in measures[0]
-    }
+    names = measures[0]
+    found = {name: torch.stack([now[name] for now in measures]).numpy() for name in names}
     return found | {"keys": keys.numpy()[None], "step": np.array(steps)}
 
 
 def symmetricity(training: Training) -> torch.Tensor:
     """The gradient symmetricity (R,) of every model of a stack."""
-    p = training.task.p
-    triples = torch.randint(p, (100, 3), generator=torch.Generator().manual_seed(0))
-    models = [
-        {name: W[r] for name, W in training.params.items()}
-        for r in range(len(training.configs))
-    ]
-    return torch.stack(
-        [
-            gradient_symmetricity(
-                logits_of_embeddings(model, training.model), model["embedding"], triples
-            )
-            for model in models
-        ]
-    )
+    seed = torch.Generator().manual_seed(0)
+    triples = torch.randint(training.task.p, (100, 3), generator=seed)
+    found = []
+    for r in range(len(training.configs)):
+        params = {name: W[r] for name, W in training.params.items()}
+        logits = logits_of_embeddings(params, training.model)
+        found.append(gradient_symmetricity(logits, params["embedding"], triples))
+    return torch.stack(found)
 
 
 def main(name: str) -> None:
@@ -140,14 +128,12 @@ def main(name: str) -> None:
     parts = [measured(stack, only_last=name == "paper") for stack in STACKS[name]]
     arrays = {key: np.concatenate([part[key] for part in parts], 1) for key in parts[0]}
     arrays["step"], arrays["keys"] = arrays["step"][:, 0], arrays["keys"][0]
-    arrays |= {
-        key: rounded(a, 10) for key, a in arrays.items() if a.dtype.kind == "f"
-    }  # to 0.05 percent
+    floats = {key: array for key, array in arrays.items() if array.dtype.kind == "f"}
+    arrays |= {key: rounded(array, 10) for key, array in floats.items()}  # to 0.05 percent
     header = {"configs": [plain(config) for stack in STACKS[name] for config in stack]}
     header["provenance"] = provenance(f"python book/circuits.py {name}")
-    write_arrays(
-        Path(__file__).parent / "runs" / "circuits" / f"{name}.npz", KIND, header, arrays
-    )
+    path = Path(__file__).parent / "runs" / "circuits" / f"{name}.npz"
+    write_arrays(path, KIND, header, arrays)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 BOOK = Path(__file__).parent
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    # a figure as JSON alone, which JupyterLab, VS Code and the book draw with their own
+    # plotly.js
+    "PLOTLY_RENDERER": "plotly_mimetype",
 }
-# plotly_mimetype: the figure as JSON alone, which JupyterLab, VS Code and the book draw
-# with their own plotly.js
-SETTINGS = ONE_THREAD | {"PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {
@@ -28,20 +32,18 @@ METADATA = {
 }
 
 
-def clean(notebook):
+def only(metadata: Any, *names: str) -> dict[str, Any]:
+    """The entries of these names, where there are any."""
+    return {name: metadata[name] for name in names if name in metadata}
+
+
+def clean(notebook: Any) -> Any:
     """Drop execution times, editor state and the Python version; name cells by their place.
     Changes `notebook`."""
-    kept = {
-        name: notebook.metadata[name]
-        for name in ("mystnb", "widgets")
-        if name in notebook.metadata
-    }
-    notebook.metadata = METADATA | kept
+    notebook.metadata = METADATA | only(notebook.metadata, "mystnb", "widgets")
     for index, cell in enumerate(notebook.cells):
         cell.id = f"cell-{index}"
-        cell.metadata = {
-            key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata
-        }
+        cell.metadata = only(cell.metadata, "tags", "mystnb")
     return notebook
 
 
@@ -52,16 +54,9 @@ def run(path: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=600,
-        record_timing=False,
-        coalesce_streams=True,
-        resources=resources,
-    )
-    client.execute()
+    settings = {"timeout": 600, "record_timing": False, "coalesce_streams": True}
+    where = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, kernel_name="python3", resources=where, **settings).execute()
     notebook = nbformat.from_dict(clean(notebook))
     nbformat.validate(notebook)
     nbformat.write(notebook, path)

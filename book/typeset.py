@@ -20,10 +20,8 @@ from pybtex.style.formatting.alpha import Style
 from pybtex.style.labels import BaseLabelStyle
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-BEFORE, AFTER = (
-    r"[(\[“‘—–]+$",
-    r"^[.,;:!?)\]’”'—–-]+",
-)  # what a line must not end with, or begin with
+# what a line must not end with, and what it must not begin with
+BEFORE, AFTER = r"[(\[“‘—–]+$", r"^[.,;:!?)\]’”'—–-]+"
 
 
 class AuthorYear(BaseLabelStyle):
@@ -32,7 +30,7 @@ class AuthorYear(BaseLabelStyle):
 
     def format_labels(self, sorted_entries: Sequence[Entry]) -> Iterator[str]:
         labels = [
-            f"{_names(one.persons['author'])} {one.fields.get('year', '')}".strip()
+            f"{surnames(one.persons['author'])} {one.fields.get('year', '')}".strip()
             for one in sorted_entries
         ]
         count, seen = Counter(labels), Counter[str]()
@@ -41,7 +39,8 @@ class AuthorYear(BaseLabelStyle):
             seen[label] += 1
 
 
-def _names(people: Sequence[Person]) -> str:
+def surnames(people: Sequence[Person]) -> str:
+    """Bach; Golub & Van Loan; Cai et al."""
     last = [
         " ".join(str(part) for part in (*one.rich_prelast_names, *one.rich_last_names))
         for one in people
@@ -63,15 +62,16 @@ class Glue(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         for formula in list(self.document.findall(nodes.math)):
-            around = [_cut(formula, -1, BEFORE), _cut(formula, 1, AFTER)]
-            if any(around):
+            before, after = cut(formula, -1, BEFORE), cut(formula, 1, AFTER)
+            if before or after:
                 span = nodes.inline(classes=["lrd-glue"])
                 formula.replace_self(span)
-                span += [part for part in (around[0], formula, around[1]) if part]
+                span += [part for part in (before, formula, after) if part]
 
 
-def _cut(formula: nodes.math, side: int, pattern: str) -> nodes.Text | None:
-    """Take the punctuation off the text beside a formula; None if there is none."""
+def cut(formula: nodes.math, side: int, pattern: str) -> nodes.Text | None:
+    """The punctuation that the text beside a formula loses; None if there is none. `side`
+    is -1 for the text before it, 1 for the text after it."""
     parent: Any = formula.parent
     at = parent.index(formula) + side
     text: Any = parent[at] if 0 <= at < len(parent) else None
