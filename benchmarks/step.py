@@ -121,6 +121,8 @@ def plain_step(training: Training) -> Callable[[], None]:
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
     data = TensorDataset(training.tokens[rows], training.labels[rows])
+    if len(data) < config.batch_size:
+        raise ValueError(f"p and fraction give {len(data)} pairs, fewer than a batch")
 
     def batches() -> Iterator[list[Tensor]]:
         while True:
