@@ -4,40 +4,31 @@ the recorded runs."""
 import argparse
 from pathlib import Path
 
-from lrdlib.commands.common import Subparsers, add_command
+from lrdlib.commands.common import Subparsers, add_command, check_folder, write_text
 from lrdlib.evidence.claims import load_evidence, table
 
 DESCRIPTION = """\
-Print a Markdown table of what the paper and the first public code claim about their experiments: verdict, effect,
-number of runs and seeds, and the command that remakes them, all computed from the runs recorded in a folder. What is
-not recorded far enough is called not settled. Record more with `python -m lrdlib phase-diagram --runs DIR`.
+Print a Markdown table of what the paper and the first public code claim about their
+experiments: verdict, effect, number of runs and seeds, and the command that remakes them,
+all computed from the runs recorded in a folder. What is not recorded far enough is called
+not settled. Record more with `python -m lrdlib phase-diagram --runs DIR`.
 """
 
 
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
-    c = add_command(
-        commands, "claims", "judge the claims from recorded runs", DESCRIPTION, claims
-    )
-    c.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("book/runs/sweep"),
-        metavar="DIR",
-        help="folder of recorded runs",
-    )
-    c.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write the table (the screen)"
-    )
+    summary = "judge the claims from recorded runs"
+    option = add_command(commands, "claims", summary, DESCRIPTION, claims).add_argument
+    runs = Path("book/runs/sweep")
+    option("--runs", type=Path, default=runs, metavar="DIR", help="folder of recorded runs")
+    option("--out", type=Path, metavar="FILE", help="where to write the table (the screen)")
 
 
 def claims(options: argparse.Namespace) -> None:
     """Write the table."""
-    if not options.runs.is_dir():
-        raise ValueError(
-            f"--runs must be a folder of recorded runs, got {str(options.runs)!r}"
-        )
+    check_folder("--runs", options.runs)
     text = table(load_evidence(options.runs))
-    print(text) if options.out is None else options.out.write_text(
-        text + "\n", encoding="utf-8"
-    )
+    if options.out is None:
+        print(text)
+    else:
+        write_text("--out", options.out, text + "\n")

@@ -3,13 +3,24 @@ draw the paper's Figure 1."""
 
 import argparse
 import json
+import math
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lrdlib.commands.common import Subparsers, add_command, command_line
+from lrdlib._check import check_integer
+from lrdlib.commands.common import (
+    Subparsers,
+    add_command,
+    check_folder,
+    command_line,
+    make_folder,
+    printable,
+    reason,
+)
 from lrdlib.evidence.grids import GRIDS
 from lrdlib.training.backend import use_onednn
 from lrdlib.training.config import TrainConfig, plain
@@ -17,90 +28,79 @@ from lrdlib.training.runs import Run
 from lrdlib.training.sweep import expand, recorded, seconds, sweep
 
 DESCRIPTION = """\
-Train one transformer per cell of a grid (data fraction x strength of decay, for each rule and seed) and draw where it
-generalises: the paper's Figure 1. A cell counts as a success if its test accuracy exceeds 0.95 at some record.
+Train one transformer per cell of a grid (data fraction x strength of decay, for each rule
+and seed) and draw where it generalises: the paper's Figure 1. A cell counts as a success if
+its test accuracy exceeds 0.95 at some record.
 
 presets:
   smoke      a small model modulo 23: a minute, to see that everything works
-  paper      p = 97, 11 fractions x 6 strengths, L2, LRD and elastic, lambda with and without the learning rate, 3 seeds
-  published  the first public code's grid: p = 113, 6 x 6, LRD on query and key matrices only; its L2 runs have ten
-             times the strength that it draws them at
-  fair       L2, LRD and elastic over the same effective strengths (learning rate x lambda), three learning rates,
-             fractions from 0.2; success is judged on pairs of which neither order was trained on
+  paper      p = 97, 11 fractions x 6 strengths, L2, LRD and elastic, lambda with and
+             without the learning rate, 3 seeds
+  published  the first public code's grid: p = 113, 6 x 6, LRD on query and key matrices
+             only; its L2 runs have ten times the strength that it draws them at
+  fair       L2, LRD and elastic over the same effective strengths (learning rate x lambda),
+             three learning rates, fractions from 0.2; success is judged on pairs of which
+             neither order was trained on
 
-Look before you start: --dry-run says how many runs there are and about how long they take here. To train a part of a
-grid, name it: --only seed=0 rule=l2,lrd fraction=0.3,0.4. For a grid of your own, --grid FILE, a JSON list of blocks:
-  [{"rule": ["l2", "lrd"], "weight_decay": [0.01, 0.1], "fraction": [0.3, 0.5], "p": 59, "steps": 1000}]
+Look before you start: --dry-run says how many runs there are and about how long they take
+here. To train a part of a grid, name it: --only seed=0 rule=l2,lrd fraction=0.3,0.4. For a
+grid of your own, --grid FILE, a JSON list of blocks:
+  [{"rule": ["l2", "lrd"], "weight_decay": [0.01, 0.1], "p": 59, "steps": 1000}]
 where a list is an axis and the names are TrainConfig's.
 
-Each run is stored in OUT/runs as soon as it ends, and the same command goes on where it was stopped; several may work
-on one folder at once. Figures: OUT/phase-diagram.html, seed-agreement.html, frontier.html.
+Each run is stored in OUT/runs as soon as it ends, and the same command goes on where it was
+stopped; several may work on one folder at once. Figures: OUT/phase-diagram.html,
+seed-agreement.html, frontier.html.
 """
+
+MAX_BYTES = 2**24  # of a grid file
+MAX_RUNS = 100_000  # of a grid
+MAX_WORKERS = 32  # per core
 
 
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
-    c = add_command(
-        commands,
-        "phase-diagram",
-        "train a grid of runs and draw Figure 1",
-        DESCRIPTION,
-        phase_diagram,
-    )
-    source = c.add_mutually_exclusive_group()
-    source.add_argument(
-        "--preset", choices=list(GRIDS), default="smoke", help="which grid (smoke)"
-    )
-    source.add_argument(
-        "--grid", type=Path, metavar="FILE", help="a grid of your own, as JSON"
-    )
-    c.add_argument(
-        "--only",
-        nargs="+",
-        default=[],
-        metavar="FIELD=VALUE[,VALUE]",
-        help="the part of the grid to train",
-    )
-    c.add_argument(
-        "--out",
-        type=Path,
-        default=Path("phase-diagram"),
-        metavar="DIR",
-        help="folder to write (phase-diagram)",
-    )
-    c.add_argument(
+    summary, part = "train a grid of runs and draw Figure 1", "FIELD=VALUE[,VALUE]"
+    c = add_command(commands, "phase-diagram", summary, DESCRIPTION, phase_diagram)
+    option, source = c.add_argument, c.add_mutually_exclusive_group().add_argument
+    source("--preset", choices=list(GRIDS), default="smoke", help="which grid (smoke)")
+    source("--grid", type=Path, metavar="FILE", help="a grid of your own, as JSON")
+    option("--only", nargs="+", default=[], metavar=part, help="the part of it to train")
+    out = Path("phase-diagram")
+    option("--out", type=Path, default=out, metavar="DIR", help=f"folder to write ({out})")
+    option(
         "--runs", type=Path, metavar="DIR", help="folder of the recorded runs (OUT/runs)"
     )
-    c.add_argument(
+    option(
         "--dry-run",
         action="store_true",
-        help="say how many runs and how long, and train nothing",
+        help="say how many runs and how long; train nothing",
     )
-    c.add_argument(
+    option(
         "--workers",
         type=int,
         metavar="N",
-        help="processes side by side (one per core; 1 on a GPU)",
+        help="processes (one per core, as -1; 1 on a GPU)",
     )
-    c.add_argument(
+    option(
         "--dask",
         metavar="ADDRESS",
         help="train on the Dask cluster there, which must see the folder of runs",
     )
-    c.add_argument("--device", default="cpu", help="where to train: cpu or cuda (cpu)")
-    c.add_argument(
+    option("--device", default="cpu", help="where to train: cpu or cuda (cpu)")
+    option(
         "--stack-size",
         type=int,
         metavar="N",
         help="runs in one batched model (1; on a GPU what fits)",
     )
-    c.add_argument(
+    option(
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="torch.compile the forward pass: 1.4 times as fast after half a minute (off)",
     )
-    c.add_argument(
+    option(
         "--full",
         action="store_true",
         help="keep every spectrum and the final QK matrices: 16 times the size",
@@ -110,24 +110,31 @@ def add(commands: Subparsers) -> None:
 def phase_diagram(options: argparse.Namespace) -> None:
     """Train what is missing, show progress, write the figures."""
     import joblib  # it, plotly and tqdm are extras: the library itself does without
+    import tqdm  # noqa: F401
 
     import lrdlib.figures.page
     import lrdlib.figures.phase  # noqa: F401
 
+    workers = options.workers
+    if workers is None:
+        workers = -1 if options.device == "cpu" else 1
+    workers = joblib.cpu_count() if workers == -1 else workers
+    check_integer("--workers", workers)
+    if workers > MAX_WORKERS * joblib.cpu_count():
+        raise ValueError(
+            f"--workers must be at most {MAX_WORKERS} per core, which is "
+            f"{MAX_WORKERS * joblib.cpu_count()} here, got {workers}"
+        )
+    check_integer("--stack-size", 1 if options.stack_size is None else options.stack_size)
     grid = read_grid(options.grid) if options.grid else expand(*GRIDS[options.preset]())
     configs, store = only(grid, options.only), options.runs or options.out / "runs"
+    check_folder("--runs" if options.runs else "--out", store, new=True)
     commands = remakes(configs, grid, options)
-    workers = (
-        (1 if options.device != "cpu" else -1)
-        if options.workers is None
-        else options.workers
-    )
-    workers = joblib.cpu_count() if workers == -1 else workers
     use_onednn()
     if options.dry_run:
         return dry_run(configs, recorded(configs, store), workers, compile=options.compile)
-    with cluster(options.dask):
-        todo = sweep(
+    with nullcontext() if options.dask is None else cluster(options.dask):
+        todo: Any = sweep(
             configs,
             store,
             workers=-1 if options.dask else workers,
@@ -137,38 +144,52 @@ def phase_diagram(options: argparse.Namespace) -> None:
             full=options.full,
             commands=commands,
         )
-        follow(todo, configs, recorded(configs, store))
+        with closing(todo):  # whatever stops this process, the workers end with it
+            make_folder("--out", options.out)
+            follow(todo, configs, recorded(configs, store))
     runs = recorded(grid, store)
     report(runs, grid)
-    for path in write_figures(
-        list(runs.values()), grid, options.out, commands, fair=options.preset == "fair"
-    ):
+    fair = options.preset == "fair"
+    for path in write_figures(list(runs.values()), grid, options.out, commands, fair=fair):
         print(f"figure: {path}")
 
 
 def read_grid(path: Path) -> list[TrainConfig]:
-    """The configs of a grid in a JSON file. Raises ValueError if it is not a list of
-    blocks, and as `expand`."""
+    """The configs of a grid in a JSON file.
+
+    Raises ValueError if it cannot be read, is not a list of blocks, or has a run that
+    TrainConfig refuses, none at all, or more than MAX_RUNS.
+    """
+    given = f"got {str(path)!r}"
     try:
-        blocks = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"--grid must be a JSON file, got {str(path)!r}: {error}"
-        ) from error
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        blocks = json.loads(content.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"--grid must be a JSON file, {given}: {reason(error)}") from error
     if (
         not isinstance(blocks, list)
         or not blocks
-        or not all(isinstance(block, dict) for block in blocks)
+        or not all(isinstance(b, dict) for b in blocks)
     ):
+        raise ValueError(f"--grid must hold a list of blocks such as [{{...}}], {given}")
+    runs = sum(
+        math.prod(len(axis) for axis in block.values() if isinstance(axis, list))
+        for block in blocks
+    )
+    if not 1 <= runs <= MAX_RUNS:
         raise ValueError(
-            f"--grid must hold a list of blocks such as [{{...}}], got {str(path)!r}"
+            f"--grid must describe at least one run and at most {MAX_RUNS}, {given}, which "
+            f"describes {runs if runs < 10**9 else 'far more'}"
         )
-    configs = expand(*blocks)
-    if not configs:
+    try:
+        return expand(*blocks)
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise ValueError(
-            f"--grid must describe at least one run, got an empty axis in {str(path)!r}"
-        )
-    return configs
+            f"--grid must hold runs that can be trained, {given}: {error}"
+        ) from error
 
 
 def only(configs: Sequence[TrainConfig], conditions: Sequence[str]) -> list[TrainConfig]:
@@ -179,37 +200,32 @@ def only(configs: Sequence[TrainConfig], conditions: Sequence[str]) -> list[Trai
     """
     chosen = list(configs)
     for condition in conditions:
-        field, equals, values = condition.partition("=")
+        field, equals, text = condition.partition("=")
         if not equals or field not in {f.name for f in fields(TrainConfig)}:
             raise ValueError(
                 f"--only must be FIELD=VALUE with a field of TrainConfig, got {condition!r}"
             )
-        wanted = _values(values)
+        whole = json_or_text(text)  # a list, as of betas, is one value
+        wanted = [json_or_text(part) for part in text.split(",")]
+        wanted = [tuple(whole)] if isinstance(whole, list) else wanted
         before, chosen = chosen, [c for c in chosen if getattr(c, field) in wanted]
         if not chosen:
-            there = sorted({str(getattr(c, field)) for c in before})
+            there = ", ".join(sorted({str(getattr(c, field)) for c in before}))
             raise ValueError(
-                f"--only must leave a run of the grid, got {condition!r}: there is "
-                f"{', '.join(there)}"
+                f"--only must leave a run of the grid, got {condition!r}: there is {there}"
             )
     return chosen
 
 
-def _values(text: str) -> list[Any]:
-    """Values with commas between them; a list, as of betas, is one value."""
-    whole = _value(text)
-    return (
-        [tuple(whole)]
-        if isinstance(whole, list)
-        else [_value(part) for part in text.split(",")]
-    )
+def json_or_text(text: str) -> Any:
+    """What the text is as JSON, or else the text itself.
 
-
-def _value(text: str) -> Any:
-    """A number, true, false or null as JSON has them, or else the text itself."""
+    >>> [json_or_text(text) for text in ("0.1", "null", "[0.9, 0.98]", "lrd")]
+    [0.1, None, [0.9, 0.98], 'lrd']
+    """
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -219,37 +235,37 @@ def remakes(
     """The command that makes each run again, alone: the grid, and what sets the run apart
     in it."""
     source = ["--grid", str(options.grid)] if options.grid else ["--preset", options.preset]
-    apart = [
-        f.name for f in fields(TrainConfig) if len({getattr(c, f.name) for c in grid}) > 1
-    ]
+    names = [f.name for f in fields(TrainConfig)]
+    apart = [name for name in names if len({getattr(c, name) for c in grid}) > 1]
 
     def one(config: TrainConfig) -> str:
-        conditions = [f"{name}={_text(config, name)}" for name in apart]
-        return command_line(
-            "phase-diagram", *source, *(["--only", *conditions] if conditions else [])
-        )
+        values = {name: plain(config)[name] for name in apart}
+        conditions = [
+            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in values.items()
+        ]
+        only = ["--only", *conditions] if conditions else []
+        return command_line("phase-diagram", *source, *only)
 
     return {config: one(config) for config in grid}
 
 
-def _text(config: TrainConfig, name: str) -> str:
-    value = plain(config)[name]
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
-    """joblib's processes on the Dask cluster at `address`, or here."""
-    if address is None:
-        yield
-        return
+def cluster(address: str) -> Iterator[None]:
+    """Within, joblib's processes are those of the Dask cluster at `address`. Raises
+    ValueError if no scheduler answers there."""
     from distributed import Client
     from joblib import parallel_config
 
-    with (
-        Client(address, timeout=20),
-        parallel_config(backend="dask"),
-    ):  # joblib takes the latest client
+    try:
+        if not address.strip():  # Client would start a cluster of its own
+            raise ValueError("it is empty")
+        client = Client(address, timeout=20)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--dask must be the address of a Dask scheduler, got {address!r}: {error}"
+        ) from error
+    with client, parallel_config(backend="dask"):  # joblib takes the latest client
         yield
 
 
@@ -267,10 +283,8 @@ def dry_run(
     print(f"{len(configs)} runs, {len(runs)} of them recorded")
     if missing:
         took = tqdm.format_interval(seconds(missing, workers=workers, compile=compile))
-        print(
-            f"{len(missing)} to train: about {took} (h:min:s) with {workers} "
-            f"process{'es' * (workers > 1)} here"
-        )
+        processes = f"{workers} process{'es' * (workers > 1)}"
+        print(f"{len(missing)} to train: about {took} (h:min:s) with {processes} here")
 
 
 def follow(todo: Any, configs: Sequence[TrainConfig], runs: dict[TrainConfig, Run]) -> None:
@@ -279,18 +293,12 @@ def follow(todo: Any, configs: Sequence[TrainConfig], runs: dict[TrainConfig, Ru
     from tqdm import tqdm
 
     best = min(runs.values(), key=merit, default=None)
-    with tqdm(
-        todo,
-        total=len(configs),
-        initial=len(runs),
-        unit="run",
-        dynamic_ncols=True,
-        smoothing=0.1,
-    ) as bar:
-        bar.set_postfix_str(praise(best))
+    kind = {"unit": "run", "dynamic_ncols": True, "smoothing": 0.1}
+    with tqdm(todo, total=len(configs), initial=len(runs), **kind) as bar:
+        bar.set_postfix_str(printable(praise(best), sys.stderr))
         for run in bar:
             best = run if best is None else min(best, run, key=merit)
-            bar.set_postfix_str(praise(best), refresh=False)
+            bar.set_postfix_str(printable(praise(best), sys.stderr), refresh=False)
 
 
 def merit(run: Run) -> tuple[float, float, float]:
@@ -305,13 +313,9 @@ def praise(run: Run | None) -> str:
     """One line about the best run."""
     if run is None:
         return ""
-    where = f"{run.label()} at {run.config['fraction']:.0%} of the pairs"
-    step = run.first_step()
-    return f"best: {where}, " + (
-        f"step {step}"
-        if step is not None
-        else f"{max(run.history['test_accuracy']):.0%} test"
-    )
+    step, accuracy = run.first_step(), max(run.history["test_accuracy"])
+    success = f"step {step}" if step is not None else f"{accuracy:.0%} test"
+    return f"best: {run.label()} at {run.config['fraction']:.0%} of the pairs, {success}"
 
 
 def write_figures(
@@ -329,20 +333,19 @@ def write_figures(
     from lrdlib.figures.page import write_page
     from lrdlib.figures.phase import agreement_figure, frontier_figure, phase_figure
 
-    view: dict[str, Any] = (
-        {"metric": "orbit_clean_accuracy", "axis": "effective"} if fair else {}
-    )
-    figures = {
-        "phase-diagram": phase_figure(
-            runs, grid, command=lambda c: commands[TrainConfig(**c)], **view
+    view: dict[str, Any] = {}
+    if fair:
+        view = {"metric": "orbit_clean_accuracy", "axis": "effective"}
+    pages = {
+        "Phase diagram": phase_figure(
+            runs, grid, command=lambda config: commands[TrainConfig(**config)], **view
         ),
-        "seed-agreement": agreement_figure(runs, grid, **view),
-        "frontier": frontier_figure(runs, grid, **view),
+        "Seed agreement": agreement_figure(runs, grid, **view),
+        "Frontier": frontier_figure(runs, grid, **view),
     }
-    titles = {name: name.replace("-", " ").capitalize() for name in figures}
     return [
-        write_page(fig, out / f"{name}.html", title=titles[name])
-        for name, fig in figures.items()
+        write_page(fig, out / f"{title.lower().replace(' ', '-')}.html", title=title)
+        for title, fig in pages.items()
     ]
 
 
@@ -352,6 +355,5 @@ def report(runs: dict[TrainConfig, Run], grid: Sequence[TrainConfig]) -> None:
         wanted = [c for c in grid if (c.rule, c.mode) == rule]
         there = [runs[c] for c in wanted if c in runs]
         groks = sum(run.first_step() is not None for run in there)
-        print(
-            f"{' '.join(rule):22} {len(there)} of {len(wanted)} runs recorded, {groks} grok"
-        )
+        recorded = f"{len(there)} of {len(wanted)} runs recorded"
+        print(f"{' '.join(rule):22} {recorded}, {groks} grok")
