@@ -18,7 +18,8 @@ not settled. Record more with `python -m lrdlib phase-diagram --runs DIR`.
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
     summary = "judge the claims from recorded runs"
-    option = add_command(commands, "claims", summary, DESCRIPTION, claims).add_argument
+    command = add_command(commands, "claims", summary, DESCRIPTION, claims)
+    option = command.add_argument
     runs = Path("book/runs/sweep")
     option("--runs", type=Path, default=runs, metavar="DIR", help="folder of recorded runs")
     option("--out", type=Path, metavar="FILE", help="where to write the table (the screen)")

@@ -50,9 +50,8 @@ checkpoint.npz: the same command goes on from there after an interruption.
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
     summary = "train L2, LRD and elastic side by side, as in Figure 2"
-    option = add_command(
-        commands, "mechanism", summary, DESCRIPTION, mechanism
-    ).add_argument
+    command = add_command(commands, "mechanism", summary, DESCRIPTION, mechanism)
+    option = command.add_argument
     presets, modes = sorted(PRESETS), ("independent", "decoupled")
     out, strengths = Path("mechanism"), [0.1, 3.0]
     option("--preset", choices=presets, default="paper", help="where to start from (paper)")

@@ -61,8 +61,11 @@ MAX_WORKERS = 32  # per core
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
     summary, part = "train a grid of runs and draw Figure 1", "FIELD=VALUE[,VALUE]"
-    c = add_command(commands, "phase-diagram", summary, DESCRIPTION, phase_diagram)
-    option, source = c.add_argument, c.add_mutually_exclusive_group().add_argument
+    command = add_command(commands, "phase-diagram", summary, DESCRIPTION, phase_diagram)
+    option, source = (
+        command.add_argument,
+        command.add_mutually_exclusive_group().add_argument,
+    )
     source("--preset", choices=list(GRIDS), default="smoke", help="which grid (smoke)")
     source("--grid", type=Path, metavar="FILE", help="a grid of your own, as JSON")
     option("--only", nargs="+", default=[], metavar=part, help="the part of it to train")
