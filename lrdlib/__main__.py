@@ -54,13 +54,9 @@ def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
         return 2, f"{error}{_how_to_go_on(options)}"
     except (ValueError, TypeError) as error:
         return 2, _with_option(str(error), options)
-    except (
-        ArithmeticError,
-        MemoryError,
-        RuntimeError,
-    ) as error:  # torch's are RuntimeErrors
-        lines = str(error).splitlines() or ["no more is known"]
-        return 2, f"this machine cannot do that: {type(error).__name__}: {lines[0]}"
+    except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's are the last
+        lines = str(error).splitlines() or ["this machine cannot do that"]
+        return 2, f"{type(error).__name__}: {lines[0]}"
     except KeyboardInterrupt:
         return 130, f"stopped{_how_to_go_on(options)}"
     except SystemExit as stop:
