@@ -1,15 +1,21 @@
 """Training against a plain float64 loop, and what a stack, a checkpoint and a record
 promise."""
 
+import collections
+import contextlib
 import copy
 import json
 import os
 import pickle
+import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import oracles
@@ -19,12 +25,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+import lrdlib
 from lrdlib import spectral
 from lrdlib.model import forward, init_params, role
 from lrdlib.tasks import split, task
 from lrdlib.training import store
 from lrdlib.training.config import RULES
-from lrdlib.training.train import CHECKPOINT, Record, TrainConfig, Training, batch, train
+from lrdlib.training.records import record_arrays, records_from, unless_diverged
+from lrdlib.training.runs import runs_of
+from lrdlib.training.train import (
+    CHECKPOINT,
+    Record,
+    TrainConfig,
+    Training,
+    batch,
+    checkpoint_configs,
+    train,
+)
 
 TINY = TrainConfig(
     p=7,
@@ -70,6 +87,7 @@ def same(a, b):
         a.step == b.step
         and equal(a.metrics, b.metrics)
         and equal(a.singular_values, b.singular_values)
+        and equal(a.fourier, b.fourier)
     )
 
 
@@ -88,12 +106,11 @@ def state_of(training):
         },
         training.step,
         len(training.records),
-        training._replayed,
+        training._given,
     )
 
 
 # --- the step
-# ----------------------------------------------------------------------------------------
 
 CASES = {
     "none": {"rule": "none"},
@@ -290,7 +307,6 @@ def test_a_stack_that_diverges_by_itself_goes_on(rule, method):
 
 
 # --- batches
-# ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -323,7 +339,6 @@ def test_batches_depend_on_seed_epoch_and_step_only():
 
 
 # --- what is measured
-# ----------------------------------------------------------------------------------------
 
 
 def brute_force(training, r):
@@ -500,7 +515,8 @@ def test_records_are_not_changed_by_later_training():
     training = train(tiny())
     first = next(training)
     kept = Record(
-        first.step, copy.deepcopy(first.metrics), copy.deepcopy(first.singular_values)
+        first.step,
+        *copy.deepcopy((first.metrics, first.singular_values, first.fourier)),
     )
     list(training)
     assert same(first, kept)
@@ -526,7 +542,6 @@ def test_training_learns():
 
 
 # --- what is changed while it trains
-# ----------------------------------------------------------------------------------------
 
 RULE = {"none": {}, "l2": {"weight_decay": 3.0}, "lrd": {"weight_decay": 0.02, "l2": 2.0}}
 RULE |= {"elastic": RULE["lrd"], "proximal": RULE["lrd"]}
@@ -623,7 +638,6 @@ def test_a_checkpoint_remembers_what_was_set(tmp_path):
 
 
 # --- checkpoints
-# ----------------------------------------------------------------------------------------
 
 TWO = [tiny(rule="lrd", l2=1.0), tiny(rule="elastic", l2=1.0, seed=1, fraction=0.6)]
 
@@ -697,7 +711,8 @@ KILLED = """
 import sys, torch
 torch.set_num_threads(int(sys.argv[2]))
 from lrdlib.training.train import TrainConfig, train
-for record in train([TrainConfig(**options) for options in eval(sys.argv[3])], checkpoint=sys.argv[1]):
+configs = [TrainConfig(**options) for options in eval(sys.argv[3])]
+for record in train(configs, checkpoint=sys.argv[1]):
     print(record.step, flush=True)
 """
 
@@ -835,7 +850,7 @@ def test_foreign_files_are_refused(tmp_path, unbroken):
     np.save(tmp_path / "c.npy", np.ones(3))
     with pytest.raises(ValueError, match="path must be a whole"):
         train(TWO, checkpoint=tmp_path / "c.npy")
-    with pytest.raises(ValueError, match="path must be a whole"):
+    with pytest.raises((ValueError, OSError)):
         train(TWO, checkpoint=tmp_path)  # a folder
     store.write_arrays(path, "lrdlib-run/1", {}, {})
     with pytest.raises(ValueError, match="which is 'lrdlib-run/1'"):
@@ -876,56 +891,191 @@ def altered(path, content, change):
     store.write_arrays(path, CHECKPOINT, header, arrays)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda header, arrays: header.pop("configs"),
-        lambda header, arrays: header.pop("step"),
-        lambda header, arrays: header.update(step="four"),
-        lambda header, arrays: header.update(configs=None),
-        lambda header, arrays: header.update(configs=[{}, {}]),
-        lambda header, arrays: arrays.pop("param/1.down"),
-        lambda header, arrays: arrays.pop("exp_avg/1.down"),
-        lambda header, arrays: arrays.pop("record/step"),
-        lambda header, arrays: arrays.update(
-            {"param/1.down": arrays["param/1.down"][:, :3]}
+def header(**fields):
+    return lambda header, arrays: header.update(fields)
+
+
+def lacks(name):
+    return lambda header, arrays: (header if name in header else arrays).pop(name)
+
+
+def holds(name, of):
+    return lambda header, arrays: arrays.update({name: of(arrays.get(name))})
+
+
+DOWN, LOSS = "param/1.down", "metric/test_loss"
+WRONG = {  # of a checkpoint of TWO at step 4, with records at 0, 2 and 4: what is said then
+    "no-configs": (lacks("configs"), "configs must be its own, got no configs, not 2"),
+    "null-configs": (header(configs=None), "configs must be its own, got no configs"),
+    "number-configs": (
+        header(configs=[3, 4]),
+        r"got 3, not the fields of a config \(run 0",
+    ),
+    "empty-configs": (header(configs=[{}, {}]), "task = None, not 'add'"),
+    "no-torch": (lacks("torch"), "torch must be its version, got None"),
+    "no-step": (lacks("step"), "step must be an integer >= 0, got None"),
+    "step--1": (header(step=-1), "step must be an integer >= 0, got -1"),
+    "step-x": (header(step="x"), "step must be an integer >= 0, got 'x'"),
+    "step-true": (header(step=True), "step must be an integer >= 0, got True"),
+    "step-4.0": (header(step=4.0), "step must be an integer >= 0, got 4.0"),
+    "step-1e9": (header(step=10**9), "step must be AdamW's, 4 for .*, got 1000000000"),
+    "step-3": (header(step=3), "step must be AdamW's, 4 for .*, got 3"),
+    "step-0": (header(step=0), "arrays must be those of its state, got one more"),
+    "no-record": (
+        lambda _, arrays: arrays.update(
+            {
+                k: v[:0]
+                for k, v in arrays.items()
+                if k[:4] in ("reco", "metr", "spec", "four")
+            }
         ),
-        lambda header, arrays: arrays.update(
-            {"param/1.down": arrays["param/1.down"][:1]}
-        ),  # would broadcast
-        lambda header, arrays: arrays.update(
-            {"exp_avg_sq/1.down": arrays["exp_avg_sq/1.down"][:1]}
-        ),
-        lambda header, arrays: arrays.update(
-            {"metric/test_loss": arrays["metric/test_loss"][:1]}
-        ),
-    ],
-    ids=[
-        "no-configs",
-        "no-step",
-        "step-type",
-        "configs-null",
-        "configs-empty",
-        "no-weight",
-        "no-moment",
-        "no-records",
-        "weight-shape",
-        "weight-runs",
-        "moment-shape",
-        "record-shape",
-    ],
-)
-def test_a_whole_file_with_wrong_contents_is_refused_and_changes_nothing(
-    tmp_path, checkpoint_bytes, change
+        "records must hold at least one",
+    ),
+    "records-later": (
+        holds("record/step", lambda old: old + 2),
+        "records must be every 2 steps up to 4, got one at 6, after 4",
+    ),
+    "records-negative": (holds("record/step", lambda old: old - 2), "got one at -2"),
+    "records-unsorted": (
+        holds("record/step", lambda old: old[[1, 0, 2]]),
+        "got one at 0, after 2",
+    ),
+    "records-off-grid": (
+        holds("record/step", lambda old: np.array([0, 1, 4])),
+        "got one at 1, after 0",
+    ),
+    "records-real": (
+        holds("record/step", lambda old: old * 1.0),
+        "of shape .* and type int64",
+    ),
+    "records-matrix": (holds("record/step", lambda old: old[:, None]), "and type int64"),
+    "records-scalar": (holds("record/step", lambda old: old[0]), "and type int64"),
+    "no-records": (lacks("record/step"), "got none: 'record/step'"),
+    "no-weight": (lacks(DOWN), "got none: 'param/1.down'"),
+    "no-moment": (lacks("exp_avg/1.down"), "got none: 'exp_avg/1.down'"),
+    "no-count": (lacks("step/1.down"), "got none: 'step/1.down'"),
+    "no-metric": (lacks(LOSS), "got none: 'metric/test_loss'"),
+    "one-more": (holds("metric/luck", lambda _: np.ones(3)), "got one more: 'metric/luck'"),
+    "weight-shape": (
+        holds(DOWN, lambda old: old[:, :3]),
+        "'param/1.down' must be of shape",
+    ),
+    "weight-runs": (
+        holds(DOWN, lambda old: old[:1]),
+        r"\(2, 16, 64\) .*, got \(1, 16, 64\)",
+    ),
+    "weight-type": (holds(DOWN, lambda old: old.astype(float)), "float32, got .* float64"),
+    "weight-order": (holds(DOWN, lambda old: old.astype(">f4")), "float32, got .* >f4"),
+    "moment-shape": (
+        holds("exp_avg_sq/1.down", lambda old: old[:1]),
+        "'exp_avg_sq/1.down'",
+    ),
+    "count-shape": (holds("step/1.down", lambda old: old[None]), "'step/1.down' must be"),
+    "count-value": (holds("step/1.down", lambda old: old + 1), "step must be AdamW's, 5"),
+    "metric-length": (holds(LOSS, lambda old: old[:1]), "'metric/test_loss' must be"),
+    "metric-runs": (holds(LOSS, lambda old: old[:, :1]), "'metric/test_loss' must be"),
+    "metric-type": (holds(LOSS, lambda old: old.astype(int)), "'metric/test_loss' must be"),
+    "spectrum-shape": (
+        holds("spectrum/0.up", lambda old: old[..., :3]),
+        "'spectrum/0.up' must be",
+    ),
+    "fourier-shape": (
+        holds("fourier/embedding", lambda old: old[..., :2]),
+        "'fourier/embedding' must be",
+    ),
+    "norm-shape": (holds("grad_norm", lambda old: old[:1]), "'grad_norm' must be"),
+    "changes-null": (
+        header(changes=None),
+        "changes must be a list of what was set, got None",
+    ),
+    "changes-text": (header(changes=["lr"]), "changes must be a list"),
+    "changes-no-step": (
+        header(changes=[{"lr": 0.1}]),
+        "step of a change must be an integer",
+    ),
+    "changes-true": (
+        header(changes=[{"step": True}]),
+        "step of a change must be an integer",
+    ),
+    "changes-late": (header(changes=[{"step": 5, "lr": 0.1}]), "increase up to 4, got 5"),
+    "changes-unsorted": (
+        header(changes=[{"step": 2, "lr": 0.1}, {"step": 2, "lr": 0.2}]),
+        "must increase up to 4, got 2 after 2",
+    ),
+    "changes-name": (
+        header(changes=[{"step": 0, "seed": 1}]),
+        "what was set .*, got 'seed'",
+    ),
+    "changes-value": (header(changes=[{"step": 0, "lr": -1.0}]), "lr must be .*, got -1"),
+    "changes-type": (header(changes=[{"step": 0, "rule": [1]}]), "rule must be one of"),
+}
+
+
+@pytest.mark.parametrize("case", list(WRONG))
+def test_a_whole_file_with_wrong_contents_is_one_clear_error_and_changes_nothing(
+    tmp_path, checkpoint_bytes, case
 ):
-    path = tmp_path / "c.npz"
-    altered(path, checkpoint_bytes, change)
+    change, said = WRONG[case]
+    altered(path := tmp_path / "c.npz", checkpoint_bytes, change)
     training = Training(TWO)
-    list(zip(range(2), training, strict=False))
-    before = state_of(training)
-    with pytest.raises(ValueError):
+    next(training), next(training)
+    before = whole_state(training), training.records
+    with pytest.raises(ValueError, match=f"checkpoint {str(path)!r} must hold .*{said}"):
         training.load(path)
-    assert state_of(training) == before
+    assert (whole_state(training), training.records) == before
+    assert next(training).step == 4
+
+
+def test_a_checkpoint_of_a_diverged_run_goes_on(tmp_path):
+    config = tiny(lr=1e30)
+    training, whole = train(config, checkpoint=(path := tmp_path / "c.npz")), train(config)
+    next(training), next(training)
+    assert not all(torch.isfinite(W).all() for W in training.params.values())
+    assert all_same(list(train(config, checkpoint=path)), list(whole))
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError])
+@pytest.mark.parametrize("read", ["read_arrays", "read_header"])
+def test_what_is_not_the_file_s_fault_passes(monkeypatch, error, read):
+    def fail(*args):
+        raise error("not now")
+
+    monkeypatch.setattr(f"lrdlib.training.train.{read}", fail)
+    with pytest.raises(error, match="not now"):
+        checkpoint_configs("c") if read == "read_header" else Training(TWO).load("c")
+
+
+def test_the_configs_of_a_checkpoint(tmp_path, checkpoint_bytes):
+    (path := tmp_path / "c.npz").write_bytes(checkpoint_bytes)
+    assert checkpoint_configs(path) == checkpoint_configs(str(path)) == TWO
+    with pytest.raises(FileNotFoundError):
+        checkpoint_configs(tmp_path / "none.npz")
+    path.write_bytes(checkpoint_bytes[:-1000])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        checkpoint_configs(path)
+    store.write_arrays(path, "lrdlib-checkpoint/2", {}, {})
+    with pytest.raises(ValueError, match="which is 'lrdlib-checkpoint/2'"):
+        checkpoint_configs(path)
+
+
+@pytest.mark.parametrize(
+    "configs, said",
+    [
+        (None, "configs must be a list of fields, got None"),
+        ([1], r"configs must be a list of fields, got \[1\]"),
+        ([], "at least one"),
+        ([{"p": 8, "task": "div"}], "p must be prime"),
+        ([{"luck": 1}], "luck"),
+        ([asdict(tiny()), asdict(tiny(lr=1.0))], "agree in lr"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_configs_of_no_sense_in_a_checkpoint_are_one_clear_error(
+    tmp_path, checkpoint_bytes, configs, said
+):
+    altered(path := tmp_path / "c.npz", checkpoint_bytes, header(configs=configs))
+    with pytest.raises(ValueError, match=f"checkpoint {str(path)!r} must hold .*{said}"):
+        checkpoint_configs(path)
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "savez"])
@@ -972,8 +1122,265 @@ def test_no_checkpoint_is_written_unless_asked_for(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+# --- interrupted, and going on
+
+LONG = [
+    tiny(steps=20, eval_every=5, method="polar_express", l2=1.0),
+    tiny(steps=20, eval_every=5, method="polar_express", rule="elastic", seed=1),
+]
+# Where exceptions are raised below: our own lines, and those of torch that we lean on.
+TRACED = tuple(
+    str(path)
+    for path in (
+        Path(store.__file__).parent,
+        Path(lrdlib.__file__).parent / "decay.py",
+        Path(torch.__file__).parent / "optim",
+        Path(torch.__file__).parent / "autograd" / "grad_mode.py",
+        Path(torch.__file__).parent / "utils" / "_contextlib.py",
+        contextlib.__file__,
+    )
+)
+
+
+def with_act_before_line(k, act, work, spared=()):
+    """Do `work`; before the k-th line that it runs in TRACED, outside the functions
+    `spared`, call `act`. How many lines it ran until it ended or `act` was called."""
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        code = frame.f_code
+        if not code.co_filename.startswith(TRACED) or code.co_name in spared:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == k:
+                sys.settrace(None)
+                act()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def drive(training, *, reload=False):
+    """Train to the end, with another learning rate from step 10 on, from wherever it is."""
+    if reload and training.checkpoint.exists():
+        training.load(training.checkpoint)
+    while True:
+        if training.step == 10 and len(training.records) == 3 and not training.changes:
+            training.set(lr=1e-2, weight_decay=0.05)
+        if next(training, None) is None:
+            return
+
+
+def whole_state(training):
+    """Weights, AdamW's state and what was set: all that a history does not show."""
+    return state_of(training)[:3], training.changes, training.live
+
+
+@pytest.fixture(scope="module")
+def driven():
+    drive(training := Training(LONG))
+    return training
+
+
+def assert_as_driven(training, driven):
+    assert all_same(training.records, driven.records)
+    assert [record.step for record in training.records] == [0, 5, 10, 15, 20]
+    assert whole_state(training) == whole_state(driven)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_200_interrupts_at_any_line_change_nothing(tmp_path, driven):
+    """Ctrl-C before a line drawn at random, again and again: without a checkpoint, with
+    one, and with one that is loaded each time."""
+    draw = np.random.default_rng(0)
+    interrupts, runs = 0, 0
+    total = with_act_before_line(0, None, lambda: drive(Training(LONG)))
+    while interrupts < 200:
+        training = Training(LONG)
+        if runs % 3:
+            training.checkpoint = tmp_path / f"{runs}.npz"
+        for k in draw.integers(1, total // 2, size=1000):
+            try:
+                with_act_before_line(
+                    k,
+                    lambda: signal.raise_signal(signal.SIGINT),
+                    lambda: drive(training, reload=runs % 3 == 2),  # noqa: B023
+                )
+                break
+            except KeyboardInterrupt:
+                interrupts += 1
+        torch.set_grad_enabled(True)  # torch's own blocks may have been left in the middle
+        assert_as_driven(training, driven)
+        if training.checkpoint is not None:
+            drive(again := train(LONG, checkpoint=training.checkpoint))
+            assert_as_driven(again, driven)
+        runs += 1
+    print(f"{interrupts} interrupts in {runs} runs of {total} lines")
+
+
+def test_real_signals_change_nothing(driven):
+    """From another thread, whenever they land."""
+    draw = random.Random(0)
+
+    def kill(seconds):
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    training = Training(LONG)
+    for _ in range(12):
+        with pytest.raises(KeyboardInterrupt):
+            threading.Thread(target=kill, args=(draw.uniform(0, 0.04),)).start()
+            drive(training)
+            while True:
+                time.sleep(1)  # it had ended before the signal came
+    drive(training)
+    assert_as_driven(training, driven)
+
+
+def test_an_exception_at_any_line_changes_nothing_or_is_told(tmp_path, driven):
+    """What cannot wait, such as a MemoryError: the training goes on, or says within which
+    step it was broken off, and goes on from its checkpoint."""
+    draw = np.random.default_rng(1)
+    counts = collections.Counter()
+    total = with_act_before_line(0, None, lambda: drive(Training(LONG)))
+
+    def fail():
+        raise MemoryError
+
+    for run in range(60):
+        training = train(LONG, checkpoint=(path := tmp_path / f"{run}.npz"))
+        with pytest.raises(MemoryError):
+            with_act_before_line(
+                draw.integers(1, total),
+                fail,
+                lambda: drive(training),  # noqa: B023
+                spared=("interrupts_held", "__exit__"),  # these clean up
+            )
+        torch.set_grad_enabled(True)
+        at = training.step
+        try:
+            drive(training)
+            counts["went on"] += 1
+        except RuntimeError as error:
+            told = re.search(r"broken off within (set|step \d+),", str(error))[1]
+            assert told in ("set", f"step {at}", f"step {at + 1}")
+            counts["told"] += 1
+            if not path.exists():  # before its first record
+                continue
+            assert f"load its checkpoint {str(path)!r} (step " in str(error)
+            training.load(path)
+            drive(training)
+        assert_as_driven(training, driven)
+    print(dict(counts))
+    assert counts["went on"] > 10 and counts["told"] > 10
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_step_that_was_broken_off_is_told_by_all_that_needs_the_weights(
+    tmp_path, checkpoint
+):
+    path = tmp_path / "c.npz"
+    training, whole = train(TWO, checkpoint=path if checkpoint else None), train(TWO)
+    next(training), next(training)
+    list(whole)
+    decay, training.decay._decay = training.decay._decay, interrupted  # after AdamW's part
+    with pytest.raises(KeyboardInterrupt):
+        next(training)
+    training.decay._decay = decay
+    named = f"its checkpoint {str(path)!r} (step 2)" if checkpoint else "a checkpoint"
+    told = re.escape(
+        f"broken off within step 3, and its state is that of no step: load {named}"
+    )
+    for use in (
+        lambda: next(training),
+        training.update,
+        lambda: training.params,
+        lambda: training.measure(torch.zeros(2)),
+        lambda: training.set(lr=1.0),
+        lambda: training.save(path),
+        lambda: runs_of(training),
+    ):
+        with pytest.raises(RuntimeError, match=told):
+            use()
+    assert [record.step for record in training.records] == [0, 2]
+    if checkpoint:
+        training.load(path)
+        assert all_same(list(training), whole.records)
+        assert whole_state(training) == whole_state(whole)
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("lost", ["measure", "save"])
+def test_a_record_that_was_interrupted_is_made_when_it_goes_on(tmp_path, unbroken, lost):
+    """Each of them, also the first and the last; and it is handed out after all."""
+    training = train(TWO, checkpoint=(path := tmp_path / "c.npz"))
+    given = []
+    for _ in range(4):
+        setattr(training, lost, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(training)
+        delattr(training, lost)
+        given.append(next(training))
+    assert list(training) == [] and all_same(given, unbroken)
+    assert all_same(list(train(TWO, checkpoint=path)), unbroken)
+
+
+def test_a_checkpoint_between_a_step_and_its_record_loses_nothing(tmp_path, unbroken):
+    """Such as one that is saved by hand after an interrupt: with the gradient's norm."""
+    training = Training(TWO)
+    next(training)
+    training.measure = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        next(training)
+    training.save(path := tmp_path / "c.npz")
+    resumed = train(TWO, checkpoint=path)
+    assert resumed.step == resumed.due == 2 and len(resumed.records) == 1
+    assert all_same(list(resumed), unbroken)
+
+
+def test_a_checkpoint_without_the_gradient_s_norm_can_be_read(
+    tmp_path, checkpoint_bytes, unbroken
+):
+    """As it was written before interrupts were thought of."""
+    path = tmp_path / "c.npz"
+    altered(path, checkpoint_bytes, lambda header, arrays: arrays.pop("grad_norm"))
+    assert all_same(list(train(TWO, checkpoint=path)), unbroken)
+
+
+def test_a_load_that_is_broken_off_is_told(tmp_path, checkpoint_bytes, monkeypatch):
+    (path := tmp_path / "c.npz").write_bytes(checkpoint_bytes)
+    training = Training(TWO)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.optimizer, "load_state_dict", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            training.load(path)
+    with pytest.raises(RuntimeError, match="broken off within load"):
+        next(training)
+    training.load(path)
+    assert training.step == 4
+
+
+def test_gradients_are_kept_where_they_were_switched_off():
+    """An interrupt in torch's own no_grad may leave them off for good."""
+    training, whole = Training(TWO), Training(TWO)
+    whole.update()
+    with torch.no_grad():
+        training.update()
+    assert whole_state(training) == whole_state(whole)
+
+
 # --- configurations
-# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1132,10 +1539,147 @@ def test_numpy_scalars_are_numbers(tmp_path):
     assert [record.step for record in training] == [0, 2]
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", 3.5])
-def test_a_device_that_is_not_there_is_refused(device):
-    with pytest.raises(ValueError, match="device must be one that torch can use here"):
-        train(tiny(), device=device)
+ROWS, RECORD = torch.arange(5), Record(0, {"a": torch.ones(1)}, {})
+REFUSED = {
+    "device-none": (
+        lambda: train(TINY, device=None),
+        TypeError,
+        "device must .*, got None",
+    ),
+    "device-3": (lambda: train(TINY, device=3), TypeError, "device must be .*, got 3"),
+    "device-gpu": (
+        lambda: train(TINY, device="gpu"),
+        ValueError,
+        "device must .*, got 'gpu'",
+    ),
+    "device-99": (
+        lambda: train(TINY, device="cuda:99"),
+        ValueError,
+        "device must be one that",
+    ),
+    "device-meta": (
+        lambda: train(TINY, device="meta"),
+        ValueError,
+        "device must be one that",
+    ),
+    "checkpoint-3": (lambda: train(TINY, checkpoint=3), TypeError, "checkpoint .*, got 3"),
+    "checkpoint-b": (
+        lambda: train(TINY, checkpoint=b"c"),
+        TypeError,
+        "checkpoint .*, got b'c'",
+    ),
+    "compile": (lambda: train(TINY, compile=1), TypeError, "compile must be .*, got 1"),
+    "configs-empty": (lambda: Training([]), ValueError, "configs must hold .*, got none"),
+    "configs-none": (lambda: Training(None), TypeError, "configs must be .*, got NoneType"),
+    "configs-one": (
+        lambda: Training(TINY),
+        TypeError,
+        "configs must be .*, got TrainConfig",
+    ),
+    "configs-iterator": (
+        lambda: Training(iter([TINY])),
+        TypeError,
+        "configs must be a sequence",
+    ),
+    "configs-text": (lambda: Training("x"), TypeError, "configs must hold .*, got str"),
+    "load-3": (lambda: Training([TINY]).load(3), TypeError, "path must be .*, got 3"),
+    "save-3": (lambda: Training([TINY]).save(3), TypeError, "path must be .*, got 3"),
+    "save-early": (
+        lambda: Training([TINY]).save("c"),
+        ValueError,
+        "records must .*, got none",
+    ),
+    "configs_of-3": (lambda: checkpoint_configs(3), TypeError, "path must be .*, got 3"),
+    "measure-none": (
+        lambda: Training([TINY]).measure(None),
+        TypeError,
+        "grad_norm must be a torch.Tensor, got NoneType",
+    ),
+    "measure-shape": (
+        lambda: Training([TINY]).measure(torch.ones(3)),
+        ValueError,
+        r"grad_norm must be of shape \(1,\), got \(3,\)",
+    ),
+    "set-tensor": (
+        lambda: Training([TINY]).set(weight_decay=torch.ones(2)),
+        TypeError,
+        "weight_decay must be",
+    ),
+    "batch-none": (lambda: batch(None, seed=0, step=0, size=1), TypeError, "train must be"),
+    "batch-rows": (
+        lambda: batch(ROWS[:0], seed=0, step=0, size=1),
+        ValueError,
+        r"train must be at least one row \(n,\), got \(0,\)",
+    ),
+    "batch-table": (
+        lambda: batch(ROWS[None], seed=0, step=0, size=1),
+        ValueError,
+        "train must",
+    ),
+    "batch-seed": (
+        lambda: batch(ROWS, seed=-1, step=0, size=1),
+        ValueError,
+        "seed must be",
+    ),
+    "batch-large": (
+        lambda: batch(ROWS, seed=2**32, step=0, size=1),
+        ValueError,
+        "seed must be",
+    ),
+    "batch-step": (
+        lambda: batch(ROWS, seed=0, step=-1, size=1),
+        ValueError,
+        "step must be",
+    ),
+    "batch-half": (
+        lambda: batch(ROWS, seed=0, step=0.5, size=1),
+        TypeError,
+        "step must be",
+    ),
+    "batch-size": (lambda: batch(ROWS, seed=0, step=0, size=0), ValueError, "size must be"),
+    "records-none": (lambda: record_arrays([]), ValueError, "records must .*, got none"),
+    "records-mixed": (
+        lambda: record_arrays([RECORD, Record(1, {"b": torch.ones(1)}, {})]),
+        ValueError,
+        "records must all hold the same metrics",
+    ),
+    "arrays-none": (
+        lambda: records_from({}),
+        ValueError,
+        "arrays must hold .*'record/step'",
+    ),
+    "arrays-length": (
+        lambda: records_from({"record/step": np.arange(2), "metric/a": np.ones((3, 1))}),
+        ValueError,
+        r"'metric/a' must hold 2 records, got shape \(3, 1\)",
+    ),
+    "rank": (
+        lambda: Record(0, {}, {"0.up": torch.ones(1, 3)}).ranks("stable"),
+        TypeError,
+        "measure must be a function of a tensor, got 'stable'",
+    ),
+    "matrix": (
+        lambda: unless_diverged(spectral.stable_rank, None),
+        TypeError,
+        "X must be a torch.Tensor, got NoneType",
+    ),
+    "vector": (
+        lambda: unless_diverged(spectral.stable_rank, torch.ones(3)),
+        ValueError,
+        r"X must be of shape \(runs, ...\), got \(3,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_a_bad_argument_is_one_clear_error(case):
+    call, error, said = REFUSED[case]
+    with pytest.raises(error, match=said):
+        call()
+
+
+def test_a_device_may_be_torch_s_own():
+    assert same(next(train(TINY, device=torch.device("cpu"))), next(train(TINY)))
 
 
 def test_a_checkpoint_of_another_torch_warns(tmp_path):

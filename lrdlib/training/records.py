@@ -9,11 +9,8 @@ from torch import Tensor
 
 from lrdlib.spectral import singular_values, stable_rank
 
-PARTS = {
-    "metric": "metrics",
-    "spectrum": "singular_values",
-    "fourier": "fourier",
-}  # prefix of arrays -> Record's field
+# prefix of arrays -> Record's field
+PARTS = {"metric": "metrics", "spectrum": "singular_values", "fourier": "fourier"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,45 +45,66 @@ def rank(measure: Callable[[Tensor], Tensor], S: Tensor) -> Tensor:
 
 def unless_diverged(measure: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
     """`measure` of X (runs, ...), with NaN for the runs in which X is not finite; `measure`
-    sees zeros there."""
-    finite = torch.isfinite(X.flatten(1)).all(1)
+    sees zeros there.
+
+    >>> unless_diverged(stable_rank, torch.tensor([[2.0, 2.0], [1.0, torch.nan]]))
+    tensor([2., nan])
+    """
+    if not callable(measure):
+        raise TypeError(f"measure must be a function of a tensor, got {measure!r}")
+    if not isinstance(X, Tensor):
+        raise TypeError(f"X must be a torch.Tensor, got {type(X).__name__}")
+    if X.ndim < 2:
+        raise ValueError(f"X must be of shape (runs, ...), got {tuple(X.shape)}")
+    finite = torch.isfinite(X.flatten(1)).all(1)  # (runs,)
     values = measure(torch.where(finite.view(-1, *[1] * (X.ndim - 1)), X, 0.0))
     return torch.where(finite.view(-1, *[1] * (values.ndim - 1)), values, torch.nan)
 
 
 def record_arrays(records: Sequence[Record]) -> dict[str, np.ndarray]:
     """Records as arrays: record/step (records,), metric/NAME (records, runs), and (records,
-    runs, k) of
+    runs, k) of spectrum/NAME and fourier/NAME.
 
-    spectrum/NAME and fourier/NAME.
+    Raises ValueError if there are none, or if they do not measure the same.
     """
-    arrays = {"record/step": np.array([record.step for record in records])}
+    if not records:
+        raise ValueError("records must hold at least one Record, got none")
+    arrays = {"record/step": np.array([record.step for record in records], np.int64)}
     for part, attribute in PARTS.items():
-        for name in getattr(records[0], attribute):
-            arrays[f"{part}/{name}"] = torch.stack(
-                [getattr(r, attribute)[name] for r in records]
-            ).numpy()
+        values: list[dict[str, Tensor]] = [getattr(r, attribute) for r in records]
+        if any(v.keys() != values[0].keys() for v in values):
+            raise ValueError(f"records must all hold the same {attribute}, got others")
+        for name in values[0]:
+            arrays[f"{part}/{name}"] = torch.stack([v[name] for v in values]).numpy()
     return arrays
 
 
 def records_from(arrays: dict[str, np.ndarray]) -> list[Record]:
-    """The inverse of `record_arrays`; arrays of other names are left alone."""
-    steps = arrays["record/step"]
-    named = {
-        name: array for name, array in arrays.items() if name.partition("/")[0] in PARTS
-    }
-    if any(len(array) != len(steps) for array in named.values()):
-        raise ValueError("as many values as records")
+    """The inverse of `record_arrays`; arrays of other names are left alone.
 
-    def part(prefix: str, i: int) -> dict[str, Tensor]:
-        mine = ((name.partition("/"), array) for name, array in named.items())
-        return {
-            name: torch.from_numpy(array[i].copy())
-            for (start, _, name), array in mine
-            if start == prefix
-        }
-
+    Raises ValueError if there are no steps, or not as many values of each as steps.
+    """
+    steps = arrays.get("record/step", np.array(None))
+    if steps.ndim != 1 or steps.dtype.kind not in "iu":
+        raise ValueError("arrays must hold the integers 'record/step' (records,), got none")
+    parts: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in PARTS}
+    for path, array in arrays.items():
+        prefix, _, name = path.partition("/")
+        if prefix in PARTS:
+            if array.shape[:1] != steps.shape:
+                raise ValueError(
+                    f"{path!r} must hold {len(steps)} records, got shape {array.shape}"
+                )
+            parts[prefix][name] = array
     return [
-        Record(int(s), **{PARTS[prefix]: part(prefix, i) for prefix in PARTS})
-        for i, s in enumerate(steps)
+        Record(
+            int(step),
+            **{
+                PARTS[prefix]: {
+                    name: torch.tensor(array[i]) for name, array in part.items()
+                }
+                for prefix, part in parts.items()
+            },
+        )
+        for i, step in enumerate(steps)
     ]

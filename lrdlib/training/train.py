@@ -9,10 +9,15 @@ rounding differs, and long training amplifies it.)
         print(record.step, record.metrics["test_accuracy"])
 """
 
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_bool
+from lrdlib._check import check_bool, check_choice, check_integer
 from lrdlib.decay import LowRankDecay, frobenius_update_, select
 from lrdlib.fourier import fourier_power
 from lrdlib.model import (
@@ -37,6 +42,7 @@ from lrdlib.spectral import effective_rank, stable_rank
 from lrdlib.tasks import split
 from lrdlib.training.config import LOW_RANK, TrainConfig, check_stack, plain
 from lrdlib.training.records import (
+    PARTS,
     Record,
     rank,
     record_arrays,
@@ -48,14 +54,21 @@ from lrdlib.training.store import read_arrays, read_header, write_arrays
 
 CHECKPOINT = "lrdlib-checkpoint/1"
 SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains
+MASKS = ("train", "test", "orbit_clean")  # the parts of the table with a loss of their own
+METRICS = (
+    *("weight_norm", "grad_norm"),
+    *(f"{part}_{what}" for part in MASKS for what in ("loss", "accuracy")),
+    *("qk_stable_rank", "qk_effective_rank"),
+)
 EVAL_ROWS = 2048  # sequences per evaluation chunk: its activations stay in the cache
+COUNTED = 2**24  # AdamW counts its steps in float32, which ends here
 
 
 def train(
     configs: TrainConfig | Iterable[TrainConfig],
     *,
     checkpoint: str | Path | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     compile: bool = False,
 ) -> "Training":
     """Train a stack of runs and yield a Record at step 0, every `eval_every` steps, and at
@@ -63,24 +76,27 @@ def train(
 
     With `checkpoint`, a path, the whole state is written there after each record; if the
     file exists, its records come first and training goes on from it, with a history
-    bit-identical to an unbroken run (same machine, torch and number of threads). compile:
-    hand the forward pass of a step to torch.compile, which takes 15 to 30 seconds once per
-    process and makes a step about 1.4 times as fast on a CPU (benchmarks/sweep.py); it
-    needs a C++ compiler, and rounds otherwise than without. Raises ValueError if configs
-    are empty, differ in more than fraction, seed, rule, weight_decay and l2, or are not
-    those of the checkpoint, or if torch cannot use the device here. Metrics over no pairs
-    are NaN, such as the orbit-clean ones where hardly a pair is left to test on.
+    bit-identical to an unbroken run (same machine, torch and number of threads). So does a
+    training that was interrupted (Ctrl-C) and is iterated over again. compile: hand the
+    forward pass of a step to torch.compile, which takes 15 to 30 seconds once per process
+    and makes a step about 1.4 times as fast on a CPU (benchmarks/sweep.py); it needs a C++
+    compiler, and rounds otherwise than without. Metrics over no pairs are NaN, such as the
+    orbit-clean ones where hardly a pair is left to test on.
+
+    Raises TypeError or ValueError if configs are empty, or differ in more than fraction,
+    seed, rule, weight_decay and l2, or if torch cannot use the device here; and as
+    `Training.load` for the checkpoint.
     """
     if not isinstance(configs, (TrainConfig, Iterable)):
         raise TypeError(
             f"configs must be a TrainConfig or several, got {type(configs).__name__}"
         )
+    path = None if checkpoint is None else _path("checkpoint", checkpoint)
     stack = [configs] if isinstance(configs, TrainConfig) else list(configs)
     training = Training(stack, device=device, compile=compile)
-    if checkpoint is not None:
-        training.checkpoint = Path(checkpoint)
-        if training.checkpoint.exists():
-            training.load(checkpoint)
+    training.checkpoint = path
+    if path is not None and path.exists():
+        training.load(path)
     return training
 
 
@@ -90,21 +106,32 @@ class Training(Iterator[Record]):
     configs (what it started from), params (with a runs axis), optimizer, step (done so
     far), records (made so far), live (the configs as `set` has changed them) and changes
     (what was set, and before which step).
+
+    It may be interrupted anywhere, and goes on when it is iterated over again: records are
+    where they would have been, and equal to the bit. Ctrl-C waits for the end of a change
+    of state (AdamW's update and the decay; `set`; `load`). Another exception in the middle
+    of one leaves a state that is that of no step; then `params`, and all that needs them,
+    raise RuntimeError, which says what to load.
     """
 
     def __init__(
-        self, configs: Sequence[TrainConfig], *, device: str = "cpu", compile: bool = False
+        self,
+        configs: Sequence[TrainConfig],
+        *,
+        device: str | torch.device = "cpu",
+        compile: bool = False,
     ) -> None:
+        if not isinstance(configs, Sequence):
+            raise TypeError(
+                f"configs must be a sequence of TrainConfigs, got {type(configs).__name__}"
+            )
         check_stack(configs)
         _check_device(device)
         check_bool("compile", compile)
-        self.configs, self.live, self.device, first = (
-            list(configs),
-            list(configs),
-            device,
-            configs[0],
-        )
+        first = configs[0]
+        self.configs, self.live = list(configs), list(configs)
         self.changes: list[dict[str, Any]] = []
+        self.device = device
         self.compiled, self.forward = compile, _compiled_forward() if compile else forward
         self.task = first.data()
         self.model = first.model(self.task)
@@ -112,74 +139,112 @@ class Training(Iterator[Record]):
         models = [
             init_params(self.model, torch.Generator().manual_seed(c.seed)) for c in configs
         ]
-        self.params: Params = {
+        self._params: Params = {
             name: W.to(device).requires_grad_() for name, W in stack_params(models).items()
         }
         self.optimizer = torch.optim.AdamW(
-            self.params.values(),
+            self._params.values(),
             lr=first.lr,
             betas=first.betas,
             weight_decay=0.0,
             fused=True,
         )
-        self.l2 = _frobenius_strengths(self.params, configs)
-        self.decay = _low_rank_decay(self.params, configs)
+        self.l2 = _frobenius_strengths(self._params, configs)
+        self.decay = _low_rank_decay(self._params, configs)
         self._attached = None if self.decay is None else self.decay.attach(self.optimizer)
-        self.tokens, self.labels = self.task.tokens.to(device), self.task.labels.to(device)
-        self.masks = {
+        self.tokens = self.task.tokens.to(device)  # (N, T)
+        self.labels = self.task.labels.to(device)  # (N,)
+        self.masks = {  # (runs, N) each
             name: _mask([getattr(s, name) for s in self.splits], len(self.task)).to(device)
-            for name in ("train", "test", "orbit_clean")
+            for name in MASKS
         }
         self.step = 0
         self.records: list[Record] = []
         self.checkpoint: Path | None = None
-        self._replayed = 0
+        self._given = 0  # records that were handed out
+        self._grad_norm = torch.full((len(configs),), torch.nan, device=device)  # of `due`
+        self._saved: tuple[Path | None, int, int] = (None, 0, 0)  # where; step, records
+        self._broken = ""  # the change of state that was left in the middle
+
+    @property
+    def params(self) -> Params:
+        """The weights by name, each with a runs axis. Raises RuntimeError if an exception
+        has left them in the middle of a step."""
+        if self._broken:
+            path, step, _ = self._saved
+            source = (
+                f"its checkpoint {str(path)!r} (step {step})" if path else "a checkpoint"
+            )
+            raise RuntimeError(
+                f"training must be whole, but was broken off within {self._broken}, and its "
+                f"state is that of no step: load {source}, or start anew"
+            )
+        return self._params
+
+    @property
+    def due(self) -> int | None:
+        """The step of the next record: this one for the first, then the next multiple of
+        `eval_every` that has none yet, or the end; None after that."""
+        if not self.records:
+            return self.step
+        every, steps = self.configs[0].eval_every, self.configs[0].steps
+        least = max(self.step, self.records[-1].step + 1)
+        due = min(-(-least // every) * every, steps)
+        return due if due >= least else None
 
     def __next__(self) -> Record:
-        if self._replayed < len(self.records):
-            self._replayed += 1
-            return self.records[self._replayed - 1]
-        if self.records and self.step >= self.configs[0].steps:
-            raise StopIteration
-        grad_norm = torch.full((len(self.configs),), torch.nan)
-        if self.records:
-            first = self.configs[0]
-            until = min((self.step // first.eval_every + 1) * first.eval_every, first.steps)
-            while (
-                self.step < until
-            ):  # a multiple of eval_every, also after an interruption between records
+        if self._given == len(self.records):
+            due = self.due
+            if due is None:
+                raise StopIteration
+            while self.step < due:
                 self.update()
-            grad_norm = _norm([W.grad for W in self.params.values() if W.grad is not None])
-        self.records.append(self.measure(grad_norm))
-        self._replayed += 1
+            self.records.append(self.measure(self._grad_norm))
         if self.checkpoint is not None:
-            self.save(self.checkpoint)
-        return self.records[-1]
+            path, _, records = self._saved
+            if (path, records) != (Path(self.checkpoint), len(self.records)):
+                self.save(self.checkpoint)
+        self._given += 1  # at last: what an interruption kept back is handed out then
+        return self.records[self._given - 1]
 
     def update(self) -> None:
-        """One step: batch, gradient, AdamW, decay."""
-        rows = torch.stack(
+        """One step: batch, gradient, AdamW, decay. It happens whole or not at all."""
+        params = self.params
+        rows = torch.stack(  # (runs, B)
             [
                 batch(s.train, seed=c.seed, step=self.step, size=c.batch_size)
                 for s, c in zip(self.splits, self.configs, strict=True)
             ]
         ).to(self.device)
-        logits = self.forward(self.params, self.tokens[rows], self.model)
-        # the sum over runs of each run's mean loss: runs do not share a parameter, so their
-        # gradients stay apart
-        loss = (
-            F.cross_entropy(
+        self.optimizer.zero_grad()
+        with torch.enable_grad():
+            logits = self.forward(
+                params, self.tokens[rows], self.model
+            )  # (runs, B, classes)
+            # the sum over runs of each run's mean loss: runs do not share a parameter, so
+            # their gradients stay apart
+            total = F.cross_entropy(
                 logits.flatten(0, -2), self.labels[rows].flatten(), reduction="sum"
             )
-            / rows.shape[-1]
-        )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        with torch.no_grad():
-            for name, weight_decay in self.l2.items():
-                frobenius_update_(self.params[name], self.live[0].lr * weight_decay)
-        self.step += 1
+            (total / rows.shape[-1]).backward()
+        with self._whole(f"step {self.step + 1}"):
+            self.optimizer.step()  # and the low-rank decay, which is attached to it
+            with torch.no_grad():
+                for name, weight_decay in self.l2.items():
+                    frobenius_update_(params[name], self.live[0].lr * weight_decay)
+            self.step += 1
+            if self.records and self.step == self.due:
+                gradients = [W.grad for W in params.values() if W.grad is not None]
+                self._grad_norm = _norm(gradients)
+
+    @contextmanager
+    def _whole(self, change: str) -> Iterator[None]:
+        """A change of state: Ctrl-C waits for its end, and after any other exception
+        `params` says that it was left in the middle."""
+        with interrupts_held():
+            self._broken = change
+            yield
+            self._broken = ""
 
     def set(self, **values: Any) -> None:
         """From the next step on, train every run with these values of rule, weight_decay,
@@ -197,6 +262,7 @@ class Training(Iterator[Record]):
                 f"{unknown[0]!r}"
             )
         live = [replace(c, **values) for c in self.live]
+        check_stack(live)
         news = {
             name: getattr(live[0], name)
             for name in values
@@ -204,18 +270,22 @@ class Training(Iterator[Record]):
         }
         if not news:
             return
-        self._use(live)
-        if self.changes and self.changes[-1]["step"] == self.step:
-            news = self.changes.pop() | news
-        self.changes.append({"step": self.step} | news)
-
-    def _use(self, live: list[TrainConfig]) -> None:
-        """Take rule, strengths and learning rate of the next step from `live`."""
-        check_stack(live)
+        changes = list(self.changes)
+        if changes and changes[-1]["step"] == self.step:
+            news = changes.pop() | news
         l2, decay = (
             _frobenius_strengths(self.params, live),
             _low_rank_decay(self.params, live),
         )
+        with self._whole("set"):
+            self._use(live, l2, decay)
+            self.changes = [*changes, {"step": self.step} | news]
+
+    def _use(
+        self, live: list[TrainConfig], l2: dict[str, Tensor], decay: LowRankDecay | None
+    ) -> None:
+        """Take the next step with the learning rate of `live` and these decays, which are
+        those of `live` too."""
         if self._attached is not None:
             self._attached.remove()
         self.live, self.l2, self.decay = live, l2, decay
@@ -225,33 +295,37 @@ class Training(Iterator[Record]):
 
     @torch.no_grad()
     def measure(self, grad_norm: Tensor) -> Record:
-        """Evaluate the stack as it stands, over the task's whole table."""
-        losses, hits = self._evaluate()
+        """Evaluate the stack as it stands, over the task's whole table.
+
+        grad_norm (runs,) is passed on into the record. Raises TypeError or ValueError for
+        another.
+        """
+        if not isinstance(grad_norm, Tensor):
+            raise TypeError(
+                f"grad_norm must be a torch.Tensor, got {type(grad_norm).__name__}"
+            )
+        if grad_norm.shape != (runs := len(self.configs),):
+            raise ValueError(
+                f"grad_norm must be of shape ({runs},), got {tuple(grad_norm.shape)}"
+            )
+        losses, hits = self._evaluate()  # (runs, N)
         metrics = {"weight_norm": _norm(list(self.params.values())), "grad_norm": grad_norm}
         for name, mask in self.masks.items():
-            count = mask.sum(-1)
+            count = mask.sum(-1)  # (runs,)
             metrics[f"{name}_loss"] = (losses * mask).sum(-1) / count
             metrics[f"{name}_accuracy"] = (hits * mask).sum(-1) / count
         blocks = {name: W for name, W in self.params.items() if role(name) in MATRIX_ROLES}
-        spectra = {name: spectrum(W) for name, W in blocks.items()}
+        spectra = {name: spectrum(W) for name, W in blocks.items()}  # (runs, k)
         qk = [S for name, S in spectra.items() if role(name) in ("query", "key")]
-        metrics["qk_stable_rank"] = torch.stack([rank(stable_rank, S) for S in qk]).mean(0)
-        metrics["qk_effective_rank"] = torch.stack(
-            [rank(effective_rank, S) for S in qk]
-        ).mean(0)
-        numbers = self.params["embedding"][..., : self.task.p, :]
-        fourier = (
-            {"embedding": unless_diverged(fourier_power, numbers)}
-            if self.task.modular
-            else {}
-        )
-        return Record(
-            self.step,
-            *(
-                {k: v.cpu() for k, v in part.items()}
-                for part in (metrics, spectra, fourier)
-            ),
-        )
+        for name, of in (("stable", stable_rank), ("effective", effective_rank)):
+            # the mean over matrices of (matrices, runs)
+            metrics[f"qk_{name}_rank"] = torch.stack([rank(of, S) for S in qk]).mean(0)
+        fourier = {}  # (runs, p // 2)
+        if self.task.modular:
+            numbers = self.params["embedding"][..., : self.task.p, :]  # (runs, p, d)
+            fourier["embedding"] = unless_diverged(fourier_power, numbers)
+        parts = (metrics, spectra, fourier)
+        return Record(self.step, *({k: v.cpu() for k, v in part.items()} for part in parts))
 
     def _evaluate(self) -> tuple[Tensor, Tensor]:
         """Loss and correctness of every run on every row of the table: two (runs, N)
@@ -261,17 +335,20 @@ class Training(Iterator[Record]):
             self.tokens.split(EVAL_ROWS), self.labels.split(EVAL_ROWS), strict=True
         ):
             logits = forward(self.params, tokens, self.model)  # (runs, rows, classes)
-            labels = labels.expand(logits.shape[:-1])
-            losses.append(
-                F.cross_entropy(
-                    logits.flatten(0, 1), labels.flatten(), reduction="none"
-                ).view_as(labels)
-            )
+            labels = labels.expand(logits.shape[:-1])  # (runs, rows)
+            loss = F.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), reduction="none"
+            )  # (runs rows,)
+            losses.append(loss.view_as(labels))
             hits.append(logits.argmax(-1) == labels)
         return torch.cat(losses, -1), torch.cat(hits, -1)
 
     def save(self, path: str | Path) -> None:
-        """Write the whole state to `path`, replacing the file at once or not at all."""
+        """Write the whole state to `path`, replacing the file at once or not at all.
+
+        Raises ValueError if there is no record yet, and OSError if the disk refuses.
+        """
+        path = _path("path", path)
         arrays = {
             f"param/{name}": W.detach().cpu().numpy() for name, W in self.params.items()
         }
@@ -279,68 +356,182 @@ class Training(Iterator[Record]):
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 if W in self.optimizer.state:
                     arrays[f"{key}/{name}"] = self.optimizer.state[W][key].cpu().numpy()
+        arrays["grad_norm"] = self._grad_norm.cpu().numpy()
         arrays |= record_arrays(self.records)
         header = {
             "step": self.step,
             "configs": [plain(c) for c in self.configs],
+            "changes": self.changes,
             "torch": torch.__version__,
         }
-        header["changes"] = self.changes
         write_arrays(path, CHECKPOINT, header, arrays, compress=False)
+        self._saved = path, self.step, len(self.records)
 
     def load(self, path: str | Path) -> None:
-        """Take over the state in `path`.
+        """Take the whole state from `path`; its records come first from now on. Mends a
+        training that was broken off.
 
-        Raises FileNotFoundError, or ValueError for a damaged file or one of other configs;
-        nothing is changed then.
+        Raises FileNotFoundError if there is no file, OSError if it cannot be read, and
+        ValueError, which names it, if it is damaged, or does not hold a state of this
+        training, as other configs have; nothing is changed then. Weights and metrics may be
+        NaN or infinite: a run may have diverged.
         """
+        path = _path("path", path)
         header, arrays = read_arrays(path, CHECKPOINT)
-        expected = [plain(c) for c in self.configs]
-        if header.get("configs") != expected:
-            difference = _difference(expected, header.get("configs"))
+        try:
+            step = self._checked_step(header)
+            live = self._changed(header.get("changes", []), step)
+            self._check_arrays(arrays, step)
+            records = self._checked_records(arrays, step)
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"checkpoint {str(path)!r} must be of these configs, got {difference}"
-            )
-        if header.get("torch") != torch.__version__:
+                f"checkpoint {str(path)!r} must hold a state of this training: {error}"
+            ) from error
+        if header["torch"] != torch.__version__:
             warnings.warn(
-                f"{path} was written by torch {header.get('torch')}: not bit-identical "
-                "from here",
+                f"{path} was written by torch {header['torch']}: not bit-identical from here",
                 stacklevel=2,
             )
-        try:
-            step, records, changes = (
-                int(header["step"]),
-                records_from(arrays),
-                header.get("changes", []),
-            )
-            live = [_changed(c, changes) for c in self.configs]
-            params = {
-                name: _like(W, arrays[f"param/{name}"]) for name, W in self.params.items()
-            }
-            state = (
-                {}
-                if step == 0
-                else {i: self._moments(name, arrays) for i, name in enumerate(self.params)}
-            )
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"checkpoint {str(path)!r} must hold the whole state, got one without "
-                f"{error}"
-            ) from error
-        with torch.no_grad():
-            for name, W in self.params.items():
-                W.copy_(params[name])
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self._use(live)
-        self.step, self.records, self.changes, self._replayed = step, records, changes, 0
-
-    def _moments(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        """AdamW's state of one parameter."""
-        moments = {
-            key: _like(self.params[name], arrays[f"{key}/{name}"])
-            for key in ("exp_avg", "exp_avg_sq")
+        tensors = {
+            name: torch.from_numpy(array)
+            for name, array in arrays.items()
+            if name.partition("/")[0] not in ("record", *PARTS)
         }
-        return moments | {"step": torch.from_numpy(arrays[f"step/{name}"])}
+        state = {
+            i: {key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+            for i, name in enumerate(self._params if step else ())
+        }
+        l2, decay = (
+            _frobenius_strengths(self._params, live),
+            _low_rank_decay(self._params, live),
+        )
+        grad_norm = tensors.get("grad_norm", torch.full((len(live),), torch.nan))
+        with self._whole("load"):
+            with torch.no_grad():
+                for name, W in self._params.items():
+                    W.copy_(tensors[f"param/{name}"])
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+            self._use(live, l2, decay)
+            self.step, self.records, self._given = step, records, 0
+            self.changes = header.get("changes", [])
+            self._grad_norm = grad_norm.to(self.device)
+            self._saved = path, step, len(records)
+
+    def _checked_step(self, header: dict[str, Any]) -> int:
+        """The step of a checkpoint of these configs. Raises TypeError or ValueError for a
+        header of another."""
+        expected, found = [plain(c) for c in self.configs], header.get("configs")
+        if found != expected:
+            raise ValueError(f"configs must be its own, got {_difference(expected, found)}")
+        if not isinstance(header.get("torch"), str):
+            raise TypeError(f"torch must be its version, got {header.get('torch')!r}")
+        check_integer("step", header.get("step"), at_least=0)
+        return header["step"]
+
+    def _changed(self, changes: Any, step: int) -> list[TrainConfig]:
+        """The configs after all `changes` of `set`, in turn, by `step`. Raises TypeError or
+        ValueError for what `set` does not write."""
+        if not isinstance(changes, list) or not all(isinstance(c, dict) for c in changes):
+            raise TypeError(f"changes must be a list of what was set, got {changes!r}")
+        live, last = self.configs, -1
+        for change in changes:
+            check_integer("step of a change", change.get("step"), at_least=0)
+            if not last < change["step"] <= step:
+                raise ValueError(
+                    f"steps of changes must increase up to {step}, got {change['step']} "
+                    f"after {last}"
+                )
+            last, values = change["step"], {k: change[k] for k in change if k != "step"}
+            for name in values:
+                check_choice("what was set", name, SETTABLE)
+            live = [replace(c, **values) for c in live]
+            check_stack(live)
+        return list(live)
+
+    def _check_arrays(self, arrays: dict[str, np.ndarray], step: int) -> None:
+        """Raise ValueError unless a checkpoint at `step` holds the arrays that `save`
+        writes: all, no others, and each of its shape and type."""
+        records = len(np.atleast_1d(arrays.get("record/step", ())))
+        expected = self._layout(records, moments=step > 0)
+        if "grad_norm" not in arrays:  # which older checkpoints do not have
+            del expected["grad_norm"]
+        for name in sorted(arrays.keys() ^ expected.keys()):
+            wrong = "got one more" if name in arrays else "got none"
+            raise ValueError(f"arrays must be those of its state, {wrong}: {name!r}")
+        for name, (shape, dtype) in expected.items():
+            if (arrays[name].shape, arrays[name].dtype) != (shape, np.dtype(dtype)):
+                raise ValueError(
+                    f"{name!r} must be of shape {shape} and type {dtype}, got "
+                    f"{arrays[name].shape} and {arrays[name].dtype}"
+                )
+        for name in self._params if step else ():
+            if arrays[f"step/{name}"] != min(step, COUNTED):
+                raise ValueError(
+                    f"step must be AdamW's, {arrays[f'step/{name}']:g} for {name!r}, got {step}"
+                )
+
+    def _layout(
+        self, records: int, *, moments: bool
+    ) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of every array of a checkpoint with so many records; without
+        AdamW's state if no step has been taken."""
+        runs, params = len(self.configs), self._params
+        number = str(params["head"].dtype).removeprefix("torch.")
+        blocks = {name: W for name, W in params.items() if role(name) in MATRIX_ROLES}
+        measured = {f"metric/{name}": (runs,) for name in METRICS} | {
+            f"spectrum/{name}": (runs, min(W.shape[-2:])) for name, W in blocks.items()
+        }
+        if self.task.modular:
+            measured["fourier/embedding"] = (runs, self.task.p // 2)
+        own = ("param", "exp_avg", "exp_avg_sq") if moments else ("param",)
+        counts = [f"step/{name}" for name in params] if moments else []
+        return {
+            "record/step": ((records,), "int64"),
+            "grad_norm": ((runs,), number),
+            **{name: ((records, *shape), number) for name, shape in measured.items()},
+            **{
+                f"{k}/{name}": (tuple(W.shape), number)
+                for k in own
+                for name, W in params.items()
+            },
+            **{name: ((), "float32") for name in counts},
+        }
+
+    def _checked_records(self, arrays: dict[str, np.ndarray], step: int) -> list[Record]:
+        """The records of a checkpoint at `step`. Raises ValueError if there are none, or
+        one at another step than those of a training (where the first may be anywhere)."""
+        records, first = records_from(arrays), self.configs[0]
+        if not records:
+            raise ValueError("records must hold at least one, got none")
+        for before, at in pairwise([-1, *(record.step for record in records)]):
+            multiple = at % first.eval_every == 0 and at <= first.steps
+            on_grid = before < 0 or multiple or at == first.steps
+            if not (before < at <= step and on_grid):
+                raise ValueError(
+                    f"records must be every {first.eval_every} steps up to {step}, got one at "
+                    f"{at}, after {before}"
+                )
+        return records
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """A block in which Ctrl-C (SIGINT) only takes note, to act at its end.
+
+    Python handles signals in the main thread alone, so elsewhere there is nothing to hold.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
@@ -349,13 +540,24 @@ def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
 
     A pure function of its arguments (shuffle number e comes from the generator seeded with
     (seed, e)), so there is no state to save, and the batches are the same on every machine.
+    Raises TypeError or ValueError for no rows, a step below 0, a size below 1, or a seed
+    that is not in 0 ... 2^32 - 1.
 
     >>> batch(torch.arange(4), seed=0, step=0, size=6).shape
     torch.Size([6])
     """
+    if not isinstance(train, Tensor):
+        raise TypeError(f"train must be a torch.Tensor, got {type(train).__name__}")
+    if train.ndim != 1 or not len(train):
+        raise ValueError(f"train must be at least one row (n,), got {tuple(train.shape)}")
+    check_integer("seed", seed, at_least=0)
+    check_integer("step", step, at_least=0)
+    check_integer("size", size)
+    if seed >= 2**32:
+        raise ValueError(f"seed must be < 2**32, got {seed}")
     n, start = len(train), step * size
     epochs = range(start // n, (start + size - 1) // n + 1)
-    order = np.concatenate([_shuffle(n, seed, epoch) for epoch in epochs])
+    order = np.concatenate([_shuffle(n, seed, epoch) for epoch in epochs])  # (epochs n,)
     start -= epochs[0] * n
     return train[torch.from_numpy(order[start : start + size])]
 
@@ -369,9 +571,7 @@ def _compiled_forward() -> Callable[..., Tensor]:
 
 @lru_cache(maxsize=1024)
 def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.RandomState([seed, epoch]).permutation(
-        n
-    )  # its stream is frozen (NEP 19)
+    return np.random.RandomState([seed, epoch]).permutation(n)  # frozen by NEP 19
 
 
 def _frobenius_strengths(
@@ -423,52 +623,61 @@ def _mask(parts: Sequence[Tensor], n: int) -> Tensor:
 
 def _norm(stacks: Sequence[Tensor]) -> Tensor:
     """Euclidean norm (runs,) of all tensors of a run together."""
-    return (
-        torch.stack([W.detach().flatten(1).square().sum(-1) for W in stacks]).sum(0).sqrt()
-    )
+    squares = [W.detach().flatten(1).square().sum(-1) for W in stacks]  # (runs,) each
+    return torch.stack(squares).sum(0).sqrt()
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: object) -> None:
+    """Raise TypeError unless `device` is the name of one, ValueError if tensors cannot live
+    on it here."""
+    if not isinstance(device, (str, torch.device)):
+        raise TypeError(
+            f"device must be one that torch can use here, such as 'cpu', got {device!r}"
+        )
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device must be one that torch can use here, got {device!r}: {error}"
+            f"device must be one that torch can use here, got {str(device)!r}: {error}"
         ) from error
 
 
-def _changed(config: TrainConfig, changes: Sequence[dict[str, Any]]) -> TrainConfig:
-    """The config after all `changes` of `Training.set`, in turn."""
-    for change in changes:
-        config = replace(
-            config, **{name: value for name, value in change.items() if name != "step"}
-        )
-    return config
-
-
-def _like(W: Tensor, array: np.ndarray) -> Tensor:
-    """The array as a tensor of W's shape; broadcasting would hide a foreign one."""
-    if tuple(W.shape) != array.shape:
-        raise ValueError(f"shape {tuple(W.shape)} (it has {array.shape})")
-    return torch.from_numpy(array)
+def _path(name: str, value: object) -> Path:
+    """`value` as a Path; an int would be taken for a file descriptor."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path (str or os.PathLike), got {value!r}")
+    return Path(value)
 
 
 def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
-    """The configs of the stack in a checkpoint, without reading its arrays; none if it is
-    not there, or of no use."""
+    """The configs of the stack in a checkpoint; its arrays are not looked at.
+
+    Raises FileNotFoundError if there is no file, OSError if it cannot be read, and
+    ValueError, which names it, if it is damaged, foreign, of another version, or holds
+    configs that cannot be trained as one stack.
+    """
+    path = _path("path", path)
+    found = read_header(path, CHECKPOINT).get("configs")
     try:
-        return [
-            TrainConfig(**config) for config in read_header(path, CHECKPOINT)["configs"]
-        ]
-    except (OSError, KeyError, TypeError, ValueError):
-        return []
+        if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
+            raise TypeError(f"configs must be a list of fields, got {found!r}")
+        configs = [TrainConfig(**fields) for fields in found]
+        check_stack(configs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {str(path)!r} must hold the configs of a stack: {error}"
+        ) from error
+    return configs
 
 
-def _difference(expected: list[dict], found: object) -> str:
+def _difference(expected: list[dict[str, Any]], found: object) -> str:
     """The first way in which a checkpoint's configs are not the expected ones."""
     if not isinstance(found, list) or len(found) != len(expected):
-        return f"{len(found) if isinstance(found, list) else 'no'} configs, not {len(expected)}"
+        number = len(found) if isinstance(found, list) else "no"
+        return f"{number} configs, not {len(expected)}"
     for i, (wanted, given) in enumerate(zip(expected, found, strict=True)):
+        if not isinstance(given, dict):
+            return f"{given!r}, not the fields of a config (run {i})"
         for key, value in wanted.items():
             if given.get(key) != value:
                 return f"{key} = {given.get(key)!r}, not {value!r} (run {i})"
