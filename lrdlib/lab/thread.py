@@ -7,6 +7,7 @@ function.
 """
 
 import atexit
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from lrdlib.lab.seen import Seen, first_run, sentence
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.records import Record
 from lrdlib.training.runs import Run, runs_of
-from lrdlib.training.train import SETTABLE, Training
+from lrdlib.training.train import SETTABLE, Training, interrupts_held
 
 T = TypeVar("T")
 TOLD_EVERY = 0.5  # seconds between two words on progress
@@ -38,8 +39,9 @@ class Trainer:
     seen: what there is to show of this run. device: where it trains, such as "cpu" or
     "cuda".
 
+    >>> tiny = TrainConfig(p=5, d_model=8, heads=2, layers=1, batch_size=8)
     >>> trainer = Trainer()
-    >>> trainer.start(TrainConfig(p=5, d_model=8, heads=2, layers=1, batch_size=8, steps=2, eval_every=1))
+    >>> trainer.start(replace(tiny, steps=2, eval_every=1))
     >>> trainer.wait()
     'done'
     >>> trainer.run.history["step"]
@@ -53,17 +55,12 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         self.tell, self.device = tell, device
-        self.number, self.state, self.message, self.ms_per_step = (
-            0,
-            "idle",
-            "",
-            float("nan"),
-        )
+        self.number, self.state, self.message = 0, "idle", ""
+        self.ms_per_step = math.nan
         self.training: Training | None = None
         self.seen: list[Seen] = []
-        self._starting = (
-            threading.RLock()
-        )  # one start, stop or reset at a time; the thread itself never asks for it
+        # one start, stop or reset at a time; the thread itself never asks for it
+        self._starting = threading.RLock()
         self._changed = threading.Condition()  # guards what follows
         self._wanted: TrainConfig | None = None  # the live config that is asked for
         self._paused, self._stopping, self._steps = False, False, 0
@@ -81,22 +78,19 @@ class Trainer:
         training goes on then.
         """
         training = Training([config], device=self.device)
+        thread = threading.Thread(
+            target=self._work, args=(training,), name="lrdlib lab", daemon=True
+        )
         with self._starting:
             self.stop()
-            self.training, self._wanted, self.seen = training, config, []
-            self._paused, self._stopping, self._steps, self.ms_per_step = (
-                False,
-                False,
-                0,
-                float("nan"),
-            )
-            self.number, self._working = self.number + 1, True
-            self._thread = threading.Thread(
-                target=self._work, args=(training,), name="lrdlib lab", daemon=True
-            )
-            self.tell("config", config)
-            self._enter("running")
-            self._thread.start()
+            with interrupts_held():  # a run that stands without its thread would never end
+                self.training, self._wanted, self.seen = training, config, []
+                self._paused, self._stopping, self._steps = False, False, 0
+                self.number, self.ms_per_step = self.number + 1, math.nan
+                self._thread, self._working = thread, True
+                self.tell("config", config)
+                self._enter("running")
+                thread.start()
 
     def set(self, **values: Any) -> None:
         """Train with these values of rule, weight_decay, l2 or lr from the next step on.
@@ -209,13 +203,11 @@ class Trainer:
                 record = training.measure(torch.full((1,), torch.nan))
             if record is not None:
                 self._show(training, record)
-                if not torch.isfinite(
-                    record.metrics["train_loss"] + record.metrics["weight_norm"]
-                ).all():
-                    return (
-                        "failed",
+                size = record.metrics["train_loss"] + record.metrics["weight_norm"]
+                if not torch.isfinite(size).all():
+                    return "failed", (
                         f"It has diverged by step {training.step}: try a lower learning "
-                        "rate or strength.",
+                        "rate or strength."
                     )
             if record is not None or time.monotonic() - told > TOLD_EVERY:
                 told = time.monotonic()
@@ -248,21 +240,16 @@ class Trainer:
 
     def _advance(self, training: Training) -> Record | None:
         """One step; where a record is due, the Record."""
-        first, began = training.configs[0], time.perf_counter()
-        after = training.step + 1
-        if after % first.eval_every == 0 or after == first.steps:
+        began = time.perf_counter()
+        if training.due == training.step + 1:
             return next(training)
         training.update()
         if training.params["head"].is_cuda:
-            torch.cuda.synchronize(
-                training.device
-            )  # else steps pile up there: none could be timed, nor stopped
+            # else steps pile up there: none could be timed, nor stopped
+            torch.cuda.synchronize(training.device)
         took = 1000 * (time.perf_counter() - began)
-        self.ms_per_step = (
-            took
-            if self.ms_per_step != self.ms_per_step
-            else 0.9 * self.ms_per_step + 0.1 * took
-        )
+        known = not math.isnan(self.ms_per_step)
+        self.ms_per_step = 0.9 * self.ms_per_step + 0.1 * took if known else took
         return None
 
     def _show(self, training: Training, record: Record) -> None:
@@ -274,15 +261,15 @@ class Trainer:
 
     def status(self) -> dict[str, Any]:
         """Where it stands, as JSON-able data."""
-        known = self.ms_per_step == self.ms_per_step
+        training = self.training
         return {
             "run": self.number,
             "state": self.state,
             "message": self.message,
-            "ms_per_step": self.ms_per_step if known else None,
-            "step": self.training.step if self.training else 0,
-            "steps": self.training.configs[0].steps if self.training else 0,
-            "changes": list(self.training.changes) if self.training else [],
+            "ms_per_step": None if math.isnan(self.ms_per_step) else self.ms_per_step,
+            "step": training.step if training else 0,
+            "steps": training.configs[0].steps if training else 0,
+            "changes": list(training.changes) if training else [],
         }
 
     def _enter(self, state: str, message: str = "") -> None:
