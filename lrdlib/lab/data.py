@@ -24,22 +24,10 @@ from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
 from lrdlib.training.runs import GROKKED, NAMES, Run, load_run
 
 DEFAULTS = plain(TrainConfig())
-VARIANT = (
-    "mode",
-    "scale",
-    "select",
-    "method",
-    "ns_steps",
-)  # of a low-rank decay; mean nothing to the other rules
-CHOSEN = (
-    "rule",
-    *VARIANT,
-    "weight_decay",
-    "l2",
-    "lr",
-    "fraction",
-    "seed",
-)  # what the reader picks beside the task
+# of a low-rank decay; mean nothing to the other rules
+VARIANT = ("mode", "scale", "select", "method", "ns_steps")
+# what the reader picks beside the task
+CHOSEN = ("rule", *VARIANT, "weight_decay", "l2", "lr", "fraction", "seed")
 LENGTH = ("steps", "eval_every")  # how long and how finely a run is recorded
 ACCURACIES = ("train_accuracy", "test_accuracy", "orbit_clean_accuracy")
 CURVES = (*ACCURACIES, "qk_stable_rank", "qk_effective_rank")
@@ -54,19 +42,8 @@ OPERATIONS = {
     "parity": "parity",
 }
 COLUMNS = (
-    *(
-        "piece",
-        "setting",
-        "rule",
-        "variant",
-        "lr",
-        "strength",
-        "l2",
-        "fraction",
-        "seed",
-        "steps",
-        "every",
-    ),
+    *("piece", "setting", "rule", "variant"),
+    *("lr", "strength", "l2", "fraction", "seed", "steps", "every"),
     *("best", "final", "first", "diverged", "full"),
 )
 
@@ -78,19 +55,16 @@ def read_runs(folder: Path) -> dict[str, Run]:
     files of one name.
     """
     found: dict[str, Run] = {}
-    for path in (
-        *sorted(folder.glob("*-seed*.npz")),
-        *sorted(folder.glob("sweep/*-seed*.npz")),
-    ):
+    own, swept = folder.glob("*-seed*.npz"), folder.glob("sweep/*-seed*.npz")
+    for path in (*sorted(own), *sorted(swept)):
         if path.stem in found:
             raise ValueError(
                 f"runs must have names of their own, got {path.stem!r} in {folder} and in "
                 "its sweep"
             )
         run = load_run(path)
-        found[path.stem] = replace(
-            run, config=DEFAULTS | run.config
-        )  # with fields that are newer than the run
+        # with fields that are newer than the run
+        found[path.stem] = replace(run, config=DEFAULTS | run.config)
     if not found:
         raise FileNotFoundError(
             f"folder must hold recorded runs, got {str(folder)!r}, which has none"
@@ -110,22 +84,15 @@ def setting(config: Mapping[str, Any]) -> tuple[str, str]:
     """
     task = config["task"]
     size = {"parity": config["bits"], "s5": 120}.get(task, config["p"])
-    of = (
-        f" of {size} bits"
-        if task == "parity"
-        else ""
-        if task == "s5"
-        else f" modulo {size}"
-    )
+    of = {"parity": f" of {size} bits", "s5": ""}.get(task, f" modulo {size}")
     apart = {
         name: "+".join(map(str, value)) if isinstance(value, list) else value
         for name, value in config.items()
         if name not in ("task", "p", "bits", *CHOSEN, *LENGTH) and value != DEFAULTS[name]
     }
     key = ",".join([f"{task}{size}", *(f"{name}:{value}" for name, value in apart.items())])
-    return key, ", ".join(
-        [OPERATIONS[task] + of, *(f"{name} {value}" for name, value in apart.items())]
-    )
+    words = [OPERATIONS[task] + of, *(f"{name} {value}" for name, value in apart.items())]
+    return key, ", ".join(words)
 
 
 def variant(config: Mapping[str, Any]) -> tuple[str, str]:
@@ -137,22 +104,16 @@ def variant(config: Mapping[str, Any]) -> tuple[str, str]:
     """
     if config["rule"] not in LOW_RANK:
         return "", ""
-    mode = config["mode"]
-    words = {"independent": "as λ (independent)", "decoupled": "as λ × lr (decoupled)"}[
-        mode
-    ]
     apart = {name: config[name] for name in VARIANT[1:] if config[name] != DEFAULTS[name]}
-    special: dict[str, dict[Any, str]] = {
-        "select": {"qk": "on query and key only"},
-        "scale": {None: "not scaled to the matrix"},
+    special: dict[tuple[str, Any], str] = {
+        ("mode", "independent"): "as λ (independent)",
+        ("mode", "decoupled"): "as λ × lr (decoupled)",
+        ("select", "qk"): "on query and key only",
+        ("scale", None): "not scaled to the matrix",
     }
-    said = [
-        special.get(name, {}).get(value) or f"{name} {value}"
-        for name, value in apart.items()
-    ]
-    return ",".join([mode, *(str(value) for value in apart.values())]), ", ".join(
-        [words, *said]
-    )
+    said = {"mode": config["mode"], **apart}
+    words = [special.get(item) or f"{item[0]} {item[1]}" for item in said.items()]
+    return ",".join(map(str, said.values())), ", ".join(words)
 
 
 def place(config: Mapping[str, Any], *, seed: bool = True) -> tuple:
@@ -207,28 +168,18 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
 def _row(name: str, run: Run) -> list[Any]:
     """One line of the index, in the order of COLUMNS."""
     c, found = run.config, outcome(run, _unseen(run))
-    own = [
-        c[key]
-        for key in ("lr", "weight_decay", "l2", "fraction", "seed", "steps", "eval_every")
-    ]
-    said = [
-        _short(found.best),
-        _short(found.final),
-        found.step,
-        int(found.diverged),
-        int(bool(run.weights)),
-    ]
-    return [name, setting(c)[0], c["rule"], variant(c)[0], *own, *said]
+    numbers = ("lr", "weight_decay", "l2", "fraction", "seed", "steps", "eval_every")
+    said = [_short(found.best), _short(found.final), found.step]
+    flags = [int(found.diverged), int(bool(run.weights))]
+    own = [c[key] for key in numbers]
+    return [name, setting(c)[0], c["rule"], variant(c)[0], *own, *said, *flags]
 
 
 def _unseen(run: Run) -> str:
     """The accuracy that says whether a run generalises: on orbit-clean pairs, if there are
     such."""
-    return (
-        "orbit_clean_accuracy"
-        if np.isfinite(run.history["orbit_clean_accuracy"]).any()
-        else "test_accuracy"
-    )
+    known = np.isfinite(run.history["orbit_clean_accuracy"]).any()
+    return "orbit_clean_accuracy" if known else "test_accuracy"
 
 
 def _short(value: float) -> float | None:
@@ -247,21 +198,22 @@ def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
     command: what makes the run again. pattern: whether there is a piece NAME.pattern
     besides.
     """
-    names = [name for name in run.spectra if name.endswith((".query", ".key"))]
-    fourier = run.fourier.get("embedding")
+    spectra = {
+        name: {"size": S.shape[1]} | encode(S, log=True)
+        for name, S in run.spectra.items()
+        if name.endswith((".query", ".key"))
+    }
+    powers = {  # the embedding's, or none
+        name: {"size": P.shape[1]} | encode(P, log=True) for name, P in run.fourier.items()
+    }
     return {
         "steps": run.history["step"].tolist(),
         "curves": {
             name: encode(run.history[name]) for name in CURVES if name in run.history
         },
         "bands": bands(cell) if len(cell) > 1 else None,
-        "spectra": {
-            name: {"size": run.spectra[name].shape[1]} | encode(run.spectra[name], log=True)
-            for name in names
-        },
-        "fourier": None
-        if fourier is None
-        else {"size": fourier.shape[1]} | encode(fourier, log=True),
+        "spectra": spectra,
+        "fourier": powers.get("embedding"),
         "pattern": {"0.query", "0.key"} <= set(run.weights),
         "command": run.provenance.get("command", ""),
     }
@@ -272,10 +224,8 @@ def bands(runs: Sequence[Run]) -> dict[str, Any]:
     (S,) that all recorded."""
     steps = sorted(set.intersection(*(set(run.history["step"].tolist()) for run in runs)))
     rows = [np.isin(run.history["step"], steps) for run in runs]
-    ranges = {
-        name: np.stack(
-            [run.history[name][row] for run, row in zip(runs, rows, strict=True)]
-        )
+    ranges = {  # (seeds, S)
+        name: np.stack([run.history[name][at] for run, at in zip(runs, rows, strict=True)])
         for name in ACCURACIES
     }
     low = {name: encode(values.min(0)) for name, values in ranges.items()}
@@ -317,9 +267,8 @@ def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
             cells[place(run.config, seed=False)],
             key=lambda other: other.config["eval_every"] == every,
         )
-        made[name] = piece(
-            run, [*({other.config["seed"]: other for other in cell} | {seed: run}).values()]
-        )
+        seeds = {other.config["seed"]: other for other in cell} | {seed: run}
+        made[name] = piece(run, [*seeds.values()])
         if made[name]["pattern"]:
             made[f"{name}.pattern"] = pattern(run)
     return made

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"  # those of lrdlib.figures.phase
+# those of lrdlib.figures.phase
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 TOP = 64 * 64 - 1
 DECADES = 9.0  # below the largest number of a log code, everything is 0
 _LETTERS = np.frombuffer(DIGITS.encode(), np.uint8)
@@ -33,11 +34,8 @@ def encode(values: np.ndarray, *, log: bool = False) -> dict[str, Any]:
     if log:
         floor = x[known].max(initial=0.0) * 10**-DECADES or 1.0
         x = np.log10(np.maximum(np.where(known, x, floor), floor))
-    low, high = (
-        (float(f"{end:.7g}") for end in (x[known].min(), x[known].max()))
-        if known.any()
-        else (0.0, 0.0)
-    )
+    ends = (x[known].min(), x[known].max()) if known.any() else (0.0, 0.0)
+    low, high = (float(f"{end:.7g}") for end in ends)
     share = (np.where(known, x, low) - low) / (high - low or 1.0)
     whole = np.clip(np.rint(TOP * share), 0, TOP).astype(int)
     letters = np.stack([_LETTERS[whole // 64], _LETTERS[whole % 64]])

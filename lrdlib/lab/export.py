@@ -72,18 +72,14 @@ def trace(
 def step_inputs(config: TrainConfig) -> dict[str, Tensor]:
     """Inputs of `train_step` of the right shapes, by name."""
     data = config.data()
-    weights = flat(
-        init_params(config.model(data), torch.Generator().manual_seed(config.seed))
-    )
-    batch = {
+    generator = torch.Generator().manual_seed(config.seed)
+    weights = flat(init_params(config.model(data), generator))  # (n,)
+    batch = {  # (B, T) and (B,)
         "tokens": data.tokens[: config.batch_size],
         "labels": data.labels[: config.batch_size],
     }
     scalars = {name: torch.tensor(1e-3) for name in ("lr", "l2", "l2_blocks", "low")}
-    moments = {
-        "exp_avg": torch.zeros_like(weights),
-        "exp_avg_sq": torch.zeros_like(weights),
-    }
+    moments = {name: torch.zeros_like(weights) for name in ("exp_avg", "exp_avg_sq")}
     return {"weights": weights, **moments, "steps": torch.tensor(0.0), **batch, **scalars}
 
 
@@ -94,9 +90,8 @@ def export_step(config: TrainConfig, *, low_rank: bool) -> torch.onnx.ONNXProgra
     function = partial(
         train_step, model=config.model(config.data()), config=config, low_rank=low_rank
     )
-    return to_onnx(
-        function, inputs, ("loss", "new_weights", "new_exp_avg", "new_exp_avg_sq")
-    )
+    outputs = ("loss", "new_weights", "new_exp_avg", "new_exp_avg_sq")
+    return to_onnx(function, inputs, outputs)
 
 
 def export_evaluation(config: TrainConfig) -> torch.onnx.ONNXProgram:
@@ -108,9 +103,8 @@ def export_evaluation(config: TrainConfig) -> torch.onnx.ONNXProgram:
         "tokens": data.tokens,
         "labels": data.labels,
     }
-    return to_onnx(
-        partial(evaluate, model=config.model(data)), inputs, ("losses", "hits", "pattern")
-    )
+    function = partial(evaluate, model=config.model(data))
+    return to_onnx(function, inputs, ("losses", "hits", "pattern"))
 
 
 def to_onnx(
@@ -188,9 +182,8 @@ def write(folder: Path) -> list[Path]:
             f"{graph}.onnx": export_step(config, low_rank=graph == "low")
             for graph in ("plain", "low")
         }
-        for graph, program in (
-            programs | {"evaluation.onnx": export_evaluation(config)}
-        ).items():
+        programs["evaluation.onnx"] = export_evaluation(config)
+        for graph, program in programs.items():
             program.save(str(folder / f"{name}-{graph}"))
     (folder / "presets.json").write_text(json.dumps(presets), encoding="utf-8")
     return sorted(folder.iterdir())
@@ -199,9 +192,8 @@ def write(folder: Path) -> list[Path]:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         sys.exit(__doc__)
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it misses torchvision, which nothing here needs
+    # it misses torchvision, which nothing here needs
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         files = write(Path(arguments[0]))

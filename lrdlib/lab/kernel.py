@@ -83,9 +83,8 @@ class Lab(Driven, anywidget.AnyWidget):
     # ---- from the front end
 
     def _receive(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
-        self._to_front = (
-            caller_of_loop()
-        )  # a front end may use a loop of its own, which stays free while a cell runs
+        # a front end may use a loop of its own, which stays free while a cell runs
+        self._to_front = caller_of_loop()
         view = str(message.get("view", ""))
         try:
             self._do(str(message.get("do")), view, message)
@@ -136,11 +135,8 @@ def pack(event: str, content: Any, run: int) -> tuple[dict[str, Any], list[bytes
         return {"event": event, "run": run, "config": plain(content)}, []
     if not isinstance(content, Seen):
         return {"event": event, "run": run} | content, []
-    arrays = [
-        *content.spectra.values(),
-        *([] if content.fourier is None else [content.fourier]),
-        content.pattern,
-    ]
+    fourier = [] if content.fourier is None else [content.fourier]
+    arrays = [*content.spectra.values(), *fourier, content.pattern]
     message = {
         "event": event,
         "run": content.run,

@@ -71,9 +71,8 @@ class PlainLab(Driven, widgets.VBox):
             if name == "start":
                 self.start(self._asked())
             else:
-                getattr(
-                    self, "resume" if name == "pause" and self.state == "paused" else name
-                )()
+                resume = name == "pause" and self.state == "paused"
+                getattr(self, "resume" if resume else name)()
         except Exception as error:
             self._status.value = f"<b>Not possible.</b> {escape(sentence(error))}"
 
@@ -83,9 +82,8 @@ class PlainLab(Driven, widgets.VBox):
             return
         try:
             if name == "preset":
-                self._adopt(
-                    TrainConfig(**self.presets[self._controls["preset"].value]["config"])
-                )
+                preset = self.presets[self._controls["preset"].value]
+                self._adopt(TrainConfig(**preset["config"]))
             elif name in SETTABLE:
                 self._keep_strengths(name)
                 if self.state in ACTIVE:
@@ -101,24 +99,17 @@ class PlainLab(Driven, widgets.VBox):
         if moved == "weight_decay":
             self._strengths[rule] = strength.value
         elif moved == "rule":
-            self._obeying, strength.value, self._obeying = (
-                True,
-                self._strengths[rule],
-                False,
-            )
+            self._obeying = True
+            strength.value = self._strengths[rule]
+            self._obeying = False
 
     def _asked(self) -> TrainConfig:
         """The config that the controls show."""
-        values = {
-            name: control.value
-            for name, control in self._controls.items()
-            if name != "preset"
-        }
+        values = {name: control.value for name, control in self._controls.items()}
+        preset = self.presets[values.pop("preset")]
         if values["rule"] in ("none", "l2"):
             values["l2"] = 0.0  # the rule has no such part
-        return TrainConfig(
-            **self.presets[self._controls["preset"].value]["config"] | values
-        )
+        return TrainConfig(**preset["config"] | values)
 
     def _adopt(self, config: TrainConfig) -> None:
         """Show a config in the controls."""
@@ -126,13 +117,10 @@ class PlainLab(Driven, widgets.VBox):
         for name, control in self._controls.items():
             if name != "preset":
                 value = getattr(config, name)
-                if hasattr(control, "options") and value not in (
-                    o for _, o in control.options
-                ):
-                    control.options = sorted(
-                        {*control.options, (f"{value:g}", value)},
-                        key=lambda option: option[1],
-                    )
+                options = getattr(control, "options", None)
+                if options is not None and value not in (o for _, o in options):
+                    options = {*options, (f"{value:g}", value)}
+                    control.options = sorted(options, key=lambda option: option[1])
                 control.value = value
         self._obeying = False
 
@@ -149,19 +137,12 @@ class PlainLab(Driven, widgets.VBox):
     def _stand(self) -> None:
         """The state in words, and which buttons do something in it."""
         status, active = self.trainer.status(), self.state in ACTIVE
-        speed = (
-            ""
-            if status["ms_per_step"] is None
-            else f", {status['ms_per_step']:.1f} ms per step"
-        )
-        where = (
-            f": step {status['step']} of {status['steps']}{speed}"
-            if status["steps"]
-            else ""
-        )
-        self._status.value = (
-            f"<b>{self.state.capitalize()}</b>{where}. {escape(self.message)}"
-        )
+        ms, where = status["ms_per_step"], ""
+        if status["steps"]:
+            where = f": step {status['step']} of {status['steps']}"
+            where += "" if ms is None else f", {ms:.1f} ms per step"
+        said = f"<b>{self.state.capitalize()}</b>{where}. {escape(self.message)}"
+        self._status.value = said
         self._buttons["pause"].description = "Resume" if self.state == "paused" else "Pause"
         for name in ("pause", "step", "stop"):
             self._buttons[name].disabled = not active
@@ -222,36 +203,22 @@ def figures(seen: Sequence[Seen], device: str) -> str:
         return name, colour, steps, [s.metrics[metric] for s in seen]
 
     S = last.spectra["0.query"].tolist()
-    return "".join(
-        [
-            drawing(
-                "Accuracy",
-                [
-                    curve("train", "#cc7518", "train_accuracy"),
-                    curve("test", "#378eca", "test_accuracy"),
-                    curve("orbit-clean", "#e8329a", "orbit_clean_accuracy"),
-                ],
-            ),
-            drawing(
-                "Rank of query and key matrices",
-                [
-                    curve("stable", "#6058e8", "qk_stable_rank"),
-                    curve("effective", "#8e5c5a", "qk_effective_rank"),
-                ],
-            ),
-            drawing(
-                f"Singular values of 0.query at step {last.step}",
-                [
-                    (
-                        "relative to the largest",
-                        "#6058e8",
-                        range(1, len(S) + 1),
-                        [s / S[0] for s in S],
-                    )
-                ],
-            ),
-        ]
-    )
+    places, shares = range(1, len(S) + 1), [s / S[0] for s in S]
+    drawn: dict[str, list[Line]] = {
+        "Accuracy": [
+            curve("train", "#cc7518", "train_accuracy"),
+            curve("test", "#378eca", "test_accuracy"),
+            curve("orbit-clean", "#e8329a", "orbit_clean_accuracy"),
+        ],
+        "Rank of query and key matrices": [
+            curve("stable", "#6058e8", "qk_stable_rank"),
+            curve("effective", "#8e5c5a", "qk_effective_rank"),
+        ],
+        f"Singular values of 0.query at step {last.step}": [
+            ("relative to the largest", "#6058e8", places, shares)
+        ],
+    }
+    return "".join(drawing(title, lines) for title, lines in drawn.items())
 
 
 def drawing(title: str, lines: Sequence[Line]) -> str:
@@ -260,10 +227,8 @@ def drawing(title: str, lines: Sequence[Line]) -> str:
     points = [
         (x, y) for _, _, xs, ys in lines for x, y in zip(xs, ys, strict=True) if y - y == 0
     ]
-    right, top = (
-        max((x for x, _ in points), default=1) or 1,
-        max((y for _, y in points), default=1) or 1,
-    )
+    right = max((x for x, _ in points), default=1) or 1
+    top = max((y for _, y in points), default=1) or 1
     parts, words = [], []
     for name, colour, xs, ys in lines:
         kept = [
@@ -272,18 +237,18 @@ def drawing(title: str, lines: Sequence[Line]) -> str:
             if y - y == 0
         ]
         parts += [
-            f'<line x1="{a:.1f}" y1="{b:.1f}" x2="{c:.1f}" y2="{d:.1f}" stroke="{colour}" stroke-width="2"/>'
+            f'<line x1="{a:.1f}" y1="{b:.1f}" x2="{c:.1f}" y2="{d:.1f}" '
+            f'stroke="{colour}" stroke-width="2"/>'
             for (a, b), (c, d) in pairwise(kept)
         ]
         words.append(f'<span style="color:{colour}">■</span> {escape(name)} {ys[-1]:.3g}')
-    label = escape(
-        f"{title}: " + ", ".join(f"{name} {ys[-1]:.3g}" for name, _, _, ys in lines),
-        quote=True,
-    )
+    last = ", ".join(f"{name} {ys[-1]:.3g}" for name, _, _, ys in lines)
     return (
-        f'<div style="display:inline-block;margin:0 1rem 1rem 0;vertical-align:top;max-width:100%">'
+        '<div style="display:inline-block;margin:0 1rem 1rem 0;vertical-align:top;'
+        'max-width:100%">'
         f"<div><b>{escape(title)}</b>, up to {top:.3g}</div>"
-        f'<svg role="img" aria-label="{label}" viewBox="-2 -2 {WIDTH + 4} {HEIGHT + 4}" width="{WIDTH}" '
-        f'style="max-width:100%"><path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="grey"/>{"".join(parts)}</svg>'
+        f'<svg role="img" aria-label="{escape(f"{title}: {last}", quote=True)}" '
+        f'viewBox="-2 -2 {WIDTH + 4} {HEIGHT + 4}" width="{WIDTH}" style="max-width:100%">'
+        f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="grey"/>{"".join(parts)}</svg>'
         f"<div>{' · '.join(words)}</div></div>"
     )

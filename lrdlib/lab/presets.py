@@ -6,20 +6,10 @@ from lrdlib.training.config import TrainConfig, plain
 
 # Fields of TrainConfig that differ from its defaults. "small" generalises within a minute,
 # in a browser too.
+SMALL: dict[str, Any] = dict(p=59, d_model=64, fraction=0.6, batch_size=256, lr=3e-3)
+SMALL |= dict(weight_decay=0.02, steps=1500, eval_every=25)
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "small": (
-        "small: addition modulo 59",
-        dict(
-            p=59,
-            d_model=64,
-            fraction=0.6,
-            batch_size=256,
-            lr=3e-3,
-            weight_decay=0.02,
-            steps=1500,
-            eval_every=25,
-        ),
-    ),
+    "small": ("small: addition modulo 59", SMALL),
     "paper": ("the paper's: addition modulo 97, slow", {}),
 }
 # The strength that a rule begins with when it is chosen by hand.

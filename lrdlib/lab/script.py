@@ -16,15 +16,8 @@ STATIC = Path(__file__).parent / "static"
 PANELS = ("dom.js", "draw.js", "charts.js", "panels.js")
 SCRIPTS = {  # which fragments, in which order
     "page": (
-        *PANELS,
-        "digits.js",
-        "choose.js",
-        "map.js",
-        "side.js",
-        "recorded.js",
-        "live.js",
-        "page.js",
-        "boot.js",
+        *(*PANELS, "digits.js", "choose.js", "map.js", "side.js"),
+        *("recorded.js", "live.js", "page.js", "boot.js"),
     ),
     "widget": (*PANELS, "live.js", "widget.js"),
     "worker": ("random.js", "measure.js", "npz.js", "worker.js"),

@@ -40,9 +40,6 @@ def sentence(error: Exception) -> str:
     >>> sentence(ValueError("p must be prime, got 8"))
     'p must be prime, got 8'
     """
-    text = str(error).strip().splitlines()
-    return (
-        text[0]
-        if text and isinstance(error, (TypeError, ValueError))
-        else ": ".join([type(error).__name__, *text[:1]])
-    )
+    text = str(error).strip().splitlines()[:1]
+    ours = text and isinstance(error, (TypeError, ValueError))
+    return ": ".join(text if ours else [type(error).__name__, *text])

@@ -6,9 +6,11 @@ the decays are those of lrdlib.decay; this module only strings them together wit
 optimizer object, so that a trace can see all of it. What lrdlib.training.train does to a
 stack of one run, `train_step` does to one vector of weights:
 
-    weights = flat(params)                      # one vector (n,), in the order of lrdlib.model.shapes
-    step = partial(train_step, model=model, config=config, low_rank=True) loss, *state =
-    step(weights, exp_avg, exp_avg_sq, steps, tokens, labels, lr, l2, l2_blocks, low)
+    weights = flat(params)  # one vector (n,), in the order of lrdlib.model.shapes
+    step = partial(train_step, model=model, config=config, low_rank=True)
+    loss, *state = step(
+        weights, exp_avg, exp_avg_sq, steps, tokens, labels, lr, l2, l2_blocks, low
+    )
 """
 
 import math
@@ -42,9 +44,8 @@ def named(weights: Tensor, model: ModelConfig) -> Params:
     (4, 8)
     """
     params, start = {}, 0
-    for name, shape in shapes(
-        model
-    ).items():  # one by one: WebGPU has no room for a split into all of them
+    # one by one: WebGPU has no room for a split into all of them
+    for name, shape in shapes(model).items():
         params[name] = weights.narrow(0, start, math.prod(shape)).view(shape)
         start += math.prod(shape)
     return params
@@ -70,18 +71,17 @@ def train_step(
     changed in place.
 
     weights, exp_avg, exp_avg_sq (n,): the model and AdamW's two moments. steps (): how many
-    were done before.
-    tokens (B, T) and labels (B,), int64: the batch. lr (): AdamW's. l2 (): the Frobenius
-    decay of the matrices that the low-rank decay does not touch; l2_blocks () that of those
-    it does (config.select); low (): the strength of the low-rank decay itself, in
-    config.mode. Without `low_rank` there is none, and no time is spent on it.
+    were done before. tokens (B, T) and labels (B,), int64: the batch. lr (): AdamW's. l2
+    (): the Frobenius decay of the matrices that the low-rank decay does not touch;
+    l2_blocks () that of those it does (config.select); low (): the strength of the low-rank
+    decay itself, in config.mode. Without `low_rank` there is none, and no time is spent on
+    it.
     """
 
     def mean_loss(params: Params) -> Tensor:
-        logits = forward(params, tokens, model)
-        return F.cross_entropy(logits, labels, reduction="sum") / len(
-            labels
-        )  # as lrdlib.training.train divides it
+        logits = forward(params, tokens, model)  # (B, classes)
+        total = F.cross_entropy(logits, labels, reduction="sum")
+        return total / len(labels)  # as lrdlib.training.train divides it
 
     # of each parameter: the gradient of a slice would be a vector of all zeros but there
     gradients, loss = torch.func.grad_and_value(mean_loss)(named(weights, model))
@@ -89,12 +89,7 @@ def train_step(
     # torch's AdamW is its Adam after a decay of its own, which is 0 here; differentiable:
     # it takes `steps` as a tensor
     adam(
-        [weights],
-        [flat(gradients)],
-        [exp_avg],
-        [exp_avg_sq],
-        [],
-        [steps.clone()],
+        *([weights], [flat(gradients)], [exp_avg], [exp_avg_sq], [], [steps.clone()]),
         foreach=False,
         capturable=False,
         differentiable=True,
@@ -120,12 +115,12 @@ def train_step(
 def _low_rank(matrices: list[Tensor], t: Tensor, config: TrainConfig) -> None:
     """Low-rank decay of the matrices in place, all of one shape (up to transposition) in
     one batch."""
-    batches: dict[torch.Size, list[Tensor]] = {}
+    batches: dict[torch.Size, list[Tensor]] = {}  # by shape (m, n), m >= n
     for W in matrices:
         tall = W if W.shape[0] >= W.shape[1] else W.mT
         batches.setdefault(tall.shape, []).append(tall)
     for batch in batches.values():
-        W = torch.stack(batch)
+        W = torch.stack(batch)  # (matrices, m, n)
         low_rank_update_(
             W, t, scale=config.scale, method=config.method, steps=config.ns_steps
         )
@@ -142,10 +137,7 @@ def evaluate(
     (N,), and W_Q^T W_K (d, d) of the first layer.
     """
     params = named(weights, model)
-    logits = forward(params, tokens, model)
+    logits = forward(params, tokens, model)  # (N, classes)
     losses = F.cross_entropy(logits, labels, reduction="none")
-    return (
-        losses,
-        (logits.argmax(-1) == labels).to(losses.dtype),
-        params["0.query"].mT @ params["0.key"],
-    )
+    hits = (logits.argmax(-1) == labels).to(losses.dtype)
+    return losses, hits, params["0.query"].mT @ params["0.key"]
