@@ -87,9 +87,9 @@ class Trainer:
                 self.training, self._wanted, self.seen = training, config, []
                 self._paused, self._stopping, self._steps = False, False, 0
                 self.number, self.ms_per_step = self.number + 1, math.nan
-                self._thread, self._working = thread, True
                 self.tell("config", config)
                 self._enter("running")
+                self._thread, self._working = thread, True
                 thread.start()
 
     def set(self, **values: Any) -> None:

@@ -218,9 +218,8 @@ class Training(Iterator[Record]):
         ).to(self.device)
         self.optimizer.zero_grad()
         with torch.enable_grad():
-            logits = self.forward(
-                params, self.tokens[rows], self.model
-            )  # (runs, B, classes)
+            # (runs, B, classes)
+            logits = self.forward(params, self.tokens[rows], self.model)
             # the sum over runs of each run's mean loss: runs do not share a parameter, so
             # their gradients stay apart
             total = F.cross_entropy(
@@ -273,12 +272,9 @@ class Training(Iterator[Record]):
         changes = list(self.changes)
         if changes and changes[-1]["step"] == self.step:
             news = changes.pop() | news
-        l2, decay = (
-            _frobenius_strengths(self.params, live),
-            _low_rank_decay(self.params, live),
-        )
+        decays = _frobenius_strengths(self.params, live), _low_rank_decay(self.params, live)
         with self._whole("set"):
-            self._use(live, l2, decay)
+            self._use(live, *decays)
             self.changes = [*changes, {"step": self.step} | news]
 
     def _use(
@@ -336,9 +332,8 @@ class Training(Iterator[Record]):
         ):
             logits = forward(self.params, tokens, self.model)  # (runs, rows, classes)
             labels = labels.expand(logits.shape[:-1])  # (runs, rows)
-            loss = F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), reduction="none"
-            )  # (runs rows,)
+            flat = logits.flatten(0, 1)  # (runs rows, classes)
+            loss = F.cross_entropy(flat, labels.flatten(), reduction="none")
             losses.append(loss.view_as(labels))
             hits.append(logits.argmax(-1) == labels)
         return torch.cat(losses, -1), torch.cat(hits, -1)
@@ -397,21 +392,19 @@ class Training(Iterator[Record]):
             for name, array in arrays.items()
             if name.partition("/")[0] not in ("record", *PARTS)
         }
+        params = self._params
         state = {
             i: {key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
-            for i, name in enumerate(self._params if step else ())
+            for i, name in enumerate(params if step else ())
         }
-        l2, decay = (
-            _frobenius_strengths(self._params, live),
-            _low_rank_decay(self._params, live),
-        )
+        decays = _frobenius_strengths(params, live), _low_rank_decay(params, live)
         grad_norm = tensors.get("grad_norm", torch.full((len(live),), torch.nan))
         with self._whole("load"):
             with torch.no_grad():
-                for name, W in self._params.items():
+                for name, W in params.items():
                     W.copy_(tensors[f"param/{name}"])
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-            self._use(live, l2, decay)
+            self._use(live, *decays)
             self.step, self.records, self._given = step, records, 0
             self.changes = header.get("changes", [])
             self._grad_norm = grad_norm.to(self.device)
