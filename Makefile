@@ -9,6 +9,8 @@ SHELL := bash
 PYTHON ?= python3
 PY := .venv/bin/python
 NOTEBOOKS ?= $(sort $(wildcard book/*.ipynb))
+# how many tests run side by side, each on one thread
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 # One thread each: the models are small, and OpenMP's barriers cost more than they save on a busy machine.
 export OMP_NUM_THREADS := 1
@@ -24,10 +26,14 @@ BUILT := _build/html/.built
 # tests that need Chromium, most of them the built book too
 IN_BROWSER := tests/test_book.py tests/test_colab.py::TestBuilt tests/test_lab_train.py tests/test_lab_page.py \
   tests/test_lab_kernel.py::test_the_lab_in_jupyterlab
+# A worker without tests takes some of another's: what a module has made serves most of its tests. A notebook
+# is one worker's, since its cells share a kernel.
+PYTEST := $(PY) -m pytest -q -n $(WORKERS)
+STAGES := lint types unit nbval book chromium browser
 # what the pages are made of
 SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
-.PHONY: help venv book test lint types unit nbval browser chromium notebooks screenshots colab clean
+.PHONY: help venv book test lint types unit nbval browser bench chromium notebooks screenshots colab clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,8 +43,15 @@ venv: $(INSTALLED) ## the virtual environment .venv, with the pinned packages
 book: $(BUILT) ## build the book into _build/html
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
-test: lint types unit nbval browser ## everything that CI runs
-	@echo "== all stages passed"
+test: $(INSTALLED) ## everything that CI runs, and how long each stage took
+	@mkdir -p _build; : >_build/times; exec 3>&2; \
+	for stage in $(STAGES); do \
+	  TIMEFORMAT="$$stage %R %U %S"; \
+	  { time $(MAKE) --no-print-directory --silent $$stage 2>&3; } 2>>_build/times; \
+	done
+	@awk 'function row(name, wall, cpu) { printf "   %-10s %6.0f s %6.0f s\n", name, wall, cpu } \
+	  BEGIN { print "== all stages passed\n              clock      CPU" } \
+	  { row($$1, $$2, $$3 + $$4); wall += $$2; cpu += $$3 + $$4 } END { row("together", wall, cpu) }' _build/times
 
 # From PyPI, torch brings CUDA along on Linux (several GB). For its CPU build, which is then all that comes from there:
 #   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -113,15 +126,19 @@ types: $(INSTALLED) ## mypy
 
 unit: $(INSTALLED) ## unit and property tests, doctests
 	@echo "== unit: pytest and doctests"
-	@time $(PY) -m pytest -q $(addprefix --deselect=,$(IN_BROWSER))
+	@time $(PYTEST) --dist worksteal $(addprefix --deselect=,$(IN_BROWSER))
 
 nbval: $(INSTALLED) ## run every notebook, compare with what it stores
 	@echo "== nbval: every notebook again, against its stored outputs"
-	@time $(PY) -m pytest -q -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
+	@time $(PYTEST) --dist loadfile -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
 
 browser: $(BUILT) chromium ## every page of the built book in Chromium
 	@echo "== browser: every page, light and dark, desktop and phone; the labs"
-	@time $(PY) -m pytest -q $(IN_BROWSER)
+	@time $(PYTEST) --dist worksteal $(IN_BROWSER)
+
+bench: $(BUILT) chromium ## whether the labs keep up with the reader's hand, in Chromium
+	@echo "== bench: what the labs take"
+	@time $(PY) benchmarks/pages.py
 
 chromium: $(INSTALLED)
 	@echo "== chromium"

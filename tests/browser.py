@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, Route, sync_playwright
+from waiting import PATIENCE_MS
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
@@ -26,6 +27,15 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+# For scripts that judge whether a text can be read: the luminance of a colour, and the
+# contrast of two luminances, as WCAG 2.1 defines them.
+CONTRAST = """
+    const rgb = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    const luminance = (rgb) => rgb.map((v) => v / 255)
+        .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+"""
 SETTLED = """() => (!window.MathJax?.startup?.promise || document.body.dataset.mathDone === "yes")
     && [...document.querySelectorAll(".lrd-plot")].every((plot) => "drawn" in plot.dataset)"""
 
@@ -119,7 +129,7 @@ class Visit:
         )
         for plot in page.locator(".lrd-plot").all():
             plot.scroll_into_view_if_needed()
-        page.wait_for_function(SETTLED, timeout=20_000)
+        page.wait_for_function(SETTLED)
 
 
 @contextmanager
@@ -131,6 +141,7 @@ def visit(
     context = browser.new_context(
         viewport=viewport or DESKTOP, color_scheme=theme, reduced_motion="reduce"
     )
+    context.set_default_timeout(PATIENCE_MS)
     try:
         seen = Visit(context.new_page())
         seen.watch()

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Page
+from waiting import PATIENCE_MS, wait_for
 
 TOKEN = "for-this-test-only"
-PATIENCE = 120  # seconds for whatever Jupyter itself takes; a busy machine takes a minute to open a notebook
 CODE = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
 
 
@@ -39,12 +35,6 @@ def notebook(path: Path, *cells: str) -> None:
     )
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def settings(folder: Path, theme: str) -> None:
     """JupyterLab's user settings: its theme, and no question about news."""
     own = folder / "@jupyterlab" / "apputils-extension"
@@ -59,7 +49,6 @@ def settings(folder: Path, theme: str) -> None:
 def jupyterlab(folder: Path, theme: str) -> Iterator[str]:
     """The address of a JupyterLab that serves `folder`/notebooks and keeps everything of
     its own in `folder`."""
-    port, root = free_port(), folder / "notebooks"
     settings(folder / "settings", theme)
     places = {
         "HOME": "home",
@@ -77,10 +66,10 @@ def jupyterlab(folder: Path, theme: str) -> Iterator[str]:
         "jupyterlab",
         "--no-browser",
         "--allow-root",
-        f"--port={port}",
+        "--port=0",  # a free one
     ]
     command += [
-        f"--ServerApp.root_dir={root}",
+        f"--ServerApp.root_dir={folder / 'notebooks'}",
         f"--IdentityProvider.token={TOKEN}",
         "--LabApp.news_url=",
     ]
@@ -92,8 +81,10 @@ def jupyterlab(folder: Path, theme: str) -> Iterator[str]:
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            answers(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, folder / "log")
-            yield f"http://127.0.0.1:{port}"
+            runtime = folder / places["JUPYTER_RUNTIME_DIR"]
+            wait_for(lambda: address(runtime) or server.poll() is not None, "JupyterLab")
+            assert server.poll() is None, (folder / "log").read_text()[-2000:]
+            yield address(runtime)
         finally:
             server.terminate()
             try:
@@ -103,24 +94,17 @@ def jupyterlab(folder: Path, theme: str) -> Iterator[str]:
                 server.wait()
 
 
-def answers(url: str, server: subprocess.Popen, log: Path) -> None:
-    """Wait until the server does."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError) as error:
-            if server.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(
-                    f"JupyterLab does not answer: {log.read_text()[-2000:]}"
-                ) from error
-            time.sleep(0.2)
+def address(runtime: Path) -> str | None:
+    """Where the server of this runtime folder listens, once it has written that down."""
+    for path in runtime.glob("jpserver-*.json"):
+        with suppress(json.JSONDecodeError):  # half written
+            return f"http://127.0.0.1:{json.loads(path.read_text())['port']}"
+    return None
 
 
 def open_notebook(page: Page, address: str, name: str) -> None:
     """Open a notebook and wait for its kernel."""
-    page.set_default_timeout(1000 * PATIENCE)
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(f"{address}/doc/tree/{name}?token={TOKEN}")
     page.get_by_text("(ipykernel) | Idle").wait_for()
 

@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import HTML, PHONE, pages, serve, visit
+from browser import CONTRAST, HTML, PHONE, pages, serve, visit
 from test_paper import PAPER
 
 if not (HTML / "index.html").exists():
@@ -60,15 +61,12 @@ def test_every_figure_is_drawn(seen):
         assert plot.get_attribute("aria-label")
 
 
-LEGIBLE = """() => {
-    const rgb = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
-    const light = (c) => rgb(c).map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const page = light(getComputedStyle(document.body).backgroundColor);
-    return [...document.querySelectorAll(".lrd-plot .xtick text, .lrd-plot .ytick text, .lrd-plot .legendtext")]
-        .map((text) => light(getComputedStyle(text).fill))
-        .map((ink) => (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05));
-}"""
+LEGIBLE = f"""() => {{{CONTRAST}
+    const page = luminance(rgb(getComputedStyle(document.body).backgroundColor));
+    const texts = ".lrd-plot :is(.xtick text, .ytick text, .legendtext)";
+    return [...document.querySelectorAll(texts)]
+        .map((text) => contrast(luminance(rgb(getComputedStyle(text).fill)), page));
+}}"""
 
 
 def test_the_letters_of_a_figure_stand_out_from_the_page(seen):
@@ -76,15 +74,13 @@ def test_the_letters_of_a_figure_stand_out_from_the_page(seen):
     assert all(contrast >= 4.5 for contrast in seen.page.evaluate(LEGIBLE))
 
 
-SHEETS = (
-    LEGIBLE.split("const page")[0]
-    + """
+SHEETS = f"""() => {{{CONTRAST}
+    const ground = (e) => getComputedStyle(e).backgroundColor;
     return [...document.querySelectorAll("main .cell_output, main .cell_output *")]
         .filter((e) => e.offsetWidth > 100 && e.offsetHeight > 40)
-        .filter((e) => { const c = getComputedStyle(e).backgroundColor; return !/, 0\\)$/.test(c) && light(c) > 0.4; })
-        .map((e) => `${e.tagName}.${e.className}`);
-}"""
-)
+        .filter((e) => !/, 0\\)$/.test(ground(e)) && luminance(rgb(ground(e))) > 0.4)
+        .map((e) => `${{e.tagName}}.${{e.className}}`);
+}}"""
 
 
 def test_no_output_is_a_light_sheet_on_a_dark_page(seen):
@@ -101,10 +97,11 @@ def test_every_formula_is_typeset(seen):
 
 
 OVERFLOW = """() => {
-    const width = document.documentElement.clientWidth;
-    return document.documentElement.scrollWidth <= width ? [] : [...document.querySelectorAll("main *")]
+    const {clientWidth: width, scrollWidth} = document.documentElement;
+    return scrollWidth <= width ? [] : [...document.querySelectorAll("main *")]
         .filter((e) => e.getBoundingClientRect().right > width + 1)
-        .map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`).slice(0, 8);
+        .map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`)
+        .slice(0, 8);
 }"""
 
 
@@ -133,7 +130,6 @@ def test_every_slider_moves_its_figure_by_keyboard(seen):
         seen.page.wait_for_function(
             "([figure, shown, before]) => eval(shown)(figure) !== before",
             arg=[figure.element_handle(), SHOWN, before[0]],
-            timeout=5000,
         )
         assert slider.get_attribute("aria-valuetext") != before[1]
     assert seen.errors[noted:] == []
@@ -157,7 +153,7 @@ def test_figures_follow_a_change_of_colours(chromium, site):
     with visit(chromium, f"{site}/{name}") as light:
         before = light.page.evaluate(ink)
         light.page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        light.page.wait_for_function(f"{ink} !== {json.dumps(before)}", timeout=5000)
+        light.page.wait_for_function(f"{ink} !== {json.dumps(before)}")
 
 
 def test_a_slider_can_be_dragged(chromium, site):
@@ -260,10 +256,13 @@ class Links(HTMLParser):
             self.loads.append(found[LOADED[tag]])
 
 
+links = cache(Links)  # a page is read once, however many point to it
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_inside_the_book_lead_somewhere(name):
     lost = []
-    for link in Links(HTML / name).links:
+    for link in links(HTML / name).links:
         parts = urlsplit(link)
         if (
             parts.scheme or parts.netloc or parts.fragment.startswith("lab:")
@@ -276,7 +275,7 @@ def test_links_inside_the_book_lead_somewhere(name):
         )
         fragment = unquote(parts.fragment)
         if not target.exists() or (
-            fragment and target.suffix == ".html" and fragment not in Links(target).ids
+            fragment and target.suffix == ".html" and fragment not in links(target).ids
         ):
             lost.append(link)
     assert lost == []
@@ -284,7 +283,7 @@ def test_links_inside_the_book_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_names_no_other_site_s_files(name):
-    page = Links(HTML / name)
+    page = links(HTML / name)
     assert [address for address in page.loads if urlsplit(address).netloc] == []
     assert not re.search(
         r"https?://[^\"'\s]*(cdn|unpkg|googleapis)",
@@ -296,7 +295,7 @@ def test_every_item_of_the_paper_can_be_linked_to():
     lost = [
         item
         for item, page in PAPER.items()
-        if f"paper-{item}" not in Links(HTML / f"{page}.html").ids
+        if f"paper-{item}" not in links(HTML / f"{page}.html").ids
     ]
     assert lost == []
 

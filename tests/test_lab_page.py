@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import PHONE, ROOT, serve, visit
+from browser import CONTRAST, PHONE, ROOT, serve, visit
+from waiting import PATIENCE_MS
 
 from lrdlib.lab import data, script
 from lrdlib.training.config import TrainConfig, plain
@@ -22,12 +23,13 @@ PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head><meta charse
 <link rel="icon" href="data:,"><link rel="stylesheet" href="_static/custom.css">
 <style>:root {{ --pst-color-background: #fff; --pst-color-surface: #fff; }}
 :root[data-theme=dark] {{ --pst-color-background: #121212; --pst-color-surface: #1d2127; }}
-body {{ background: var(--pst-color-background); color: var(--lrd-figure-ink); font: 1rem/1.5 system-ui; margin: 0 auto;
-  max-width: 46rem; padding: 1rem; }}</style>
+body {{ background: var(--pst-color-background); color: var(--lrd-figure-ink);
+  font: 1rem/1.5 system-ui; margin: 0 auto; max-width: 46rem; padding: 1rem; }}</style>
 <link rel="stylesheet" href="_static/figures.css">
 <script src="_static/lab-boot.js"></script></head><body>
-<p><a class="lrd-go" href="#lab:rule=lrd&amp;lambda=0.01&amp;f=0.4&amp;step=700">at step 700</a>
-<a class="lrd-go" href="#lab:rule=lrd&amp;vs.rule=l2&amp;vs.lambda=1&amp;vs.f=0.3&amp;step=300">both</a></p>
+<p><a class="lrd-go" href="#lab:rule=lrd&amp;lambda=0.01&amp;f=0.4&amp;step=700">at step
+  700</a> <a class="lrd-go"
+  href="#lab:rule=lrd&amp;vs.rule=l2&amp;vs.lambda=1&amp;vs.f=0.3&amp;step=300">both</a></p>
 <div class="lrd-lab" data-lab="recorded"></div></body></html>"""
 READY = "document.querySelector('.lrd-lab').dataset.state === 'ready'"
 
@@ -121,7 +123,7 @@ def site(folder) -> Iterator[str]:
 
 
 def opened(seen):
-    seen.page.wait_for_function(READY, timeout=10_000)
+    seen.page.wait_for_function(READY)
     return seen.page
 
 
@@ -189,7 +191,7 @@ def test_it_fits_and_is_legible_in_every_way_of_reading(chromium, site, theme, v
         page = opened(seen)
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert min(page.evaluate(CONTRAST)) >= 4.5  # WCAG 2.1 for text
+        assert min(page.evaluate(CONTRASTS)) >= 4.5  # WCAG 2.1 for text
         page.get_by_role("button", name="compare two runs").click()
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -197,24 +199,25 @@ def test_it_fits_and_is_legible_in_every_way_of_reading(chromium, site, theme, v
 
 
 # contrast of the letters of charts and cells; cells are mixed over the page's background
-CONTRAST = """() => {
-    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+CONTRASTS = f"""() => {{{CONTRAST}
+    const canvas = document.createElement("canvas")
+        .getContext("2d", {{willReadFrequently: true}});
     const page = getComputedStyle(document.body).backgroundColor;
-    const paint = (colours) => {
-        for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
-        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255)
-            .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-            .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    };
-    const against = (ink, ground) => (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+    const painted = (...colours) => {{
+        for (const colour of [page, ...colours]) {{
+            canvas.fillStyle = colour;
+            canvas.fillRect(0, 0, 1, 1);
+        }}
+        return luminance([...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3));
+    }};
     const letters = [...document.querySelectorAll(".lab-plot text")]
-        .map((text) => against(paint([page, getComputedStyle(text).fill]), paint([page])));
-    const cells = [...document.querySelectorAll(".lab-cell:not(.lab-empty)")].map((cell) => {
-        const style = getComputedStyle(cell);
-        return against(paint([page, style.color]), paint([page, style.backgroundColor]));
-    });
+        .map((text) => contrast(painted(getComputedStyle(text).fill), painted()));
+    const cells = [...document.querySelectorAll(".lab-cell:not(.lab-empty)")].map((cell) => {{
+        const {{color, backgroundColor}} = getComputedStyle(cell);
+        return contrast(painted(color), painted(backgroundColor));
+    }});
     return [...letters, ...cells];
-}"""
+}}"""
 
 
 def test_colours_change_with_the_page(lab):
@@ -228,7 +231,7 @@ def test_colours_change_with_the_page(lab):
         "document.documentElement.dataset.theme = "
         f"'{'light' if theme == 'dark' else 'dark'}'"
     )
-    lab.wait_for_function(f"{ink} !== '{before}'", timeout=5000)
+    lab.wait_for_function(f"{ink} !== '{before}'")
     lab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
 
 
@@ -520,64 +523,45 @@ def test_a_piece_that_cannot_be_loaded_is_said_and_can_be_tried_again(chromium, 
         )
 
 
-# ---- speed
+# ---- one move after another (how long each takes: benchmarks/pages.py)
 
 
-MOVES = """async () => {
-    const input = document.querySelector(".lab-transport input");
-    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-    const times = [];
-    for (let i = 0; i < 20; i += 1) {
-        input.value = (7 * i) % Number(input.max);
-        await frame();
-        const start = performance.now();
+MOVES = """() => {
+    const [input, plots] = [".lab-transport input", ".lab-plots"]
+        .map((place) => document.querySelector(place));
+    return Array.from({length: 20}, (_, i) => {
+        const before = plots.innerHTML;
+        input.value = (7 * i + 7) % Number(input.max);
         input.dispatchEvent(new Event("input", {bubbles: true}));
-        document.body.getBoundingClientRect(); // with the layout that it causes
-        times.push(performance.now() - start);
-    }
-    return times.sort((a, b) => a - b);
+        return plots.innerHTML !== before;
+    });
 }"""
 
 
-def test_a_move_of_the_slider_redraws_in_50_ms(lab):
+def test_a_move_of_the_slider_redraws_at_once(lab):
     settled(lab)
-    times = lab.evaluate(MOVES)
-    print(f"slider to redraw: median {times[10]:.1f} ms, slowest {times[-1]:.1f} ms")
-    assert (
-        times[17] < 50
-    )  # 18 of 20: the machine that tests may be busy with something else
+    assert lab.evaluate(MOVES) == [True] * 20
 
 
-TASKS = """() => { window.tasks = []; new PerformanceObserver((list) => window.tasks.push(...list.getEntries()
-    .map(({duration}) => duration))).observe({type: "longtask"}); }"""
-
-
-def test_no_task_is_long_after_loading(lab):
-    lab.evaluate(TASKS)
-    rounds = []
-    for rule in (
-        "L2",
-        "LRD",
-        "L2",
-    ):  # in the best of three rounds: the machine may be busy with something else
-        lab.evaluate("window.tasks = []")
+def test_one_choice_after_another_is_drawn(lab):
+    pictures = {}
+    for rule in ("L2", "LRD", "L2"):
         lab.get_by_role("radio", name=rule).check()
         settled(lab)
         for name in ("fraction", "λ", "training"):
             slider = lab.get_by_role("slider", name=name, exact=True)
-            slider.press("Home")
-            settled(lab)
-            slider.press("End")
-            settled(lab)
-        rounds.append(max(lab.evaluate("window.tasks"), default=0))
-    print(f"longest task of each round (0: none above 50 ms): {rounds}")
-    assert min(rounds) <= 100
+            for key in ("Home", "End"):
+                slider.press(key)
+                settled(lab)
+        assert source(lab).startswith(f"Recorded: {rule} λ = ")
+        assert pictures.setdefault(rule, shown(lab)) == shown(lab)  # the same as before
 
 
 def test_it_works_from_a_file(chromium, folder):
     """No server at all: the pieces are scripts."""
     page = chromium.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.goto((folder / "light.html").as_uri())
-    page.wait_for_function(READY, timeout=10_000)
+    page.wait_for_function(READY)
     assert page.locator(".lab-source").inner_text().startswith("Recorded: LRD")
     page.close()

