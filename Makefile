@@ -26,8 +26,8 @@ BUILT := _build/html/.built
 # tests that need Chromium, most of them the built book too
 IN_BROWSER := tests/test_book.py tests/test_colab.py::TestBuilt tests/test_lab_train.py tests/test_lab_page.py \
   tests/test_lab_kernel.py::test_the_lab_in_jupyterlab
-# A worker without tests takes some of another's: what a module has made serves most of its tests. A notebook
-# is one worker's, since its cells share a kernel.
+# Each worker takes its tests in one piece, and the rest of another's when it has done (worksteal), so that what a
+# module makes for its tests is made about once. The cells of a notebook share a kernel, so it is one worker's (loadfile).
 PYTEST := $(PY) -m pytest -q -n $(WORKERS)
 STAGES := lint types unit nbval book chromium browser
 # what the pages are made of
@@ -130,7 +130,7 @@ unit: $(INSTALLED) ## unit and property tests, doctests
 
 nbval: $(INSTALLED) ## run every notebook, compare with what it stores
 	@echo "== nbval: every notebook again, against its stored outputs"
-	@time $(PYTEST) --dist loadfile -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
+	@time $(PYTEST) --dist loadfile --no-loadscope-reorder -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
 
 browser: $(BUILT) chromium ## every page of the built book in Chromium
 	@echo "== browser: every page, light and dark, desktop and phone; the labs"
