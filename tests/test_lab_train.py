@@ -143,6 +143,7 @@ def site() -> Iterator[str]:
 
 START = """([preset, config, engine]) => {
     window.got = [];
+    window.engine?.terminate(); // that of a test that failed
     window.engine = new Worker(`lab/worker.js#${engine}`);
     window.engine.onmessage = ({data}) => window.got.push(data);
     window.engine.onerror = ({message}) =>

@@ -8,7 +8,7 @@ what is broken meets the bound.
 import time
 from collections.abc import Callable
 
-PATIENCE = 20  # seconds
+PATIENCE = 300  # seconds
 PATIENCE_MS = 1000 * PATIENCE  # as Playwright counts
 
 
