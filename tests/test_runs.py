@@ -6,6 +6,8 @@ import pickle
 import platform
 import zipfile
 from dataclasses import asdict, fields, replace
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,16 @@ from hypothesis.extra import numpy as arrays_of
 
 from lrdlib.model import role
 from lrdlib.training import store
-from lrdlib.training.runs import KIND, Run, load_run, provenance, runs_of, save_run
+from lrdlib.training.runs import (
+    KIND,
+    Run,
+    compact,
+    load_run,
+    provenance,
+    rounded,
+    runs_of,
+    save_run,
+)
 from lrdlib.training.train import TrainConfig, Training, train
 
 TINY = TrainConfig(
@@ -29,6 +40,8 @@ TINY = TrainConfig(
     eval_every=2,
     weight_decay=0.02,
 )
+LABELLED = {"rule": "l2", "weight_decay": 1.0, "l2": 0.0}  # what a Run's label needs
+GROWING = {"step": np.arange(2), "test_accuracy": np.arange(2.0)}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +67,7 @@ def assert_equal(a, b):
             assert x[name].tobytes() == y[name].tobytes(), name
 
 
-# --- a run is the training's records, one run at a time
-# ----------------------------------------------------------------------------------------
+# --- a run is the training's records, one run at a time ------------------------------------
 
 
 def test_a_run_holds_what_the_records_say(training, runs):
@@ -186,6 +198,7 @@ def test_first_step():
         ({"step": np.arange(3), "test_loss": np.ones(2)}, {}),
         ({"step": np.arange(3)}, {"0.query": np.ones((2, 4))}),
     ],
+    ids=repr,
 )
 def test_histories_of_unequal_lengths_are_refused(history, spectra):
     with pytest.raises(
@@ -194,8 +207,7 @@ def test_histories_of_unequal_lengths_are_refused(history, spectra):
         Run({}, history, spectra, {}, {})
 
 
-# --- save and load
-# ----------------------------------------------------------------------------------------
+# --- save and load -------------------------------------------------------------------------
 
 
 def test_a_saved_run_comes_back_as_it_was(tmp_path, runs):
@@ -235,19 +247,20 @@ def test_any_numbers_come_back_exactly(tmp_path, length, data, config, origin):
     names_of = st.sampled_from(
         ["test_loss", "0.query", "a b", "λ", "file", "allow_pickle", "header.json", "x/y"]
     )
+    config |= LABELLED
     history = data.draw(st.dictionaries(names_of, an_array((length,)), max_size=3))
     spectra = data.draw(st.dictionaries(names_of, an_array((length, 3)), max_size=2))
     weights = data.draw(st.dictionaries(names_of, an_array((2, 3)), max_size=2))
-    run = Run(config, {"step": np.arange(length), **history}, spectra, weights, origin)
+    history |= {"step": np.arange(length), "test_accuracy": np.zeros(length)}
+    run = Run(config, history, spectra, weights, origin)
     save_run(run, tmp_path / "run.npz")
     assert_equal(load_run(tmp_path / "run.npz"), run)
 
 
 def test_non_contiguous_and_big_endian_arrays_come_back(tmp_path):
     W = np.arange(12.0).reshape(3, 4).T
-    run = Run(
-        {}, {"step": np.arange(8)[::2]}, {}, {"0.query": W, "0.key": W.astype(">f8")}, {}
-    )
+    history = {"step": np.arange(8)[::2], "test_accuracy": np.zeros(4)}
+    run = Run(LABELLED, history, {}, {"0.query": W, "0.key": W.astype(">f8")}, {})
     save_run(run, tmp_path / "run.npz")
     loaded = load_run(tmp_path / "run.npz")
     np.testing.assert_array_equal(loaded.history["step"], [0, 2, 4, 6])
@@ -255,13 +268,16 @@ def test_non_contiguous_and_big_endian_arrays_come_back(tmp_path):
     np.testing.assert_array_equal(loaded.weights["0.key"], W)
 
 
-def test_objects_are_not_saved(tmp_path):
-    path = tmp_path / "run.npz"
-    history = {"step": np.arange(1)}
-    with pytest.raises(TypeError, match="must hold numbers, got dtype object"):
-        save_run(Run({}, history | {"who": np.array([object()])}, {}, {}, {}), path)
+@pytest.mark.parametrize(
+    "array", [np.array([object()]), np.array(["a"]), np.zeros(1, "i4,f4"), [1.0], None]
+)
+def test_only_numbers_are_saved(tmp_path, array):
+    with pytest.raises(TypeError, match=r"arrays\['a'\] must hold numbers, got dtype"):
+        store.write_arrays(tmp_path / "a.npz", "kind", {}, {"a": array})
     with pytest.raises(TypeError):
-        save_run(Run({"model": object()}, history, {}, {}, {}), path)
+        store.write_arrays(tmp_path / "a.npz", "kind", {"model": object()}, {})
+    with pytest.raises(ValueError, match="header must take at most"):
+        store.write_arrays(tmp_path / "a.npz", "kind", {"long": "x" * 2**22}, {})
     assert os.listdir(tmp_path) == []
 
 
@@ -329,8 +345,6 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, runs):
     np.savez(path, step=np.arange(3))
     with pytest.raises(ValueError, match="path must be a whole"):
         load_run(path)
-    with pytest.raises(ValueError, match="path must be a whole"):
-        load_run(tmp_path)
     assert not trace.exists()
 
 
@@ -354,29 +368,138 @@ def test_a_checkpoint_is_no_run_and_a_run_no_checkpoint(tmp_path, training, runs
 @pytest.mark.parametrize(
     "header, arrays",
     [
-        ({}, {"history/step": np.arange(2)}),
-        ({"config": {}}, {"history/step": np.arange(2)}),
-        ({"provenance": {}}, {"history/step": np.arange(2)}),
-        ({"config": {}, "provenance": {}}, {}),
-        (
-            {"config": {}, "provenance": {}},
-            {"history/step": np.arange(2), "history/loss": np.arange(3)},
-        ),
-        (
-            {"config": {}, "provenance": {}},
-            {"history/step": np.arange(2), "extra/loss": np.arange(2)},
-        ),
-        (
-            {"config": {}, "provenance": {}},
-            {"history/step": np.arange(2), "loose": np.arange(2)},
-        ),
-        ({"config": {}, "provenance": {}}, {"history/step": np.array(2)}),
+        ({"config": 3}, {}),
+        ({"config": []}, {}),
+        ({"config": {"rule": "l1"}}, {}),
+        ({"config": {"rule": ["l2"]}}, {}),
+        ({"config": {"weight_decay": "much"}}, {}),
+        ({"config": {"weight_decay": 10**400}}, {}),
+        ({"config": {"l2": "much"}}, {}),
+        ({"provenance": {"command": 3}}, {}),
+        ({"provenance": "mine"}, {}),
+        ({}, {"history/loss": np.arange(3)}),
+        ({}, {"history/loss": np.arange(2) + 1j}),
+        ({}, {"extra/loss": np.arange(2)}),
+        ({}, {"loose": np.arange(2)}),
+        ({}, {"history/step": np.array(2)}),
+        ({}, {"history/step": np.arange(2.0)}),
+        ({}, {"history/step": np.ones((2, 1), int)}),
+        ({}, {"history/test_accuracy": np.ones((2, 2))}),
+        ({}, {"spectra/0.query": np.ones(2)}),
+        ({}, {"weights/0.query": np.ones(2)}),
+        ({}, {"fourier/embedding": np.ones((2, 2, 2))}),
     ],
 )
 def test_a_whole_file_with_wrong_contents_is_refused(tmp_path, header, arrays):
-    store.write_arrays(tmp_path / "run.npz", KIND, header, arrays)
-    with pytest.raises(ValueError):
-        load_run(tmp_path / "run.npz")
+    """A whole run, but for one thing."""
+    path, whole = tmp_path / "run.npz", {f"history/{k}": a for k, a in GROWING.items()}
+    store.write_arrays(path, KIND, {"config": LABELLED, "provenance": {}}, whole)
+    assert load_run(path).first_step() == 1 and load_run(path).label() == "L2 λ=1"
+    if isinstance(header.get("config"), dict) and header["config"]:
+        header = header | {"config": LABELLED | header["config"]}
+    header, arrays = {"config": LABELLED, "provenance": {}} | header, whole | arrays
+    store.write_arrays(path, KIND, header, arrays)
+    with pytest.raises(ValueError, match=f"must hold a whole run, got '{path}'"):
+        load_run(path)
+
+
+@pytest.mark.parametrize("missing", [*LABELLED, *GROWING, "config", "provenance"])
+def test_a_run_without_what_its_label_and_first_step_need_is_not_loaded(tmp_path, missing):
+    config = {key: value for key, value in LABELLED.items() if key != missing}
+    arrays = {f"history/{k}": a for k, a in GROWING.items() if k != missing}
+    path = tmp_path / "run.npz"
+    header = {"config": config, "provenance": {}}
+    header.pop(missing, None)
+    store.write_arrays(path, KIND, header, arrays)
+    with pytest.raises(ValueError, match="must hold a whole run"):
+        load_run(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "error"),
+    [
+        ("config", None, TypeError),
+        ("config", TINY, TypeError),
+        ("config", {1: 2}, TypeError),
+        ("history", "much", TypeError),
+        ("history", {"step": [0, 1]}, TypeError),
+        ("history", {"step": "01"}, TypeError),
+        ("history", {"step": np.array(["0", "1"])}, TypeError),
+        ("history", {"step": np.array([0.0, 1.0])}, TypeError),
+        ("history", {"step": np.array(0)}, ValueError),
+        ("spectra", {"0.query": np.ones(2)}, ValueError),
+        ("spectra", [np.ones((2, 2))], TypeError),
+        ("weights", {"0.query": torch.ones(2, 2)}, TypeError),
+        ("weights", {"0.query": np.ones(2)}, ValueError),
+        ("provenance", {"threads": 1}, TypeError),
+        ("fourier", {"embedding": None}, TypeError),
+    ],
+)
+def test_a_run_of_no_sense_is_refused_when_it_is_made(part, value, error):
+    whole = {"config": LABELLED, "history": GROWING, "spectra": {}, "weights": {}}
+    whole |= {"provenance": {}}
+    assert Run(**whole).first_step() == 1
+    with pytest.raises(error, match=f"^{part}"):
+        Run(**whole | {part: value})
+
+
+def test_bad_arguments_are_named(tmp_path, training, runs):
+    (run, _), path = runs, tmp_path / "run.npz"
+    for other in (None, 3, "run", run.config):
+        for function in (lambda it: save_run(it, path), compact):
+            with pytest.raises(TypeError, match="run must be a Run"):
+                function(other)
+        with pytest.raises(TypeError, match="training must be a Training"):
+            runs_of(other)
+    with pytest.raises(TypeError, match="command must be a str"):
+        runs_of(training, command=None)
+    for number in (0, 1, 2, True, None, 1.0, b"run.npz", ["run.npz"]):
+        for function in (load_run, lambda it: save_run(run, it)):
+            with pytest.raises(TypeError, match="path must be a str or a Path"):
+                function(number)
+    for function in (load_run, lambda it: save_run(run, it)):
+        with pytest.raises(ValueError, match="NUL"):
+            function("a\0b")
+    with pytest.raises(ValueError, match="path must name a file"):
+        save_run(run, "")
+    for bits, error in (
+        (0, ValueError),
+        (-1, ValueError),
+        (1.5, TypeError),
+        (None, TypeError),
+        (True, TypeError),
+        ("8", TypeError),
+        (float("nan"), TypeError),
+    ):
+        for function in (lambda b: compact(run, b), lambda b: rounded(np.ones(1), b)):
+            with pytest.raises(error, match="bits must be an integer >= 1"):
+                function(bits)
+    for values in (None, "1", ["a"], [1j], [object()]):
+        with pytest.raises(TypeError, match="values must be real numbers"):
+            rounded(values, 8)
+    assert rounded(np.float32([1 / 3]), 10**400).tolist() == [np.float32(1 / 3)]
+    for above, error in ((None, TypeError), ("1", TypeError), (np.nan, ValueError)):
+        with pytest.raises(error, match="above must be a finite number"):
+            run.first_step(above=above)
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_pip_does_not_know_the_package_its_version_is_unknown(monkeypatch, training):
+    """A clone that is on the path."""
+
+    def unknown(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    assert runs_of(training)[0].provenance["lrdlib"] == "unknown"
+
+
+def test_the_recorded_runs_of_the_book_load():
+    """Written by older versions."""
+    folder = Path(__file__).parent.parent / "book" / "runs"
+    paths = [*folder.glob("*.npz"), *folder.glob("sweep/*.npz")]
+    assert len(paths) > 400
+    assert {load_run(path).provenance["lrdlib"] for path in paths} == {"0.1.0"}
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "savez_compressed"])

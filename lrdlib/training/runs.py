@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from lrdlib._check import check_integer, check_real
 from lrdlib.model import role
 from lrdlib.training.backend import onednn_in_use
-from lrdlib.training.config import plain
+from lrdlib.training.config import LOW_RANK, plain
 from lrdlib.training.records import record_arrays
 from lrdlib.training.store import read_arrays, write_arrays
 from lrdlib.training.train import Training
@@ -26,6 +27,7 @@ NAMES = {
     "elastic": "elastic",
     "proximal": "proximal",
 }
+AXES = {"history": 1, "spectra": 2, "weights": 2, "fourier": 2}  # of a Run's arrays
 GROKKED = 0.95  # the test accuracy that counts as grokking (the paper, section 5)
 
 
@@ -42,6 +44,9 @@ class Run:
     machine, and the command.
     fourier: in modular arithmetic, the Fourier power (T, p // 2) of the embedding
     (lrdlib.fourier), at the same steps.
+
+    Raises TypeError for a part that is no dict of these, and ValueError for arrays of other
+    shapes.
     """
 
     config: dict[str, Any]
@@ -52,18 +57,26 @@ class Run:
     fourier: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {
-            array.shape[:1]
-            for array in (
-                *self.history.values(),
-                *self.spectra.values(),
-                *self.fourier.values(),
-            )
-        }
-        if "step" not in self.history or len(lengths) != 1 or lengths == {()}:
+        for name in ("config", "provenance", *AXES):
+            part = getattr(self, name)
+            if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+                raise TypeError(f"{name} must be a dict of names, got {part!r:.100}")
+        for key, text in self.provenance.items():
+            if not isinstance(text, str):
+                raise TypeError(f"provenance[{key!r}] must be a str, got {text!r:.100}")
+        for name, axes in AXES.items():
+            for key, array in getattr(self, name).items():
+                _check_array(f"{name}[{key!r}]", array, axes)
+        timed = (*self.history.values(), *self.spectra.values(), *self.fourier.values())
+        lengths = {len(array) for array in timed}
+        if "step" not in self.history or len(lengths) != 1:
             raise ValueError(
                 "history, spectra and fourier must hold one value per step, got lengths "
                 f"{sorted(lengths)}"
+            )
+        if self.history["step"].dtype.kind not in "iu":
+            raise TypeError(
+                f"history['step'] must hold integers, got {self.history['step'].dtype}"
             )
 
     def label(self) -> str:
@@ -73,43 +86,52 @@ class Run:
         >>> Run(config, {"step": np.arange(1)}, {}, {}, {}).label()
         'LRD λ=0.01'
         """
-        rule, strength, l2 = (
-            self.config["rule"],
-            self.config["weight_decay"],
-            self.config["l2"],
-        )
-        text = NAMES[rule] + (f" λ={strength:g}" if rule != "none" else "")
-        text += (
-            " on QK"
-            if rule not in ("none", "l2") and self.config.get("select") == "qk"
-            else ""
-        )
-        return text + (
-            f" + L2 {l2:g}" if rule == "elastic" else f", rest L2 {l2:g}" if l2 else ""
-        )
+        rule, l2 = self.config["rule"], self.config["l2"]
+        text = NAMES[rule]
+        if rule != "none":
+            text += f" λ={self.config['weight_decay']:g}"
+        if rule in LOW_RANK and self.config.get("select") == "qk":
+            text += " on QK"
+        if rule == "elastic":
+            return f"{text} + L2 {l2:g}"
+        return f"{text}, rest L2 {l2:g}" if l2 else text
 
     def first_step(
         self, metric: str = "test_accuracy", above: float = GROKKED
     ) -> int | None:
         """The first recorded step at which `metric` exceeds `above`, or None: the step of
-        grokking.
+        grokking. Raises KeyError for a metric that the history does not hold.
 
         >>> history = {"step": np.array([0, 50, 100]), "test_accuracy": np.array([0.0, 0.99, 0.9])}
         >>> Run({}, history, {}, {}, {}).first_step()
         50
         """
+        check_real("above", above)
         reached = np.flatnonzero(self.history[metric] > above)
         return int(self.history["step"][reached[0]]) if len(reached) else None
+
+
+def _check_array(name: str, array: object, axes: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        found = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name} must be an array of real numbers, got {found}")
+    if array.ndim != axes:
+        raise ValueError(f"{name} must have {axes} axes, got shape {array.shape}")
 
 
 def runs_of(training: Training, *, command: str = "") -> list[Run]:
     """The runs of a stack as far as it has come, one Run each.
 
-    Raises ValueError if the training has made no record yet. `command` is what would make
+    Raises ValueError if the training has made no record yet, and TypeError for another
+    argument than a Training and a str. `command` is what would make
     the runs again; it goes into the provenance. So does what Training.set has changed on
     the way: provenance["changes"] is then a JSON list of {"step": steps done before, name:
     value, ...}, and the config is what the run began with.
     """
+    if not isinstance(training, Training):
+        raise TypeError(f"training must be a Training, got {training!r:.100}")
+    if not isinstance(command, str):
+        raise TypeError(f"command must be a str, got {command!r:.100}")
     if not training.records:
         raise ValueError(
             "training must have made at least one record, got none (iterate over it first)"
@@ -151,8 +173,10 @@ def compact(run: Run, bits: int = 8) -> Run:
 
     Spectra and Fourier power keep `bits` significant binary digits (8: to 0.2 percent), so
     that they compress well; the history is as it was. A run of the default size and 31
-    records takes 26 kB instead of 420.
+    records takes 26 kB instead of 420. Raises TypeError or ValueError as `rounded`.
     """
+    _check_run(run)
+    check_integer("bits", bits)
     qk = {
         name: rounded(S, bits)
         for name, S in run.spectra.items()
@@ -163,23 +187,35 @@ def compact(run: Run, bits: int = 8) -> Run:
 
 
 def rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """float32 values with `bits` significant binary digits, the rest zero.
+    """float32 values with `bits` significant binary digits, the rest zero; all that
+    float32 has from 24 bits on. Raises TypeError unless `values` are real numbers and bits
+    an integer, and ValueError unless that is at least 1.
 
     >>> rounded(np.array([1 / 3], np.float32), 4)
     array([0.34375], dtype=float32)
     """
-    mantissa, exponent = np.frexp(np.asarray(values, np.float32))
-    return np.ldexp(np.rint(mantissa * 2**bits) / 2**bits, exponent).astype(np.float32)
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"values must be real numbers, got dtype {values.dtype}")
+    check_integer("bits", bits)
+    mantissa, exponent = np.frexp(values.astype(np.float32))
+    unit = 2.0 ** min(bits, 24)
+    return np.ldexp(np.rint(mantissa * unit) / unit, exponent).astype(np.float32)
 
 
 def provenance(command: str = "") -> dict[str, str]:
     """Versions, machine and command: what a reader needs to judge and remake a number."""
+    try:
+        version = metadata.version("lrdlib")
+    except metadata.PackageNotFoundError:  # a copy on the path that pip does not know
+        version = "unknown"
+    capability = torch.backends.cpu.get_cpu_capability()
     return {
-        "lrdlib": metadata.version("lrdlib"),
+        "lrdlib": version,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "machine": f"{platform.system()} {platform.machine()} {capability}",
         "threads": str(torch.get_num_threads()),
         "matmul": "oneDNN" if onednn_in_use() else "torch's own",
         "command": command,
@@ -187,39 +223,41 @@ def provenance(command: str = "") -> dict[str, str]:
 
 
 def save_run(run: Run, path: str | Path) -> None:
-    """Write a Run to `path` as .npz; the file is replaced at once or not at all. Raises as
-    `write_arrays`."""
+    """Write a Run to `path` as .npz; the file is replaced at once or not at all. Raises
+    TypeError for another thing than a Run, and as `write_arrays`."""
+    _check_run(run)
     header = {"config": run.config, "provenance": run.provenance}
-    groups = {
-        "history": run.history,
-        "spectra": run.spectra,
-        "weights": run.weights,
-        "fourier": run.fourier,
-    }
     arrays = {
         f"{group}/{name}": array
-        for group, items in groups.items()
-        for name, array in items.items()
+        for group in AXES
+        for name, array in getattr(run, group).items()
     }
     write_arrays(path, KIND, header, arrays)
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a Run. Raises FileNotFoundError, or ValueError for a file that is damaged,
-    foreign, or not a run."""
+    """Read a Run, of which `label` and `first_step` say something.
+
+    Raises FileNotFoundError, or ValueError for a file that is damaged, foreign, or not a
+    run; another OSError, or MemoryError, for one that cannot be read; TypeError for a path
+    that is no str or Path.
+    """
     header, arrays = read_arrays(path, KIND)
-    groups: dict[str, dict[str, np.ndarray]] = {
-        "history": {},
-        "spectra": {},
-        "weights": {},
-        "fourier": {},
-    }
+    groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in AXES}
     try:
         for name, array in arrays.items():
             group, _, key = name.partition("/")
             groups[group][key] = array
-        return Run(dict(header["config"]), **groups, provenance=dict(header["provenance"]))
-    except (KeyError, TypeError, ValueError) as error:
+        run = Run(header["config"], **groups, provenance=header["provenance"])
+        run.label(), run.first_step()
+        return run
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"path must hold a whole run, got {str(path)!r}, which does not: {error}"
+            f"path must hold a whole run, got {str(path)!r}, which does not: "
+            f"{type(error).__name__}: {error!s:.300}"
         ) from error
+
+
+def _check_run(run: object) -> None:
+    if not isinstance(run, Run):
+        raise TypeError(f"run must be a Run, got {run!r:.100}")

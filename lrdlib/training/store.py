@@ -124,7 +124,7 @@ def _read(
     _refuse_special(path)
     with _Stream(open(path, "rb", buffering=0)) as stream:
         try:
-            with zipfile.ZipFile(stream) as archive:  # type: ignore[arg-type]
+            with zipfile.ZipFile(stream) as archive:
                 members = _members(archive, max(LIMIT, os.fstat(stream.fileno()).st_size))
                 first = members.pop(HEADER)
                 if first.file_size > SMALL:
@@ -142,7 +142,7 @@ def _read(
                 raise stream.failed from None
             raise ValueError(
                 f"path must be a whole {kind} file, got {str(path)!r}, which cannot be "
-                f"read: {type(error).__name__}: {error}"
+                f"read: {type(error).__name__}: {error!s:.300}"
             ) from error
     if found != kind:
         raise ValueError(
@@ -197,7 +197,7 @@ def _members(archive: zipfile.ZipFile, limit: int) -> dict[str, zipfile.ZipInfo]
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The array in a .npy member. No more is read than the zip's directory says, and
-    nothing is made before the member's own head has said the same."""
+    nothing before the member's own head has said the same."""
     with archive.open(member) as file:
         start = file.read(10)  # magic, version, length of what follows
         head = file.read(int.from_bytes(start[8:], "little"))
@@ -211,14 +211,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
                 f"{member.filename!r} must hold {member.file_size} bytes, got {dtype} of "
                 f"shape {shape}"
             )
-        content = np.empty(size, np.uint8)
-        for i in range(0, size, PIECE):
-            piece = file.read(min(PIECE, size - i))
-            content[i : i + PIECE] = np.frombuffer(piece, np.uint8)
-        if file.read(1):  # at its end the member's checksum is compared
-            raise ValueError(f"{member.filename!r} goes on after its end")
+        content = bytearray()  # grows by what is there, whatever the file says
+        while piece := file.read(PIECE):  # at its end the member's checksum is compared
+            content += piece
+    if len(content) != size:
+        raise ValueError(f"{member.filename!r} ends after {len(content)} of {size} bytes")
     order: Any = "F" if form["fortran"] == "True" else "C"
-    return content.view(dtype).reshape(shape, order=order)
+    return np.frombuffer(content, dtype).reshape(shape, order=order)
 
 
 def _refuse_special(path: Path) -> None:
