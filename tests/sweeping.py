@@ -9,6 +9,8 @@ too, where its default starts interpreters.
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 import warnings
 from contextlib import contextmanager, suppress
@@ -18,6 +20,9 @@ from joblib.externals.loky.backend.context import set_start_method
 
 from lrdlib.training import sweep
 
+# how often a sweep is killed; LRDLIB_KILLS=100 for the whole, which takes minutes
+KILLS = int(os.environ.get("LRDLIB_KILLS", "10"))
+KEPT = []  # what a process holds at its end
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["lrdlib.training.sweep", "joblib"])
 
@@ -28,9 +33,7 @@ def tell(trace, who):
     trained = sweep._trained
 
     def told(stack, job):
-        with open(
-            trace, "a", encoding="utf-8"
-        ) as file:  # one short write in append mode: no lines mix
+        with open(trace, "a", encoding="utf-8") as file:  # one short write: no lines mix
             file.write("".join(f"{who} {sweep.file_name(config)}\n" for config in stack))
         return trained(stack, job)
 
@@ -39,11 +42,9 @@ def tell(trace, who):
 
 def lines(trace):
     """What has been told: pairs of who and a run's name."""
-    return (
-        [tuple(line.split()) for line in trace.read_text().splitlines()]
-        if trace.exists()
-        else []
-    )
+    if not trace.exists():
+        return []
+    return [tuple(line.split()) for line in trace.read_text().splitlines()]
 
 
 def body(configs, store, trace, who, options):
@@ -56,11 +57,37 @@ def body(configs, store, trace, who, options):
     )  # no threads here
     sweep.CHECKPOINT_SECONDS = options.pop("checkpoint_seconds", 30)
     tell(trace, who)
+    end = options.pop("end", None)
+    if end is not None:
+        end_early(sweep.sweep(configs, store, **options), store, end)
     runs = list(sweep.sweep(configs, store, **options))
     Path(f"{trace}.{who}").write_text(
         "\n".join(sweep.file_name(sweep.TrainConfig(**run.config)) for run in runs)
     )
     os._exit(0)  # not waiting for joblib's idle workers, which end with the group
+
+
+def end_early(runs, store, end):
+    """After the first run and a checkpoint of another: close the generator, or exit while
+    it is in a variable, or go on until a signal comes; this process stays, but for exit."""
+    next(runs)
+    wait_for(lambda: list(Path(store).glob(".partial/*.npz")))
+    (Path(store) / "ready").touch()
+    if end == "exit":
+        KEPT.append(runs)
+        threading._shutdown()  # as an interpreter ends: it waits for threads, and is gone
+        os._exit(3)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        if end == "close":
+            runs.close()
+        else:
+            list(runs)
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    while True:
+        time.sleep(1)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import shutil
 import signal
 import time
 import warnings
-from contextlib import ExitStack, contextmanager
+import zipfile
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -22,11 +23,12 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from joblib.externals.loky import get_reusable_executor
-from sweeping import kill_group, leftovers, lines, stored, sweeping, wait_for
+from sweeping import KILLS, kill_group, leftovers, lines, stored, sweeping, wait_for
 
 from lrdlib.__main__ import main
 from lrdlib.evidence.grids import FRACTIONS, GRIDS, STRENGTHS
@@ -44,7 +46,13 @@ from lrdlib.training.sweep import (
     stacks_of,
     sweep,
 )
-from lrdlib.training.train import CHECKPOINT, TrainConfig, Training, train
+from lrdlib.training.train import (
+    CHECKPOINT,
+    TrainConfig,
+    Training,
+    checkpoint_configs,
+    train,
+)
 
 TINY = {
     "p": 7,
@@ -115,8 +123,7 @@ def names(configs):
     return {file_name(config) for config in configs}
 
 
-# --- a grid is data
-# ----------------------------------------------------------------------------------------
+# --- a grid is data ------------------------------------------------------------------------
 
 AXES = {
     "seed": st.integers(0, 3),
@@ -171,8 +178,7 @@ def test_a_grid_with_a_mistake_is_refused():
         expand({"seed": range(3)})
 
 
-# --- a run's file
-# ----------------------------------------------------------------------------------------
+# --- a run's file --------------------------------------------------------------------------
 
 CONFIGS = st.builds(
     TrainConfig,
@@ -215,8 +221,7 @@ def test_names_stay_what_they_are():
     assert names(expand(one)) == names(expand(other))
 
 
-# --- stacks
-# ----------------------------------------------------------------------------------------
+# --- stacks --------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
@@ -284,8 +289,7 @@ def test_a_stack_is_the_same_runs_alone(tmp_path):
                 )
 
 
-# --- the store
-# ----------------------------------------------------------------------------------------
+# --- the store -----------------------------------------------------------------------------
 
 
 def test_each_run_is_stored_as_it_ends_and_yielded_then(tmp_path, steps):
@@ -382,6 +386,18 @@ def test_the_number_of_workers_changes_no_bit(tmp_path):
             ValueError,
             "fraction must leave both parts non-empty",
         ),
+        ({"configs": None}, TypeError, "configs must hold"),
+        ({"configs": "paper"}, TypeError, "configs must hold"),
+        ({"configs": 10**400}, TypeError, "configs must hold"),
+        ({"workers": None}, TypeError, "workers must be"),
+        ({"workers": float("nan")}, TypeError, "workers must be"),
+        ({"stack_size": 2.0}, TypeError, "stack_size must be"),
+        ({"device": None}, TypeError, "device must be a str"),
+        ({"device": 0}, TypeError, "device must be a str"),
+        ({"compile": None}, TypeError, "compile must be"),
+        ({"commands": "python"}, TypeError, "commands must map"),
+        ({"commands": [FOUR[0]]}, TypeError, "commands must map"),
+        ({"commands": {FOUR[0]: 1}}, TypeError, "commands must map"),
     ],
 )
 def test_a_bad_argument_is_refused_before_anything_is_written(
@@ -392,8 +408,44 @@ def test_a_bad_argument_is_refused_before_anything_is_written(
     assert not (tmp_path / "store").exists()
 
 
-# --- interrupted
-# ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("store", [None, 1, b"store", ["store"]])
+def test_a_store_that_is_no_path_is_refused(store):
+    for look in (recorded, sweep):
+        with pytest.raises(TypeError, match="store must be a str or a Path"):
+            look(FOUR, store)
+
+
+def test_bad_arguments_of_the_smaller_functions_are_named():
+    for configs in (None, "paper", 3, [3], [plain(FOUR[0])]):
+        for function in (lambda it: stacks_of(it, 1), seconds):
+            with pytest.raises(TypeError, match="configs must hold TrainConfigs"):
+                function(configs)
+        with pytest.raises(TypeError, match="config must be a TrainConfig"):
+            file_name(configs)
+    for block in (None, "paper", 3, [("seed", 1)], FOUR[0]):
+        with pytest.raises(TypeError, match="blocks must be mappings, got"):
+            expand({"seed": 0}, block)
+    with pytest.raises(
+        TypeError, match="blocks must map fields of TrainConfig, got 3, 'x'"
+    ):
+        expand({3: 1, "x": 2})
+    for size, error in (
+        (0, ValueError),
+        (-1, ValueError),
+        (None, TypeError),
+        (1.5, TypeError),
+    ):
+        with pytest.raises(error, match="size must be an integer >= 1"):
+            stacks_of(FOUR, size)
+    assert stacks_of(FOUR, 10**400) == [FOUR[:2], FOUR[2:]]
+    for name in ("workers", "steps"):
+        with pytest.raises(TypeError, match=f"{name} must be an integer"):
+            seconds(FOUR, **{name: None})
+    with pytest.raises(TypeError, match="compile must be True or False"):
+        seconds(FOUR, compile=None)
+
+
+# --- interrupted ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -438,10 +490,13 @@ def damaged(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def of_another_torch(path):
+def foreign(path):
+    path.write_bytes(b"notes")
+
+
+def of_a_newer_format(path):
     header, arrays = read_arrays(path, CHECKPOINT)
-    kind = {key: value for key, value in header.items()} | {"torch": "2.5.0"}
-    write_arrays(path, CHECKPOINT, kind, arrays)
+    write_arrays(path, "lrdlib-checkpoint/2", header, arrays)
 
 
 def of_other_configs(path):
@@ -449,23 +504,97 @@ def of_other_configs(path):
     write_arrays(path, CHECKPOINT, header | {"configs": [plain(FOUR[3])]}, arrays)
 
 
-@pytest.mark.parametrize("harm", [damaged, of_another_torch, of_other_configs])
-def test_a_checkpoint_of_no_use_means_a_start_from_the_beginning(
-    tmp_path, monkeypatch, steps, harm
-):
-    list(sweep(FOUR[:1], tmp_path / "unbroken"))
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)
-    steps.done, steps.stop = 0, 5
-    with pytest.raises(KeyboardInterrupt):
-        list(sweep(FOUR[:1], tmp_path / "store"))
-    (path,) = (tmp_path / "store" / ".partial").iterdir()
-    harm(path)
+def with_other_arrays(path):
+    header, arrays = read_arrays(path, CHECKPOINT)
+    write_arrays(path, CHECKPOINT, header, arrays | {"param/head": np.zeros(3)})
+
+
+def special(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def interrupted(config, store, steps, monkeypatch):
+    """Train the first 5 of the run's 6 steps; its checkpoint, at step 4."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "CHECKPOINT_SECONDS", -1)
+        steps.done, steps.stop = 0, 5
+        list(sweep([config], store))
     steps.done, steps.stop = 0, None
-    list(sweep(FOUR[:1], tmp_path / "store"))
-    assert steps.done == 6
-    assert stored(tmp_path / "store") == stored(tmp_path / "unbroken") and not leftovers(
-        tmp_path / "store"
-    )
+    (path,) = (store / ".partial").glob("*.npz")
+    assert path.name == file_name(config)
+    return path
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [damaged, foreign, of_a_newer_format, of_other_configs, with_other_arrays, special],
+)
+def test_a_checkpoint_of_no_use_is_put_aside_and_said(tmp_path, monkeypatch, steps, harm):
+    list(sweep(FOUR[:1], tmp_path / "unbroken"))
+    for kept in ("unusable", "unusable1"):  # the second does not overwrite the first
+        path = interrupted(FOUR[0], tmp_path / "store", steps, monkeypatch)
+        harm(path)
+        content = None if harm is special else path.read_bytes()
+        with pytest.warns(UserWarning, match="a checkpoint cannot be used") as said:
+            list(sweep(FOUR[:1], tmp_path / "store"))
+        aside = path.with_name(f"{path.name}.{kept}")
+        assert len(said) == 1 and str(path) in str(said[0].message)
+        assert str(aside) in str(said[0].message) and steps.done == 6
+        assert aside.is_fifo() if harm is special else aside.read_bytes() == content
+        assert stored(tmp_path / "store") == stored(tmp_path / "unbroken")
+        assert list(sweep(FOUR[:1], tmp_path / "store")) == [] and aside.exists()
+        for put_away in (*path.parent.glob("*.unusable1"), tmp_path / "store" / path.name):
+            put_away.unlink()
+        assert leftovers(tmp_path / "store") == (
+            [] if harm is special else [str(aside.with_suffix(".unusable"))]
+        )
+
+
+def test_a_checkpoint_of_no_use_of_a_later_run_of_a_stack_is_put_aside_too(tmp_path):
+    first, second = sorted(FOUR[:2], key=file_name)
+    path = tmp_path / ".partial" / file_name(second)
+    path.parent.mkdir()
+    path.write_text("notes")
+    with pytest.warns(UserWarning, match=str(path)):
+        assert len(list(sweep([first, second], tmp_path, stack_size=2))) == 2
+    assert path.with_name(f"{path.name}.unusable").read_text() == "notes"
+
+
+def test_a_checkpoint_of_another_torch_is_used(tmp_path, monkeypatch, steps):
+    path = interrupted(FOUR[0], tmp_path, steps, monkeypatch)
+    header, arrays = read_arrays(path, CHECKPOINT)
+    write_arrays(path, CHECKPOINT, header | {"torch": "2.5.0"}, arrays)
+    with pytest.warns(UserWarning, match=r"was written by torch 2\.5\.0") as said:
+        list(sweep(FOUR[:1], tmp_path))
+    assert steps.done == 2 and len(said) == 1 and not leftovers(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays(tmp_path, monkeypatch, steps):
+    path = interrupted(FOUR[0], tmp_path, steps, monkeypatch)
+    content = path.read_bytes()
+    for error in (PermissionError(errno.EACCES, "no"), MemoryError()):
+        with monkeypatch.context() as patch, pytest.raises(type(error)):
+            patch.setattr(module, "checkpoint_configs", raising(error))
+            list(sweep(FOUR[:1], tmp_path))
+        assert path.read_bytes() == content and not steps.done
+    path.rename(tmp_path / "elsewhere")
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        list(sweep(FOUR[:1], tmp_path))
+    assert not steps.done
+    path.rmdir()
+    (tmp_path / "elsewhere").rename(path)
+    assert len(list(sweep(FOUR[:1], tmp_path))) == 1 and steps.done == 2
+
+
+def raising(error):
+    """A function that raises the error, whatever its arguments."""
+
+    def function(*arguments, **options):
+        raise error
+
+    return function
 
 
 def test_a_stack_killed_between_its_stores_leaves_nothing_behind(
@@ -506,9 +635,11 @@ def test_what_dead_processes_left_of_stored_runs_is_removed_and_nothing_else(tmp
     ]
     for name in mine + others:
         (tmp_path / name).write_text("left")
+    others.append(f"{mine[2]}.unusable")
     list(sweep(FOUR[:2], tmp_path))
     assert [(tmp_path / name).exists() for name in mine] == [False, False, True]
-    list(sweep(FOUR, tmp_path))
+    with pytest.warns(UserWarning, match="a checkpoint cannot be used"):
+        list(sweep(FOUR, tmp_path))
     (tmp_path / mine[0]).write_text(
         "left by one that died after another had stored the run"
     )
@@ -518,18 +649,17 @@ def test_what_dead_processes_left_of_stored_runs_is_removed_and_nothing_else(tmp
     )
 
 
-def test_twenty_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken):
-    """SIGKILL at random moments to the parent alone, whose two workers go on for a while,
-    or to all of them.
+def test_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken):
+    """SIGKILL at random moments to the parent alone, whose two workers go on for a moment,
+    or to all of them; KILLS of them (see sweeping.py).
 
     Checkpoints are written every 20 ms, so that it often strikes in one. Only kills that
-    leave the store incomplete count; where twenty of them are too few to complete it, or
-    too many, another store is begun.
+    leave the store incomplete count; where a store is complete, another one is begun.
     """
     rng, store, trace, kills = random.Random(0), tmp_path / "store", tmp_path / "trace", 0
     with ExitStack() as started:
         last = None
-        for who in map(str, range(100)):
+        for who in map(str, range(5 * KILLS)):
             if len(stored(store)) == len(SMOKE):
                 started.close()  # ends the workers that go on
                 assert stored(store) == unbroken
@@ -551,18 +681,43 @@ def test_twenty_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken
                 "trained again"
             )
             kills += process.exitcode == -signal.SIGKILL and len(stored(store)) < len(SMOKE)
-            if kills == 20:
+            if kills == KILLS:
                 break
             if last is not None:
                 kill_group(last)
             last = process.pid
-    assert kills == 20
+    assert kills == KILLS
     list(sweep(SMOKE, store))
     assert stored(store) == unbroken and not leftovers(store)
 
 
-# --- two processes, one store
-# ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "end", ["close", "exit", signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str
+)
+def test_workers_end_with_the_sweep(tmp_path, end):
+    """A worker holds the lock of what it trains; here that takes for ever. What it had done
+    is in its checkpoint."""
+    long = expand({**TINY, "seed": [1, 2, 3], "steps": 10**6})
+    options = {"workers": 2, "checkpoint_seconds": 0, "end": end}
+    with sweeping([tiny(), *long], tmp_path, tmp_path / "trace", "a", **options) as process:
+        wait_for((tmp_path / "ready").exists)
+        if isinstance(end, int):
+            os.kill(process.pid, end)
+        for config in long:
+            with FileLock(tmp_path / ".locks" / file_name(config), timeout=60):
+                pass  # who trained it has ended
+        if end in ("exit", signal.SIGKILL):
+            process.join(60)
+        assert process.exitcode == {"exit": 3, signal.SIGKILL: -9}.get(end)
+    assert set(stored(tmp_path)) == names([tiny()])
+    kept = sorted((tmp_path / ".partial").glob("*.npz"))
+    assert kept
+    for path in kept:
+        (config,) = checkpoint_configs(path)
+        train(config).load(path)
+
+
+# --- two processes, one store --------------------------------------------------------------
 
 
 def test_two_processes_share_a_store(tmp_path, unbroken):
@@ -630,8 +785,7 @@ def test_a_process_that_dies_with_a_lock_blocks_nobody(tmp_path, steps, waits):
     assert steps.done == 20
 
 
-# --- damage
-# ----------------------------------------------------------------------------------------
+# --- damage --------------------------------------------------------------------------------
 
 
 def with_field(path, **extra):
@@ -690,6 +844,70 @@ def test_a_damaged_store_is_one_error_that_names_the_files(tmp_path, steps):
         path.unlink()
     assert len(list(sweep(configs, tmp_path))) == len(HARM)
     assert stored(tmp_path) == good | {"notes.npz": b"not of the grid"}
+
+
+def test_a_store_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path, monkeypatch, steps
+):
+    list(sweep(FOUR[:2], tmp_path))
+    before, steps.done = stored(tmp_path), 0
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for look in (recorded, sweep):
+        opened = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, limit[1]))
+            with suppress(OSError):
+                while True:
+                    opened.append(os.open(os.devnull, os.O_RDONLY))
+            with pytest.raises(OSError) as error:
+                look(FOUR, tmp_path)
+            assert error.value.errno == errno.EMFILE
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            for number in opened:
+                os.close(number)
+        for problem in (PermissionError(errno.EACCES, "no"), MemoryError()):
+            with monkeypatch.context() as patch, pytest.raises(type(problem)):
+                patch.setattr("lrdlib.training.runs.read_arrays", raising(problem))
+                look(FOUR, tmp_path)
+    path = tmp_path / file_name(FOUR[0])
+    path.unlink()
+    path.mkdir()
+    for look in (recorded, sweep):
+        with pytest.raises(IsADirectoryError):
+            look(FOUR, tmp_path)
+    path.rmdir()
+    path.write_bytes(before[path.name])
+    assert stored(tmp_path) == before and not steps.done
+
+
+def test_a_store_that_cannot_be_a_folder_is_one_error(tmp_path, monkeypatch, steps):
+    file = tmp_path / "file"
+    file.write_text("notes")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for store in (file, file / "store", tmp_path / "dangling", tmp_path / "dangling" / "x"):
+        for look in (recorded, sweep):
+            with pytest.raises(ValueError, match="store must be a folder, got") as error:
+                look(FOUR, store)
+            assert str(store) in str(error.value)
+    (tmp_path / "store").mkdir()
+    for name in (".locks", ".partial"):
+        (tmp_path / "store" / name).write_text("in the way")
+        with pytest.raises(FileExistsError):
+            sweep(FOUR, tmp_path / "store")
+        (tmp_path / "store" / name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "access", lambda path, mode: path != tmp_path / "store")
+        with pytest.raises(PermissionError, match="store"):
+            sweep(FOUR, tmp_path / "store")
+    assert not steps.done and file.read_text() == "notes" and not stored(tmp_path / "store")
+
+
+def test_what_a_file_manager_adds_harms_nothing(tmp_path, steps):
+    list(sweep(FOUR[:1], tmp_path))
+    with zipfile.ZipFile(tmp_path / file_name(FOUR[0]), "a") as archive:
+        archive.writestr("notes.txt", "hello")
+    assert list(sweep(FOUR[:1], tmp_path)) == [] and steps.done == 6
 
 
 def test_a_field_that_came_later_is_at_its_default_in_older_runs(tmp_path, steps):
@@ -753,8 +971,7 @@ def test_the_error_of_a_worker_is_raised_and_the_rest_is_kept(tmp_path):
     assert set(recorded(FOUR, tmp_path)) == set(FOUR) and not leftovers(tmp_path)
 
 
-# --- a cluster
-# ----------------------------------------------------------------------------------------
+# --- a cluster -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -788,6 +1005,21 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, cluster, unbroken, monk
     assert stored(tmp_path / "store") == {name: unbroken[name] for name in names(some)}
     assert not leftovers(tmp_path / "store")
 
+    # all workers gone
+    monkeypatch.setattr(module, "CLUSTER_SECONDS", 0.2)
+    with Client(cluster) as client, joblib.parallel_config(backend="dask"):
+        runs = sweep(SMOKE[8:12], tmp_path / "store", workers=-1)
+        next(runs)
+        with pytest.warns(UserWarning, match="has no workers") as said:
+            cluster.scale(0)
+            wait_for(lambda: len(said) >= 2)
+            cluster.scale(2)
+            assert len(list(runs)) == 3
+        assert f"dask worker {cluster.scheduler_address}" in str(said[0].message)
+        assert str(said[0].message) != str(said[1].message)
+        client.wait_for_workers(2)
+    assert stored(tmp_path / "store").keys() == names(SMOKE[:12])
+
     # the command line, on what is left of the cluster; it chooses the matmul for its
     # process, which is this one
     monkeypatch.setattr("lrdlib.commands.phase_diagram.write_figures", lambda *_, **__: [])
@@ -811,8 +1043,7 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, cluster, unbroken, monk
     )
 
 
-# --- compact runs
-# ----------------------------------------------------------------------------------------
+# --- compact runs --------------------------------------------------------------------------
 
 FLOATS = arrays_of.arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32))
 
@@ -900,8 +1131,7 @@ def test_a_compact_run_of_the_default_size_is_a_small_file(tmp_path):
     assert (tmp_path / "run.npz").stat().st_size < 32_000
 
 
-# --- a compiled step, and what runs cost
-# ----------------------------------------------------------------------------------------
+# --- a compiled step, and what runs cost ---------------------------------------------------
 
 
 @pytest.mark.skipif(
@@ -996,8 +1226,7 @@ def test_a_run_takes_memory_by_its_batch(monkeypatch):
     assert default_stack_size([tiny()], "cuda") == 1
 
 
-# --- the grids
-# ----------------------------------------------------------------------------------------
+# --- the grids -----------------------------------------------------------------------------
 
 
 def grid(name):
