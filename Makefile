@@ -23,9 +23,9 @@ ASSETS := _build/assets/.copied
 LAB := _build/assets/lab/.made
 STEP := _build/assets/lab/train/.made
 BUILT := _build/html/.built
-# tests that need Chromium, most of them the built book too
-IN_BROWSER := tests/test_book.py tests/test_colab.py::TestBuilt tests/test_lab_train.py tests/test_lab_page.py \
-  tests/test_lab_kernel.py::test_the_lab_in_jupyterlab
+# tests that need Chromium, most of them the built book too; what takes long comes first, so that no worker ends alone
+IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_jupyterlab tests/test_lab_page.py \
+  tests/test_colab.py::TestBuilt tests/test_book.py
 # Each worker takes its tests in one piece, and the rest of another's when it has done (worksteal), so that what a
 # module makes for its tests is made about once. The cells of a notebook share a kernel, so it is one worker's (loadfile).
 PYTEST := $(PY) -m pytest -q -n $(WORKERS)
