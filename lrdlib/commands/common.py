@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from lrdlib.training.store import written_whole
+
 Subparsers = Any  # argparse's own name for it is private
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
@@ -84,17 +86,8 @@ def write_text(option: str, path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
-        path = path.resolve()  # the file itself, not a link to it, is replaced
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path.resolve()) as file:  # a link stays one
+            file.write(text.encode())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{option} must be a file that can be written, got {str(path)!r}: "

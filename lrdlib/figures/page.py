@@ -7,13 +7,13 @@ answers to clicks there does so here.
 
 import html
 import json
-import os
 from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from lrdlib.figures.sphinx import problems, to_html
+from lrdlib.training.store import written_whole
 
 STATIC = Path(__file__).parent / "static"
 PAGE = """<!doctype html>
@@ -88,15 +88,6 @@ def write_page(fig: go.Figure, path: str | Path, *, title: str) -> Path:
         plotly=get_plotlyjs(),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    with written_whole(Path(path)) as file:
+        file.write(text.encode())
+    return Path(path)

@@ -17,9 +17,10 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -50,8 +51,8 @@ def write_arrays(
     kind names what the file is, such as "lrdlib-run/1"; `read_arrays` asks for it.
     compress=False is ten times as fast, for files that are soon replaced; arrays of more
     than LIMIT bytes are never compressed. Raises TypeError for an array that holds no
-    numbers or a header that JSON cannot hold, ValueError for a path that is a pipe, a socket or
-    a device, and OSError if the disk refuses; the old file is intact then.
+    numbers or a header that JSON cannot hold, ValueError for a path that is a pipe, a
+    socket or a device, and OSError if the disk refuses; the old file is intact then.
     """
     path = checked_path("path", path)
     if not path.name:
@@ -66,13 +67,21 @@ def write_arrays(
     if len(text) > SMALL:
         raise ValueError(f"header must take at most {SMALL} bytes, got {len(text)}")
     _refuse_special(path)
+    compress = compress and sum(array.nbytes for array in arrays.values()) <= LIMIT
+    with written_whole(path) as file:
+        contents = {HEADER: np.frombuffer(text, np.uint8), **arrays}
+        (np.savez_compressed if compress else np.savez)(file, **contents)  # type: ignore[arg-type]
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which is at `path` once the block has ended: all of it, at once.
+    After an exception what was there before is there as before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    compress = compress and sum(array.nbytes for array in arrays.values()) <= LIMIT
     try:
         with open(partial, "wb") as file:
-            contents = {HEADER: np.frombuffer(text, np.uint8), **arrays}
-            (np.savez_compressed if compress else np.savez)(file, **contents)  # type: ignore[arg-type]
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
