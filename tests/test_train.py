@@ -1456,7 +1456,7 @@ def test_gradients_are_kept_where_they_were_switched_off():
         ({"qk_norm": "rms"}, ValueError, "qk_norm"),
         ({"gains": None}, TypeError, "gains"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value).split(" at 0x")[0][:40],
 )
 def test_a_bad_config_is_one_clear_error(options, error, word):
     with pytest.raises(error, match=word):
