@@ -29,7 +29,7 @@ from lrdlib.training.runs import KIND, load_run, runs_of, save_run
 from lrdlib.training.store import read_arrays, write_arrays
 from lrdlib.training.train import CHECKPOINT, checkpoint_configs, train
 
-FILES = int(os.environ.get("LRDLIB_HOSTILE", "1500"))
+FILES = int(os.environ.get("LRDLIB_HOSTILE", "1000"))
 MEMORY = 2**28  # bytes that reading them may take, beside what the process had
 TINY = TrainConfig(p=5, d_model=4, heads=2, layers=1, batch_size=8, steps=2, eval_every=1)
 

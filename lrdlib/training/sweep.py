@@ -242,9 +242,9 @@ def _sweep(
             for stack in stacks
         ]
         with closing(_parallel(calls, workers)) as stored:
-            if workers != 1:
-                _closed_at_exit().add(stored)
             for done in stored:
+                if workers != 1:  # now that joblib has workers: its own end comes later
+                    _closed_at_exit().add(stored)
                 missing = [config for config in missing if config not in done]
                 yield from (load_run(job.store / file_name(config)) for config in done)
         if not missing:
@@ -397,8 +397,6 @@ def _closed_at_exit() -> WeakSet[Any]:
         for generator in list(generators):
             with suppress(ValueError):  # another thread is in it
                 generator.close()
-
-    import joblib.externals.loky  # noqa: F401  whose own end comes after what is asked later
 
     threading._register_atexit(close)  # type: ignore[attr-defined]
     return generators
