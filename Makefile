@@ -29,7 +29,7 @@ IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_
 # Each worker takes its tests in one piece, and the rest of another's when it has done (worksteal), so that what a
 # module makes for its tests is made about once. The cells of a notebook share a kernel, so it is one worker's (loadfile).
 PYTEST := $(PY) -m pytest -q -n $(WORKERS)
-STAGES := lint types unit nbval book chromium browser
+STAGES := lint types chromium unit nbval book browser
 # what the pages are made of
 SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 

@@ -17,11 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from joblib.externals.loky.backend.context import set_start_method
+from waiting import wait_for
 
 from lrdlib.training import sweep
 
 # how often a sweep is killed; LRDLIB_KILLS=100 for the whole, which takes minutes
-KILLS = int(os.environ.get("LRDLIB_KILLS", "10"))
+KILLS = int(os.environ.get("LRDLIB_KILLS", "20"))
 KEPT = []  # what a process holds at its end
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["lrdlib.training.sweep", "joblib"])
@@ -109,15 +110,6 @@ def kill_group(pid):
     for kill in (os.killpg, os.kill):  # it may not have come to setsid yet
         with suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
-
-
-def wait_for(condition, seconds=300.0):
-    """Until condition() is true; fails after a time that no working sweep takes."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-    return value
 
 
 def stored(store):

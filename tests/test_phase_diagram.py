@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 import torch
-from sweeping import kill_group, leftovers, stored, wait_for
+from sweeping import kill_group, leftovers, stored
+from waiting import wait_for
 
 from lrdlib.__main__ import main, parser
 from lrdlib.commands import phase_diagram as module

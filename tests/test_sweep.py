@@ -28,7 +28,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from joblib.externals.loky import get_reusable_executor
-from sweeping import KILLS, kill_group, leftovers, lines, stored, sweeping, wait_for
+from sweeping import KILLS, kill_group, leftovers, lines, stored, sweeping
+from waiting import wait_for
 
 from lrdlib.__main__ import main
 from lrdlib.evidence.grids import FRACTIONS, GRIDS, STRENGTHS
@@ -1203,7 +1204,7 @@ def test_the_estimate_of_the_time_counts_steps_and_records(fake_clock):
 
 
 def test_the_estimate_is_of_this_machine():
-    assert 0 < seconds([tiny()]) < 60
+    assert seconds([tiny()]) > 0
 
 
 def test_a_run_takes_memory_by_its_batch(monkeypatch):

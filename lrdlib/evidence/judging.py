@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrdlib._check import check_choice
+from lrdlib._check import check_choice, shown
 from lrdlib.evidence.phase import (
     Frontier,
     effective_strength,
@@ -57,10 +57,14 @@ class Evidence:
                 raise TypeError(f"{name} must be a dict, got {type(mapping).__name__}")
         for preset, configs in self.wanted.items():
             if not isinstance(configs, list) or not configs:
-                raise ValueError(f"wanted[{preset!r}] must list configs, got {configs!r}")
+                raise ValueError(
+                    f"wanted[{preset!r}] must list configs, got {shown(configs)}"
+                )
         for config in (c for some in (*self.wanted.values(), self.runs) for c in some):
             if not isinstance(config, TrainConfig):
-                raise TypeError(f"wanted and runs must hold TrainConfigs, got {config!r}")
+                raise TypeError(
+                    f"wanted and runs must hold TrainConfigs, got {shown(config)}"
+                )
         for run in self.runs.values():
             if not isinstance(run, Run):
                 raise TypeError(f"runs must hold Runs, got {type(run).__name__}")

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lrdlib._check import check_integer, check_real
+from lrdlib._check import check_integer, check_real, shown
 from lrdlib.training.config import LOW_RANK, RULES, TrainConfig
 from lrdlib.training.runs import GROKKED, NAMES, Run
 
@@ -107,7 +107,7 @@ def values(run: Run, metric: str) -> np.ndarray:
         raise ValueError("run must have at least one record, got none")
     if metric not in run.history or metric == "step":
         known = ", ".join(repr(name) for name in run.history if name != "step")
-        raise ValueError(f"metric must be one of {known}, got {metric!r}")
+        raise ValueError(f"metric must be one of {known}, got {shown(metric)}")
     return run.history[metric]
 
 
@@ -379,7 +379,7 @@ def _check_success(S: np.ndarray, fractions: np.ndarray, wanted: np.ndarray) -> 
         raise ValueError(f"S must be (seeds, strengths, fractions), got {np.shape(S)}")
     if np.shape(fractions) != S.shape[2:] or not (np.diff(fractions) > 0).all():
         raise ValueError(
-            f"fractions must be {S.shape[2]} ascending numbers, as S has, got {fractions!r}"
+            f"fractions must be {S.shape[2]} ascending numbers, as S has, got {shown(fractions)}"
         )
     if np.shape(wanted) != S.shape[1:]:
         raise ValueError(
@@ -394,7 +394,7 @@ def _check_resampling(rng: np.random.Generator, resamples: int, level: float) ->
     check_integer("resamples", resamples)
     check_real("level", level, at_least=0)
     if level > 1:
-        raise ValueError(f"level must be at most 1, got {level!r}")
+        raise ValueError(f"level must be at most 1, got {shown(level)}")
 
 
 # ---- grouping

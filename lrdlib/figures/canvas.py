@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lrdlib._check import check_choice, check_integer, check_real
+from lrdlib._check import check_choice, check_integer, check_real, shown
 
 # Each at least 3.4 : 1 on white and on #121212 (WCAG 2.1 asks 3 : 1 of a line); far apart
 # under normal sight and under deuteranopia, protanopia and tritanopia as simulated by
@@ -168,5 +168,5 @@ def finish(fig: go.Figure, alt: str, **meta: Any) -> go.Figure:
     if not isinstance(alt, str):
         raise TypeError(f"alt must be a text, got {type(alt).__name__}")
     if not alt.strip():
-        raise ValueError(f"alt must say what the figure shows, got {alt!r}")
+        raise ValueError(f"alt must say what the figure shows, got {shown(alt)}")
     return fig.update_layout(meta={"alt": alt, **meta})

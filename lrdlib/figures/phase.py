@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lrdlib._check import check_bool, check_choice, check_integer, check_real
+from lrdlib._check import check_bool, check_choice, check_integer, check_real, shown
 from lrdlib.evidence.phase import Cell, Outcome, frontiers
 from lrdlib.figures.canvas import GRID, INK, PALETTE, axes, canvas
 from lrdlib.figures.phase_frontiers import (
@@ -109,7 +109,7 @@ def phase_figure(
     check_choice("value", value, VALUES)
     _check_view(metric, above, narrow)
     if command is not None and not callable(command):
-        raise TypeError(f"command must be a function, got {command!r}")
+        raise TypeError(f"command must be a function, got {shown(command)}")
     grid = grid_of(runs, wanted, axis)
     recorded = (
         run for panel in grid.panels for cell in panel.cells for run in cell.recorded
@@ -524,7 +524,7 @@ def _first_cell(
         for place, cell in cells.items()
     ]
     if wish is not None and not isinstance(wish, Mapping):
-        raise TypeError(f"selected must be a dict of fields, got {wish!r}")
+        raise TypeError(f"selected must be a dict of fields, got {shown(wish)}")
     if wish is not None:
         for p, place, cell in places:
             if wish.items() <= plain(cell.configs[0]).items():

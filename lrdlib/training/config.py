@@ -1,11 +1,12 @@
 """Everything that determines a run, and what the runs of one stack must share."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from lrdlib._check import (
     amount,
@@ -159,6 +160,20 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     """
     check_instance("config", config, TrainConfig)
     return json.loads(json.dumps(asdict(config)))
+
+
+def config_list(configs: Iterable[TrainConfig]) -> list[TrainConfig]:
+    """The configs of any iterable, as a list. Raises TypeError for anything else."""
+    several = not isinstance(configs, (str, bytes, Tensor, np.ndarray))
+    if not (several and isinstance(configs, Iterable)):
+        raise TypeError(
+            f"configs must be several TrainConfigs, got one {type(configs).__name__} alone"
+        )
+    found = list(configs)
+    for c in found:
+        if not isinstance(c, TrainConfig):
+            raise TypeError(f"configs must hold TrainConfigs, got {type(c).__name__}")
+    return found
 
 
 def check_stack(configs: Sequence[TrainConfig]) -> None:

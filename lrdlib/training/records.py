@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrdlib._check import check_integer, shown
 from lrdlib.spectral import singular_values, stable_rank
 
 # prefix of arrays -> Record's field
@@ -19,12 +20,25 @@ class Record:
 
     metrics (runs,); singular values (runs, k) of each block matrix; in modular arithmetic,
     the Fourier power (runs, p // 2) of the embedding (lrdlib.fourier).
+
+    Raises TypeError or ValueError unless step is an integer >= 0 and each part a dict of
+    tensors.
     """
 
     step: int
     metrics: dict[str, Tensor]
     singular_values: dict[str, Tensor]
     fourier: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_integer("step", self.step, at_least=0)
+        for name in PARTS.values():
+            part = getattr(self, name)
+            if not isinstance(part, dict) or not all(
+                isinstance(key, str) and isinstance(value, Tensor)
+                for key, value in part.items()
+            ):
+                raise TypeError(f"{name} must be a dict of tensors, got {shown(part)}")
 
     def ranks(self, measure: Callable[[Tensor], Tensor] = stable_rank) -> dict[str, Tensor]:
         """A rank (runs,) of every block matrix; `measure` is a function of
@@ -51,7 +65,7 @@ def unless_diverged(measure: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
     tensor([2., nan])
     """
     if not callable(measure):
-        raise TypeError(f"measure must be a function of a tensor, got {measure!r}")
+        raise TypeError(f"measure must be a function of a tensor, got {shown(measure)}")
     if not isinstance(X, Tensor):
         raise TypeError(f"X must be a torch.Tensor, got {type(X).__name__}")
     if X.ndim < 2:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrdlib._check import check_integer, check_real
+from lrdlib._check import check_integer, check_real, shown
 from lrdlib.model import role
 from lrdlib.training.backend import onednn_in_use
 from lrdlib.training.config import LOW_RANK, plain
@@ -60,10 +60,10 @@ class Run:
         for name in ("config", "provenance", *AXES):
             part = getattr(self, name)
             if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
-                raise TypeError(f"{name} must be a dict of names, got {part!r:.100}")
+                raise TypeError(f"{name} must be a dict of names, got {shown(part)}")
         for key, text in self.provenance.items():
             if not isinstance(text, str):
-                raise TypeError(f"provenance[{key!r}] must be a str, got {text!r:.100}")
+                raise TypeError(f"provenance[{key!r}] must be a str, got {shown(text)}")
         for name, axes in AXES.items():
             for key, array in getattr(self, name).items():
                 _check_array(f"{name}[{key!r}]", array, axes)
@@ -129,9 +129,9 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
     value, ...}, and the config is what the run began with.
     """
     if not isinstance(training, Training):
-        raise TypeError(f"training must be a Training, got {training!r:.100}")
+        raise TypeError(f"training must be a Training, got {shown(training)}")
     if not isinstance(command, str):
-        raise TypeError(f"command must be a str, got {command!r:.100}")
+        raise TypeError(f"command must be a str, got {shown(command)}")
     if not training.records:
         raise ValueError(
             "training must have made at least one record, got none (iterate over it first)"
@@ -260,4 +260,4 @@ def load_run(path: str | Path) -> Run:
 
 def _check_run(run: object) -> None:
     if not isinstance(run, Run):
-        raise TypeError(f"run must be a Run, got {run!r:.100}")
+        raise TypeError(f"run must be a Run, got {shown(run)}")

@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lrdlib._check import shown
+
 HEADER = "header.json"
 NUMBERS = "biufc"  # kinds of dtype: booleans, integers, floats, complex numbers
 LIMIT = 2**30  # bytes to which a file may unpack; a larger file, to its own size
@@ -118,7 +120,7 @@ def checked_path(name: str, path: object) -> Path:
     """`path` as a Path. Raises TypeError unless it is a str or a Path; an int would be an
     open file of this process, such as the one it prints to."""
     if not isinstance(path, (str, Path)):
-        raise TypeError(f"{name} must be a str or a Path, got {path!r}")
+        raise TypeError(f"{name} must be a str or a Path, got {shown(path)}")
     if "\0" in str(path):
         raise ValueError(f"{name} must be a path, got {str(path)!r}, with a NUL in it")
     return Path(path)
@@ -155,7 +157,7 @@ def _read(
             ) from error
     if found != kind:
         raise ValueError(
-            f"path must be a {kind} file, got {str(path)!r}, which is {found!r:.100}"
+            f"path must be a {kind} file, got {str(path)!r}, which is {shown(found)}"
         )
     return header, digest, contents
 

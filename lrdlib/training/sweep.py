@@ -30,9 +30,9 @@ from weakref import WeakSet
 import torch
 from filelock import FileLock, Timeout
 
-from lrdlib._check import check_bool, check_integer
+from lrdlib._check import check_bool, check_integer, shown
 from lrdlib.training.backend import onednn_in_use, use_onednn
-from lrdlib.training.config import LOW_RANK, PER_RUN, TrainConfig, plain
+from lrdlib.training.config import LOW_RANK, PER_RUN, TrainConfig, config_list, plain
 from lrdlib.training.runs import Run, compact, load_run, runs_of, save_run
 from lrdlib.training.store import checked_path
 from lrdlib.training.train import Training, checkpoint_configs, train
@@ -58,7 +58,7 @@ def expand(*blocks: Mapping[str, Any]) -> list[TrainConfig]:
     configs: dict[TrainConfig, None] = {}
     for block in blocks:
         if not isinstance(block, Mapping):
-            raise TypeError(f"blocks must be mappings, got {block!r:.100}")
+            raise TypeError(f"blocks must be mappings, got {shown(block)}")
         unknown = sorted(set(block) - set(DEFAULTS), key=str)
         if unknown:
             raise TypeError(
@@ -115,7 +115,7 @@ def recorded(configs: Iterable[TrainConfig], store: str | Path) -> dict[TrainCon
     """
     runs: dict[TrainConfig, Run] = {}
     problems = []
-    configs, folder = _checked(configs), _folder(store)
+    configs, folder = _once(configs), _folder(store)
     for config in configs:
         path = folder / file_name(config)
         try:
@@ -197,18 +197,19 @@ def sweep(
     arguments; then whatever stops a worker, such as OSError for a full disk: what was
     stored stays stored.
     """
-    configs = _checked(configs)
-    check_integer("workers", 1 if workers == -1 else workers)
+    configs = _once(configs)
+    all_cores = isinstance(workers, int) and workers == -1
+    check_integer("workers", 1 if all_cores else workers)
     check_integer("stack_size", 1 if stack_size is None else stack_size)
     check_bool("compile", compile)
     check_bool("full", full)
     if not isinstance(device, str):
-        raise TypeError(f"device must be a str, got {device!r}")
+        raise TypeError(f"device must be a str, got {shown(device)}")
     commands = {} if commands is None else commands
     if not isinstance(commands, Mapping) or not all(
         isinstance(text, str) for text in commands.values()
     ):
-        raise TypeError(f"commands must map configs to str, got {commands!r:.100}")
+        raise TypeError(f"commands must map configs to str, got {shown(commands)}")
     job = _Job(_folder(store), device, compile, full, onednn_in_use(), os.getpid())
     present = recorded(configs, job.store)
     missing = [config for config in configs if config not in present]
@@ -276,7 +277,7 @@ def stacks_of(configs: Sequence[TrainConfig], size: int) -> list[list[TrainConfi
     it. Raises TypeError for other things than TrainConfigs, and TypeError or ValueError
     unless size is an integer of at least 1.
     """
-    configs = _checked(configs)
+    configs = _once(configs)
     check_integer("size", size)
     groups: dict[Any, list[TrainConfig]] = {}
     for config in configs:
@@ -334,7 +335,7 @@ def seconds(
     A kind is what a stack shares, with or without low-rank decay; runs are trained one by
     one, `workers` at a time. Raises TypeError or ValueError for bad arguments.
     """
-    configs = _checked(configs)
+    configs = _once(configs)
     check_integer("workers", workers)
     check_integer("steps", steps)
     check_bool("compile", compile)
@@ -363,16 +364,9 @@ def _kinds(configs: Sequence[TrainConfig]) -> list[list[TrainConfig]]:
     return stacks_of(configs, max(1, len(configs)))
 
 
-def _checked(configs: Iterable[TrainConfig]) -> list[TrainConfig]:
-    if not isinstance(configs, Iterable):
-        raise TypeError(
-            f"configs must hold TrainConfigs, got one {type(configs).__name__} alone"
-        )
-    configs = list(configs)
-    for config in configs:
-        if not isinstance(config, TrainConfig):
-            raise TypeError(f"configs must hold TrainConfigs, got {type(config).__name__}")
-    return list(dict.fromkeys(configs))
+def _once(configs: Iterable[TrainConfig]) -> list[TrainConfig]:
+    """Each config once, in their order. Raises as `config_list`."""
+    return list(dict.fromkeys(config_list(configs)))
 
 
 def _folder(store: str | Path) -> Path:

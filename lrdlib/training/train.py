@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_bool, check_choice, check_integer
+from lrdlib._check import check_bool, check_choice, check_integer, shown
 from lrdlib.decay import LowRankDecay, frobenius_update_, select
 from lrdlib.fourier import fourier_power
 from lrdlib.model import (
@@ -40,7 +40,13 @@ from lrdlib.model import (
 )
 from lrdlib.spectral import effective_rank, stable_rank
 from lrdlib.tasks import split
-from lrdlib.training.config import LOW_RANK, TrainConfig, check_stack, plain
+from lrdlib.training.config import (
+    LOW_RANK,
+    TrainConfig,
+    check_stack,
+    config_list,
+    plain,
+)
 from lrdlib.training.records import (
     PARTS,
     Record,
@@ -88,12 +94,8 @@ def train(
     seed, rule, weight_decay and l2, or if torch cannot use the device here; and as
     `Training.load` for the checkpoint.
     """
-    if not isinstance(configs, (TrainConfig, Iterable)):
-        raise TypeError(
-            f"configs must be a TrainConfig or several, got {type(configs).__name__}"
-        )
     path = None if checkpoint is None else _path("checkpoint", checkpoint)
-    stack = [configs] if isinstance(configs, TrainConfig) else list(configs)
+    stack = [configs] if isinstance(configs, TrainConfig) else config_list(configs)
     training = Training(stack, device=device, compile=compile)
     training.checkpoint = path
     if path is not None and path.exists():
@@ -422,7 +424,7 @@ class Training(Iterator[Record]):
         if found != expected:
             raise ValueError(f"configs must be its own, got {_difference(expected, found)}")
         if not isinstance(header.get("torch"), str):
-            raise TypeError(f"torch must be its version, got {header.get('torch')!r}")
+            raise TypeError(f"torch must be its version, got {shown(header.get('torch'))}")
         check_integer("step", header.get("step"), at_least=0)
         return header["step"]
 
@@ -430,7 +432,7 @@ class Training(Iterator[Record]):
         """The configs after all `changes` of `set`, in turn, by `step`. Raises TypeError or
         ValueError for what `set` does not write."""
         if not isinstance(changes, list) or not all(isinstance(c, dict) for c in changes):
-            raise TypeError(f"changes must be a list of what was set, got {changes!r}")
+            raise TypeError(f"changes must be a list of what was set, got {shown(changes)}")
         live, last = self.configs, -1
         for change in changes:
             check_integer("step of a change", change.get("step"), at_least=0)
@@ -637,7 +639,7 @@ def _check_device(device: object) -> None:
     on it here."""
     if not isinstance(device, (str, torch.device)):
         raise TypeError(
-            f"device must be one that torch can use here, such as 'cpu', got {device!r}"
+            f"device must be one that torch can use here, such as 'cpu', got {shown(device)}"
         )
     try:
         torch.empty(0, device=device).cpu()
@@ -650,7 +652,7 @@ def _check_device(device: object) -> None:
 def _path(name: str, value: object) -> Path:
     """`value` as a Path; an int would be taken for a file descriptor."""
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} must be a path (str or os.PathLike), got {value!r}")
+        raise TypeError(f"{name} must be a path (str or os.PathLike), got {shown(value)}")
     return Path(value)
 
 
@@ -665,7 +667,7 @@ def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
     found = read_header(path, CHECKPOINT).get("configs")
     try:
         if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
-            raise TypeError(f"configs must be a list of fields, got {found!r}")
+            raise TypeError(f"configs must be a list of fields, got {shown(found)}")
         configs = [TrainConfig(**fields) for fields in found]
         check_stack(configs)
     except (TypeError, ValueError) as error:
@@ -685,5 +687,5 @@ def _difference(expected: list[dict[str, Any]], found: object) -> str:
             return f"{given!r}, not the fields of a config (run {i})"
         for key, value in wanted.items():
             if given.get(key) != value:
-                return f"{key} = {given.get(key)!r}, not {value!r} (run {i})"
+                return f"{key} = {given.get(key)!r}, not {shown(value)} (run {i})"
     return "configs with unknown fields"
