@@ -207,7 +207,7 @@ def stack_params(models: Sequence[Params]) -> Params:
 
 def check_params(params: Params, config: ModelConfig) -> None:
     """Raise TypeError or ValueError unless `params` are all the parameters of `config`, of
-    one model or a stack, of one floating-point dtype, on one device.
+    one model or a stack, on one device, of one floating-point dtype; gains may be narrower.
 
     >>> check_params({}, ModelConfig(vocab=5, seq_len=3, classes=4, layers=1, gains=False))
     Traceback (most recent call last):
@@ -237,7 +237,8 @@ def check_params(params: Params, config: ModelConfig) -> None:
                 f"it, got {tuple(W.shape)}"
             )
         runs.update(W.shape[:-n])
-        kinds.add((W.dtype, W.device))
+        wide = torch.promote_types(W.dtype, params["embedding"].dtype)
+        kinds.add((wide if role(name) in GAIN_ROLES else W.dtype, W.device))
     if len(runs - {1}) > 1 or len(kinds) > 1:
         raise ValueError(
             "params must agree in their runs axis, dtype and device, got "

@@ -9,7 +9,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from lrdlib import model
-from lrdlib.model import ModelConfig, forward, init_params, role, shapes, stack_params
+from lrdlib.model import (
+    GAIN_ROLES,
+    ModelConfig,
+    forward,
+    init_params,
+    role,
+    shapes,
+    stack_params,
+)
 
 TOKENS = torch.tensor([[0, 3, 6], [5, 1, 6], [2, 2, 6], [4, 0, 6], [3, 5, 6]])
 
@@ -573,3 +581,17 @@ def test_no_config_and_no_generator():
         init_params(CONFIG, 0)
     with pytest.raises(TypeError, match=r"^config must be of type ModelConfig, got dict"):
         forward(model_of(CONFIG), TOKENS, {})
+
+
+def test_gains_may_be_of_a_narrower_type():
+    config = ModelConfig(vocab=5, seq_len=3, classes=4, d_model=8, heads=2)
+    wide = {
+        name: W.double()
+        for name, W in init_params(config, torch.Generator().manual_seed(0)).items()
+    }
+    mixed = {name: W.float() if role(name) in GAIN_ROLES else W for name, W in wide.items()}
+    tokens = torch.tensor([[0, 1, 4]])
+    assert torch.equal(forward(mixed, tokens, config), forward(wide, tokens, config))
+    narrow = {name: W.float() for name, W in wide.items()} | {"norm": wide["norm"]}
+    with pytest.raises(ValueError, match="params must agree in their runs axis, dtype"):
+        forward(narrow, tokens, config)
