@@ -53,9 +53,8 @@ def body(configs, store, trace, who, options):
     which runs it was given."""
     os.setsid()
     set_start_method("fork")
-    warnings.filterwarnings(
-        "ignore", message="`fork` start method should not be used with `loky`"
-    )  # no threads here
+    # there are no threads here
+    warnings.filterwarnings("ignore", message="`fork` start method should not be used")
     sweep.CHECKPOINT_SECONDS = options.pop("checkpoint_seconds", 30)
     tell(trace, who)
     end = options.pop("end", None)
@@ -71,22 +70,21 @@ def body(configs, store, trace, who, options):
 def end_early(runs, store, end):
     """After the first run and a checkpoint of another: close the generator, or exit while
     it is in a variable, or go on until a signal comes; this process stays, but for exit."""
-    next(runs)
-    wait_for(lambda: list(Path(store).glob(".partial/*.npz")))
-    (Path(store) / "ready").touch()
-    if end == "exit":
-        KEPT.append(runs)
-        threading._shutdown()  # as an interpreter ends: it waits for threads, and is gone
-        os._exit(3)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        if end == "close":
-            runs.close()
-        else:
+        next(runs)
+        wait_for(lambda: list(Path(store).glob(".partial/*.npz")))
+        (Path(store) / "ready").touch()
+        if end == "exit":
+            KEPT.append(runs)
+            threading._shutdown()  # as an interpreter ends: it waits for threads, and is gone
+            os._exit(3)
+        if end != "close":
             list(runs)
     except (KeyboardInterrupt, SystemExit):
         pass
+    runs.close()  # as when what holds it is gone; nothing is left to do where next(runs) failed
     while True:
         time.sleep(1)
 

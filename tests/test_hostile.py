@@ -16,6 +16,7 @@ import struct
 import tempfile
 import warnings
 import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -215,7 +216,6 @@ def read_hostile(whole, files, told) -> None:
                 problem = f"file {i}, {way.__name__}: {type(error).__name__}: {error}"
                 break
             counts[found] = counts.get(found, 0) + 1
-            assert found != "whole" or len(content) > 0
     path.unlink()
     (folder / "whole.npz").unlink()
     folder.rmdir()
@@ -299,16 +299,14 @@ def test_headers_of_no_sense(tmp_path, text):
 
 
 def zeros(size: int) -> bytes:
-    """`size` zeros, deflated."""
-    import zlib
-
+    """`size` zeros, deflated: one MiB of them, which stands for itself, again and again."""
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    pieces = [squeezer.compress(bytes(2**20)) for _ in range(size // 2**20)]
-    return b"".join(pieces) + squeezer.flush()
+    piece = squeezer.compress(bytes(2**20)) + squeezer.flush(zlib.Z_FULL_FLUSH)
+    return piece * (size // 2**20) + squeezer.flush()
 
 
 @pytest.mark.parametrize("says", [2**31, 1000, 0])
-def test_a_bomb_is_refused_unread(tmp_path, whole, monkeypatch, says):
+def test_a_bomb_is_refused_unread(tmp_path, says):
     """2 MB that unpack to 2 GiB, of which the directory says the truth, or not."""
     path, data = tmp_path / "run.npz", zeros(2**31 if says == 2**31 else 2**28)
     name = b"header.json.npy"

@@ -331,9 +331,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, runs):
     ]
     with zipfile.ZipFile(path) as archive:
         largest = sorted(archive.infolist(), key=lambda member: member.compress_size)[-2:]
-    middle = [
-        member.header_offset + 60 + member.compress_size // 2 for member in largest
-    ]  # in compressed data
+    # in compressed data
+    middle = [member.header_offset + 60 + member.compress_size // 2 for member in largest]
     cases += [bytes([*good[:k], good[k] ^ 0xFF, *good[k + 1 :]]) for k in middle]
     for content in cases:
         path.write_bytes(content)

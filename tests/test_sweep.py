@@ -669,9 +669,10 @@ def test_kills_and_a_resumption_are_one_unbroken_sweep(tmp_path, unbroken):
             process = started.enter_context(
                 sweeping(SMOKE, store, trace, who, workers=2, checkpoint_seconds=0.02)
             )
+            # until its training has begun
             wait_for(
                 lambda who=who, p=process: who in dict(lines(trace)) or not p.is_alive()
-            )  # its training has begun
+            )
             end = time.monotonic() + rng.uniform(0, 0.3)
             while time.monotonic() < end and len(set(stored(store)) - before) < 2:
                 time.sleep(0.002)
@@ -1141,9 +1142,8 @@ def test_a_compact_run_of_the_default_size_is_a_small_file(tmp_path):
 )
 def test_a_compiled_step_is_the_eager_one(tmp_path, monkeypatch):
     """To rounding, as a stack is: a fused kernel sums in another order."""
-    monkeypatch.setattr(
-        "torch._inductor.config.compile_threads", 1
-    )  # no pool of compilers is left behind
+    # no pool of compilers is left behind
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     configs = [tiny(rule="l2", weight_decay=1.0, steps=3), tiny(rule="lrd", steps=3)]
     for config in configs:
         runs = {}
@@ -1210,18 +1210,15 @@ def test_the_estimate_is_of_this_machine():
 def test_a_run_takes_memory_by_its_batch(monkeypatch):
     small, large = run_bytes(tiny()), run_bytes(tiny(batch_size=64))
     assert 12 * sum(W.nbytes for W in Training([tiny()]).params.values()) < small < large
-    assert (
-        run_bytes(tiny(batch_size=112)) - large == large - small
-    )  # what depends on the batch is proportional to it
+    # what depends on the batch is proportional to it
+    assert run_bytes(tiny(batch_size=112)) - large == large - small
     monkeypatch.setattr(
         torch.cuda, "mem_get_info", lambda device: (100 * large, 200 * large)
     )
     assert default_stack_size([tiny()], "cpu") == 1 and default_stack_size([], "cuda") == 1
     assert default_stack_size([tiny(batch_size=64)], "cuda") == 75
-    for configs in (
-        [tiny(batch_size=64), tiny()],
-        [tiny(), tiny(batch_size=64)],
-    ):  # the largest counts
+    both = [tiny(batch_size=64), tiny()]
+    for configs in (both, both[::-1]):  # the largest counts
         assert default_stack_size(configs, "cuda:0") == 75
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 10))
     assert default_stack_size([tiny()], "cuda") == 1
