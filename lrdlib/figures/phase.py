@@ -129,7 +129,11 @@ def phase_figure(
     heat, marks = [], []
     for p, z in enumerate(views[value].z):
         draw_empty(fig, grid, p)
-        _draw_recorded(fig, grid, p)
+        # a run without a number (diverged, never there) does not look like no run
+        there = {place: 1 for place, cell in grid.cells[p].items() if cell.recorded}
+        grey = {"colorscale": [[0, RECORDED], [1, RECORDED]], "showscale": False}
+        style = {"xgap": 2, "ygap": 2, "hoverinfo": "skip", **grey}
+        fig.add_heatmap(z=grid.table(there), **style, row=p + 1, col=1)
         heat.append(len(fig.data))
         hovers, remakes = _hovers(grid, p, metric, above), grid.each(p, remake)
         draw_heat(fig, grid, p, z, hovertext=hovers, customdata=remakes)
@@ -272,14 +276,6 @@ def _check_view(metric: str, above: float, narrow: bool) -> None:
 def _hovers(grid: Grid, p: int, metric: str, above: float) -> list[list]:
     """What each cell says when pointed at."""
     return grid.each(p, lambda p, place, cell: hover(grid, p, place, cell, metric, above))
-
-
-def _draw_recorded(fig: go.Figure, grid: Grid, p: int) -> None:
-    """Grey under every cell with a run, so that one without a number (diverged, never
-    there) does not look empty."""
-    z = grid.table({place: 1 for place, cell in grid.cells[p].items() if cell.recorded})
-    grey = {"colorscale": [[0, RECORDED], [1, RECORDED]], "showscale": False}
-    fig.add_heatmap(z=z, xgap=2, ygap=2, **grey, hoverinfo="skip", row=p + 1, col=1)
 
 
 def _draw_marks(

@@ -105,7 +105,8 @@ def train_step(
     params = {name: W.clone() for name, W in named(weights, model).items()}
     chosen = select(params, config.select)
     if low_rank:
-        _low_rank(list(chosen.values()), strength(low, lr, config.mode), config)  # type: ignore[arg-type]
+        taken = strength(low, lr, config.mode)  # type: ignore[arg-type]
+        _low_rank(list(chosen.values()), taken, config)
     for name, W in params.items():
         if role(name) not in GAIN_ROLES:
             frobenius_update_(W, lr * (l2_blocks if name in chosen else l2))
