@@ -43,7 +43,7 @@ SCALES = ("norm", None)
 UPDATES = ("low_rank", "proximal")
 
 
-def strength(weight_decay: float | Tensor, lr: float, mode: str) -> float | Tensor:
+def strength(weight_decay: float | Tensor, lr: float | Tensor, mode: str) -> float | Tensor:
     """t = lr * weight_decay if `mode` is "decoupled", weight_decay if it is "independent".
 
     >>> strength(0.1, 1e-3, "decoupled"), strength(0.1, 1e-3, "independent")

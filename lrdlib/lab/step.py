@@ -105,15 +105,14 @@ def train_step(
     params = {name: W.clone() for name, W in named(weights, model).items()}
     chosen = select(params, config.select)
     if low_rank:
-        taken = strength(low, lr, config.mode)  # type: ignore[arg-type]
-        _low_rank(list(chosen.values()), taken, config)
+        _low_rank(list(chosen.values()), strength(low, lr, config.mode), config)
     for name, W in params.items():
         if role(name) not in GAIN_ROLES:
             frobenius_update_(W, lr * (l2_blocks if name in chosen else l2))
     return loss, flat(params), exp_avg, exp_avg_sq
 
 
-def _low_rank(matrices: list[Tensor], t: Tensor, config: TrainConfig) -> None:
+def _low_rank(matrices: list[Tensor], t: float | Tensor, config: TrainConfig) -> None:
     """Low-rank decay of the matrices in place, all of one shape (up to transposition) in
     one batch."""
     batches: dict[torch.Size, list[Tensor]] = {}  # by shape (m, n), m >= n
