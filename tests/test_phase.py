@@ -306,8 +306,8 @@ def alien():
 
 def empty():
     """A Run without a record."""
-    none = np.array([])
-    return Run(plain(WANTED[0]), {"step": none, "test_accuracy": none}, {}, {}, {})
+    history = {"step": np.array([], int), "test_accuracy": np.array([])}
+    return Run(plain(WANTED[0]), history, {}, {}, {})
 
 
 @pytest.mark.parametrize(

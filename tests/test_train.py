@@ -900,7 +900,7 @@ def lacks(name):
 
 
 def holds(name, of):
-    return lambda header, arrays: arrays.update({name: of(arrays.get(name))})
+    return lambda header, arrays: arrays.update({name: np.asarray(of(arrays.get(name)))})
 
 
 DOWN, LOSS = "param/1.down", "metric/test_loss"
@@ -935,7 +935,7 @@ WRONG = {  # of a checkpoint of TWO at step 4, with records at 0, 2 and 4: what 
         holds("record/step", lambda old: old + 2),
         "records must be every 2 steps up to 4, got one at 6, after 4",
     ),
-    "records-negative": (holds("record/step", lambda old: old - 2), "got one at -2"),
+    "records-negative": (holds("record/step", lambda old: old - 2), "step must .*, got -2"),
     "records-unsorted": (
         holds("record/step", lambda old: old[[1, 0, 2]]),
         "got one at 0, after 2",
@@ -1223,7 +1223,7 @@ def test_200_interrupts_at_any_line_change_nothing(tmp_path, driven):
         if runs % 3:
             training.checkpoint = tmp_path / f"{runs}.npz"
         # where it begins at the checkpoint again each time, it must come past the next record
-        for k in draw.integers(1, total // (2 if runs % 3 == 2 else 8), size=1000):
+        for k in draw.integers(1, total // (1 if runs % 3 == 2 else 8), size=200):
             try:
                 with_act_before_line(
                     k,
@@ -1233,6 +1233,8 @@ def test_200_interrupts_at_any_line_change_nothing(tmp_path, driven):
                 break
             except KeyboardInterrupt:
                 interrupts += 1
+        else:
+            pytest.fail("it never came to its end")
         torch.set_grad_enabled(True)  # torch's own blocks may have been left in the middle
         assert_as_driven(training, driven)
         if training.checkpoint is not None:
@@ -1602,7 +1604,7 @@ REFUSED = {
         TypeError,
         "configs must be a sequence",
     ),
-    "configs-text": (lambda: Training("x"), TypeError, "configs must hold .*, got str"),
+    "configs-text": (lambda: Training("x"), TypeError, "configs must be .*, got str"),
     "load-3": (lambda: Training([TINY]).load(3), TypeError, "path must be .*, got 3"),
     "save-3": (lambda: Training([TINY]).save(3), TypeError, "path must be .*, got 3"),
     "save-early": (

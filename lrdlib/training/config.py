@@ -167,7 +167,7 @@ def config_list(configs: Iterable[TrainConfig]) -> list[TrainConfig]:
     several = not isinstance(configs, (str, bytes, Tensor, np.ndarray))
     if not (several and isinstance(configs, Iterable)):
         raise TypeError(
-            f"configs must be several TrainConfigs, got one {type(configs).__name__} alone"
+            f"configs must hold TrainConfigs, got one {type(configs).__name__} alone"
         )
     found = list(configs)
     for c in found:
