@@ -36,6 +36,7 @@ FIGURES = (
     "phase_words",
     "phase_frontiers",
     "phase",
+    "opening",
     "sphinx",
     "page",
 )

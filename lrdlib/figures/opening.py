@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lrdlib._check import check_choice, shown
 from lrdlib.evidence.phase import effective_strength
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import NAMES, Run
@@ -23,7 +24,8 @@ WIDE, HIGH = 360, 200  # of a panel, in its own units
 
 
 def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, Any]:
-    """What static/opening.js draws: the shared steps, and per rule its runs by strength.
+    """What static/opening.js draws: the shared steps, and per rule, in the order in which
+    rules come first, its runs by strength.
 
     {"steps": [T], "rules": [{"name", "runs": [{"strength", "seen", "unseen", "rank",
     "bars"}]}]}. strength: the effective strength per step (lrdlib.evidence.phase). seen and
@@ -36,11 +38,11 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
     """
     check_alike(runs, matrix)
     steps = runs[0].history["step"]
-    rules: dict[str, list[dict[str, Any]]] = {}
+    rules: dict[str, list[dict[str, Any]]] = {NAMES[r.config["rule"]]: [] for r in runs}
     for run in sorted(runs, key=strength):
         S = run.spectra[matrix]  # (T, k)
         chosen = np.linspace(0, S.shape[1] - 1, BARS).round().astype(int)
-        rules.setdefault(NAMES[run.config["rule"]], []).append(
+        rules[NAMES[run.config["rule"]]].append(
             {
                 "strength": strength(run),
                 "seen": thousandths(run.history["train_accuracy"]),
@@ -55,6 +57,8 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
 
 def check_alike(runs: Sequence[Run], matrix: str) -> None:
     """Raise ValueError unless the runs differ in rule and strength only, record by record."""
+    if not isinstance(runs, Sequence) or not all(isinstance(run, Run) for run in runs):
+        raise TypeError(f"runs must be a list of Runs, got {shown(runs)}")
     if not runs:
         raise ValueError("runs must hold at least one run, got none")
     first = {**DEFAULTS, **runs[0].config}
@@ -65,7 +69,9 @@ def check_alike(runs: Sequence[Run], matrix: str) -> None:
             what = apart[0] if apart else "the steps of its records"
             raise ValueError(f"runs must differ in rule and strength only, got {what}")
         if matrix not in run.spectra:
-            raise ValueError(f"runs must hold the spectrum of {matrix!r}, got {run.label()}")
+            raise ValueError(
+                f"runs must hold the spectrum of {matrix!r}, got {run.label()}"
+            )
 
 
 def strength(run: Run) -> float:
@@ -109,12 +115,10 @@ def opening(runs: Sequence[Run], *, rule: str, start: float, alt: str) -> str:
     """
     data = opening_data(runs)
     names = [entry["name"] for entry in data["rules"]]
-    if rule not in names:
-        raise ValueError(f"rule must be one of {', '.join(names)}, got {rule!r}")
+    check_choice("rule", rule, names)
     chosen = names.index(rule)
     strengths = [run["strength"] for run in data["rules"][chosen]["runs"]]
-    if start not in strengths:
-        raise ValueError(f"start must be one of {strengths}, got {start!r}")
+    check_choice("start", start, strengths)
     at = strengths.index(start)
     text = json.dumps({**data, "rule": chosen, "at": at}, separators=(",", ":"))
     return (
