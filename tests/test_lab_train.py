@@ -355,6 +355,16 @@ def lab(request, chromium, site):
         yield seen
 
 
+def test_who_comes_to_train_finds_it_training(chromium, site):
+    """By the first page's "Train one now"; a link to the heading starts nothing."""
+    with visit(chromium, f"{site}/lab.html#train-it-here") as seen:
+        seen.page.wait_for_selector(f"{LAB}[data-state=idle]")
+    with visit(chromium, f"{site}/intro.html") as seen:
+        seen.page.get_by_role("link", name="Train one now").click()
+        seen.page.wait_for_selector(f"{LAB}[data-state=running]")
+        assert seen.errors == []
+
+
 def slide(page, slider, value: str) -> None:
     """Move a slider by keyboard until it says `value`."""
     slider.focus()

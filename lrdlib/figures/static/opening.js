@@ -39,7 +39,7 @@
     const ticks = [0, 0.5, 1].map((share) =>
       shape("text", {x: left - 6, y: up(share) + 4, "text-anchor": "end"}, `${100 * share}%`),
     );
-    const svg = shape("svg", {viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img"});
+    const svg = shape("svg", {viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "xMinYMid", role: "img"});
     svg.append(...grid, ...ticks, ...inside);
     const figure = element("figure", {}, element("figcaption", {innerHTML: title}), svg);
     return {figure, svg};
@@ -61,7 +61,7 @@
 
     // ---- the two panels
     const bars = shape("path", {class: "bars"});
-    const spectrum = panel("Singular values of one matrix, the largest as 100%", bars);
+    const spectrum = panel("Singular values of one matrix", bars);
     const lines = Object.fromEntries(["seen", "unseen"].map((name) => [name, shape("polyline", {class: name})]));
     const dots = Object.fromEntries(["seen", "unseen"].map((name) => [name, shape("circle", {class: name, r: 4.5})]));
     const cursor = shape("path", {class: "cursor"});
@@ -70,7 +70,7 @@
       shape("text", {x: x(step), y: HIGH - 4, "text-anchor": i ? "end" : "start"}, i ? `step ${step}` : "0"),
     );
     const accuracy = panel(
-      'Right answers on <b class="seen">trained pairs</b> and on <b class="unseen">unseen pairs</b>',
+      'Right: <b class="seen">trained pairs</b>, <b class="unseen">unseen pairs</b>',
       ...ends, cursor, ...Object.values(lines), ...Object.values(dots),
     );
 
@@ -113,7 +113,7 @@
     const words = () => {
       const {seen, unseen, rank} = run();
       const part = (list) => `${Math.round(between(list) / 10)}%`;
-      return `Step ${Math.round(stepNow())}: ${part(seen)} of the trained and ${part(unseen)} of the unseen pairs are right; stable rank ${(between(rank) / 10).toFixed(1)}.`;
+      return `Step ${Math.round(stepNow())}: ${part(seen)} of trained and ${part(unseen)} of unseen pairs right; stable rank ${(between(rank) / 10).toFixed(1)}.`;
     };
 
     const show = () => {

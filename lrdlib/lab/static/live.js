@@ -1,6 +1,6 @@
 /* The lab that trains: controls over a trainer, and the panels, fed by its records as they come.
  *
- * makeLive(root, trainer) -> {remove()}. A trainer is
+ * makeLive(root, trainer) -> {remove(), start()}. A trainer is
  *   {kind: "page" | "kernel", place?, presets: {name: {label, config, first}}, rules: [..], engines?: [..], start(config, engine), set(values), pause(),
  *    resume(), step(), stop?(), reset(), download() -> Promise<Blob | null>, on(event, fn)}
  * with the events
@@ -386,5 +386,5 @@ const makeLive = (root, trainer) => {
     place,
   );
   tell();
-  return {remove: () => panels.remove?.()};
+  return {remove: () => panels.remove?.(), start: acts.Start};
 };

@@ -97,4 +97,8 @@ const makePageTrainer = async (site) => {
   };
 };
 
-const makeTrain = async (root) => makeLive(root, await makePageTrainer(new URL("..", HERE)));
+// Who comes by "Train one now" finds it training; a link to the section's heading starts nothing.
+const makeTrain = async (root) => {
+  const live = makeLive(root, await makePageTrainer(new URL("..", HERE)));
+  if (location.hash === "#lab-train") live.start();
+};
