@@ -441,7 +441,7 @@ def test_what_is_no_figure_path_or_title_is_a_type_error(tmp_path):
             "none",
             "fig must be a plotly Figure, got NoneType",
         ),
-        ((fig, None), "none", "path must be a str or a Path, got NoneType"),
+        ((fig, None), "none", "path must be a str or a Path, got None"),
         ((fig, tmp_path / "page.html"), None, "title must be a str, got NoneType"),
     ):
         with pytest.raises(TypeError, match=word):

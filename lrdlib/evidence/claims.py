@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrdlib._check import check_choice, check_real, shown
+from lrdlib._check import check_choice, check_real
 from lrdlib.decay import MODES
 from lrdlib.evidence.grids import GRIDS
 from lrdlib.evidence.judging import (
@@ -46,6 +46,7 @@ from lrdlib.evidence.judging import (
 )
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import NAMES, Run
+from lrdlib.training.store import checked_path
 from lrdlib.training.sweep import expand, recorded
 
 PRESETS = ("paper", "published", "fair")
@@ -66,8 +67,7 @@ class Claim:
 def load_evidence(store: str | Path) -> Evidence:
     """The presets, and what `store` holds of them. Raises TypeError for anything but a
     path, and as lrdlib.training.sweep.recorded."""
-    if not isinstance(store, (str, Path)):
-        raise TypeError(f"store must be a str or a Path, got {shown(store)}")
+    store = checked_path("store", store)
     wanted = {name: expand(*GRIDS[name]()) for name in PRESETS}
     every = dict.fromkeys(config for configs in wanted.values() for config in configs)
     return Evidence(wanted, recorded(every, store))

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from lrdlib.figures.sphinx import problems, to_html
-from lrdlib.training.store import written_whole
+from lrdlib.training.store import checked_path, written_whole
 
 STATIC = Path(__file__).parent / "static"
 PAGE = """<!doctype html>
@@ -68,8 +68,7 @@ def write_page(fig: go.Figure, path: str | Path, *, title: str) -> Path:
     """
     if not isinstance(fig, go.Figure):
         raise TypeError(f"fig must be a plotly Figure, got {type(fig).__name__}")
-    if not isinstance(path, (str, Path)):
-        raise TypeError(f"path must be a str or a Path, got {type(path).__name__}")
+    path = checked_path("path", path)
     if not isinstance(title, str):
         raise TypeError(f"title must be a str, got {type(title).__name__}")
     data = json.loads(fig.to_json())
@@ -88,6 +87,6 @@ def write_page(fig: go.Figure, path: str | Path, *, title: str) -> Path:
         plotly=get_plotlyjs(),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
-    with written_whole(Path(path)) as file:
+    with written_whole(path) as file:
         file.write(text.encode())
-    return Path(path)
+    return path

@@ -9,7 +9,6 @@ rounding differs, and long training amplifies it.)
         print(record.step, record.metrics["test_accuracy"])
 """
 
-import os
 import signal
 import threading
 import warnings
@@ -56,7 +55,7 @@ from lrdlib.training.records import (
     spectrum,
     unless_diverged,
 )
-from lrdlib.training.store import read_arrays, read_header, write_arrays
+from lrdlib.training.store import checked_path, read_arrays, read_header, write_arrays
 
 CHECKPOINT = "lrdlib-checkpoint/1"
 SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains
@@ -94,7 +93,7 @@ def train(
     seed, rule, weight_decay and l2, or if torch cannot use the device here; and as
     `Training.load` for the checkpoint.
     """
-    path = None if checkpoint is None else _path("checkpoint", checkpoint)
+    path = None if checkpoint is None else checked_path("checkpoint", checkpoint)
     stack = [configs] if isinstance(configs, TrainConfig) else config_list(configs)
     training = Training(stack, device=device, compile=compile)
     training.checkpoint = path
@@ -350,7 +349,7 @@ class Training(Iterator[Record]):
 
         Raises ValueError if there is no record yet, and OSError if the disk refuses.
         """
-        path = _path("path", path)
+        path = checked_path("path", path)
         arrays = {
             f"param/{name}": W.detach().cpu().numpy() for name, W in self.params.items()
         }
@@ -378,7 +377,7 @@ class Training(Iterator[Record]):
         training, as other configs have; nothing is changed then. Weights and metrics may be
         NaN or infinite: a run may have diverged.
         """
-        path = _path("path", path)
+        path = checked_path("path", path)
         header, arrays = read_arrays(path, CHECKPOINT)
         try:
             step = self._checked_step(header)
@@ -649,13 +648,6 @@ def _check_device(device: object) -> None:
         ) from error
 
 
-def _path(name: str, value: object) -> Path:
-    """`value` as a Path; an int would be taken for a file descriptor."""
-    if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} must be a path (str or os.PathLike), got {shown(value)}")
-    return Path(value)
-
-
 def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
     """The configs of the stack in a checkpoint; its arrays are not looked at.
 
@@ -663,7 +655,7 @@ def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
     ValueError, which names it, if it is damaged, foreign, of another version, or holds
     configs that cannot be trained as one stack.
     """
-    path = _path("path", path)
+    path = checked_path("path", path)
     found = read_header(path, CHECKPOINT).get("configs")
     try:
         if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
