@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,11 @@ RUNS = [
     *(run_of("lrd", s) for s in (30.0, 3.0, 10.0)),
     run_of("l2", 3.0),
 ]
+
+
+def diverged():
+    run = run_of("l2", 30.0)
+    return replace(run, spectra={"0.query": run.spectra["0.query"] * np.float32("nan")})
 
 
 def made(**options):
@@ -79,6 +85,11 @@ def test_the_element_says_what_it_shows_and_holds_the_start():
             lambda: opening_data(RUNS, matrix="1.key"),
             ValueError,
             "runs must hold the spectrum of '1.key'",
+        ),
+        (
+            lambda: opening_data([*RUNS, diverged()]),
+            ValueError,
+            "finite, got L2 λ=30, which",
         ),
         (lambda: made(rule="elastic"), ValueError, "rule must be one of 'L2', 'LRD'"),
         (lambda: made(start=0.5), ValueError, "start must be one of 0.003, 0.01, 0.03"),

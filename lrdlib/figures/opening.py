@@ -14,6 +14,7 @@ import numpy as np
 
 from lrdlib._check import check_choice, shown
 from lrdlib.evidence.phase import effective_strength
+from lrdlib.figures.canvas import PALETTE
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import NAMES, Run
 
@@ -33,8 +34,9 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
     stable rank of all queries and keys, in tenths, [T]. bars: singular values of `matrix`
     as thousandths of the largest, [T][BARS], evenly chosen from the largest to the smallest.
 
-    Raises ValueError if runs are empty, differ in more than rule and strength, were not
-    recorded at the same steps, or have no such matrix.
+    Raises TypeError for other things than Runs, and ValueError if runs are empty, differ in
+    more than rule and strength, were not recorded at the same steps, have no such matrix, or
+    have diverged.
     """
     check_alike(runs, matrix)
     steps = runs[0].history["step"]
@@ -56,7 +58,8 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
 
 
 def check_alike(runs: Sequence[Run], matrix: str) -> None:
-    """Raise ValueError unless the runs differ in rule and strength only, record by record."""
+    """Raise TypeError or ValueError unless the runs are finite, and differ in rule and
+    strength only, record by record."""
     if not isinstance(runs, Sequence) or not all(isinstance(run, Run) for run in runs):
         raise TypeError(f"runs must be a list of Runs, got {shown(runs)}")
     if not runs:
@@ -72,6 +75,8 @@ def check_alike(runs: Sequence[Run], matrix: str) -> None:
             raise ValueError(
                 f"runs must hold the spectrum of {matrix!r}, got {run.label()}"
             )
+        if not np.isfinite(run.spectra[matrix]).all():
+            raise ValueError(f"runs must be finite, got {run.label()}, which diverged")
 
 
 def strength(run: Run) -> float:
@@ -96,8 +101,8 @@ def still(data: Mapping[str, Any], *, rule: int, at: int) -> str:
         f"M{i * width + 1:.1f} {HIGH}v{-HIGH * h / 1000:.1f}h{width - 2:.1f}V{HIGH}z"
         for i, h in enumerate(run["bars"][-1])
     )
-    paths = [f'<path d="{bars}" fill="#6058e8"/>']
-    for name, colour in (("seen", "#cc7518"), ("unseen", "#e8329a")):
+    paths = [f'<path d="{bars}" fill="{PALETTE[2]}"/>']
+    for name, colour in (("seen", PALETTE[1]), ("unseen", PALETTE[3])):
         points = " ".join(
             f"{WIDE * (1.1 + step / steps[-1]):.1f},{HIGH * (1 - y / 1000):.1f}"
             for step, y in zip(steps, run[name], strict=True)

@@ -180,13 +180,10 @@ def check_stack(configs: Sequence[TrainConfig]) -> None:
     """Raise TypeError or ValueError unless the configs can train as one stack."""
     if not isinstance(configs, Sequence) or isinstance(configs, (str, bytes)):
         raise TypeError(
-            f"configs must be a list of TrainConfigs, got {type(configs).__name__}"
+            f"configs must be a sequence of TrainConfigs, got {type(configs).__name__}"
         )
-    if not configs:
+    if not config_list(configs):
         raise ValueError("configs must hold at least one TrainConfig, got none")
-    for c in configs:
-        if not isinstance(c, TrainConfig):
-            raise TypeError(f"configs must hold TrainConfigs, got {type(c).__name__}")
     first = configs[0]
     for name in (f.name for f in fields(TrainConfig) if f.name not in PER_RUN):
         values = {getattr(c, name) for c in configs}

@@ -123,10 +123,6 @@ class Training(Iterator[Record]):
         device: str | torch.device = "cpu",
         compile: bool = False,
     ) -> None:
-        if not isinstance(configs, Sequence):
-            raise TypeError(
-                f"configs must be a sequence of TrainConfigs, got {type(configs).__name__}"
-            )
         check_stack(configs)
         _check_device(device)
         check_bool("compile", compile)
