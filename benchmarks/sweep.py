@@ -55,7 +55,7 @@ def steps_per_second(
         begin = time.perf_counter()
         for _ in range(steps):
             training.update()
-        if training.device != "cpu":
+        if training.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
     return len(stack) * steps / sorted(times[1:])[rounds // 2]

@@ -9,8 +9,11 @@ With strength t = lr * weight_decay (mode "decoupled", the paper's) or t = weigh
     proximal    W <- U max(S - t s, 0) V^T           sigma_i <- max(sigma_i - t s, 0)
 
 Low-rank decay overshoots 0 where sigma_i < t s; the proximal step is exact. Elastic decay is
-two of them together. The functions act in place on one matrix or a stack (..., m, n);
-weight_decay may be a tensor that broadcasts against the stack, such as (runs, 1, 1).
+two of them together. The low-rank step G = s polar(W) has a radial part a W, with
+a = <G, W> / |W|_F^2, which changes the norm of W, and a tangential part G - a W, which
+changes its direction; either can be taken alone. The functions act in place on one matrix
+or a stack (..., m, n); weight_decay may be a tensor that broadcasts against the stack, such
+as (runs, 1, 1).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,15 +35,26 @@ from lrdlib._check import (
     check_reals,
     shown,
 )
-from lrdlib.model import MATRIX_ROLES, role
+from lrdlib.model import role
 from lrdlib.polar import DTYPES, check_polar, polar_of_rescaled, rescale
 from lrdlib.spectral import numerical_rank, soft_threshold
 
 Mode = Literal["decoupled", "independent"]
 Scale = Literal["norm"] | None
+Part = Literal["both", "radial", "tangential"]
 MODES = ("decoupled", "independent")
 SCALES = ("norm", None)
 UPDATES = ("low_rank", "proximal")
+# words for parts of the model, and the roles of its parameters there
+PLACES = {
+    "qk": ("query", "key"),
+    "vo": ("value", "output"),
+    "mlp": ("up", "down"),
+    "embedding": ("embedding", "position"),
+    "head": ("head",),
+}
+# coefficients of the radial and of the tangential part of a low-rank step
+PARTS = {"both": (1.0, 1.0), "radial": (1.0, 0.0), "tangential": (0.0, 1.0)}
 
 
 def strength(weight_decay: float | Tensor, lr: float | Tensor, mode: str) -> float | Tensor:
@@ -86,12 +100,14 @@ def low_rank_decay_(
     scale: Scale = "norm",
     method: str = "polar_express",
     steps: int | None = None,
+    part: Part = "both",
 ) -> Tensor:
     """W <- W - t s polar(W): every singular value shrinks by the same amount. Returns W.
 
-    method and steps are those of `polar_factor`. A singular value below t s changes sign
-    (its left singular vector flips); `proximal_decay_` stops it at 0. Raises as
-    `frobenius_decay_`, and ValueError for an unknown scale or method; W is unchanged then.
+    method and steps are those of `polar_factor`. part: take the whole step, or its "radial"
+    or its "tangential" part alone. A singular value below t s changes sign (its left
+    singular vector flips); `proximal_decay_` stops it at 0. Raises as `frobenius_decay_`,
+    and ValueError for an unknown scale, method or part; W is unchanged then.
     Source: the paper's Algorithm 1 (scale None) and section 5 (scale "norm").
 
     >>> W = torch.diag(torch.tensor([3.0, 1.0]))
@@ -101,7 +117,8 @@ def low_rank_decay_(
     """
     t = _checked_strength(W, weight_decay, lr, mode)
     _check_settings(W, scale, method, steps)
-    return low_rank_update_(W, t, scale=scale, method=method, steps=steps)
+    check_choice("part", part, PARTS)
+    return low_rank_update_(W, t, scale=scale, method=method, steps=steps, part=PARTS[part])
 
 
 def low_rank_update_(
@@ -111,18 +128,48 @@ def low_rank_update_(
     scale: Scale = "norm",
     method: str = "polar_express",
     steps: int | None = None,
+    part: tuple[float | Tensor, float | Tensor] = PARTS["both"],
 ) -> Tensor:
     """W <- W - t s polar(W) without checks: no branch depends on a value, so it can be
-    traced or captured."""
+    traced or captured.
+
+    part: coefficients of the step's radial and tangential parts, numbers or tensors that
+    broadcast like t.
+    """
     X, largest = rescale(W)
     P = polar_of_rescaled(X, method=method, steps=steps)
+    return subtract_polar_(W, t, X, largest, P, scale=scale, part=part)
+
+
+def subtract_polar_(
+    W: Tensor,
+    t: float | Tensor,
+    X: Tensor,
+    largest: Tensor,
+    P: Tensor,
+    *,
+    scale: Scale,
+    part: tuple[float | Tensor, float | Tensor],
+) -> Tensor:
+    """`low_rank_update_` once W = largest X is rescaled and P = polar(W) is known; P is
+    overwritten."""
+    if scale == "norm" or part is not PARTS["both"]:
+        X_norm, P_norm = frobenius_norms(X), frobenius_norms(P)  # (..., 1, 1)
     if scale == "norm":
-        # |X|_F and |P|_F (..., 1, 1), of entries about 1
-        X_norm, P_norm = (
-            torch.linalg.vector_norm(Y, dim=(-2, -1), keepdim=True) for Y in (X, P)
-        )
         t = t * largest * X_norm / P_norm.clamp_min(torch.finfo(P.dtype).tiny)
+    if part is not PARTS["both"]:
+        radial, tangential = part
+        # a W / s = <P, X> / |X|^2 X (..., m, n)
+        along = (P * X).sum((-2, -1), keepdim=True) / X_norm.square().clamp_min(
+            torch.finfo(X.dtype).tiny
+        )
+        P.mul_(tangential).add_(along * (radial - tangential) * X)
     return W.sub_(P.mul_(t).to(W.dtype))
+
+
+def frobenius_norms(X: Tensor) -> Tensor:
+    """|X|_F of each matrix of X (..., m, n) of entries about 1, as (..., 1, 1)."""
+    return torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
 
 
 @torch.no_grad()
@@ -174,7 +221,7 @@ def frobenius_norm(W: Tensor) -> Tensor:
     """|W|_F of each matrix of a stack (..., m, n), as (..., 1, 1), without overflow or
     underflow of squares."""
     X, largest = rescale(W)
-    return largest * torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
+    return largest * frobenius_norms(X)
 
 
 class LowRankDecay(torch.optim.Optimizer):
@@ -189,6 +236,7 @@ class LowRankDecay(torch.optim.Optimizer):
     settings:
 
     rule: "low_rank" or "proximal" (exact, by SVD).
+    part: "both", or the "radial" or "tangential" part of the low-rank step alone.
     parts: the matrices are decayed in this many equal row blocks, each by itself: 3 for a
         fused query-key-value matrix such as nn.MultiheadAttention's, whose three parts
         would otherwise share one spectrum.
@@ -227,6 +275,7 @@ class LowRankDecay(torch.optim.Optimizer):
         method: str = "polar_express",
         steps: int | None = None,
         rule: str = "low_rank",
+        part: Part = "both",
         parts: int = 1,
         check_finite: bool = True,
     ) -> None:
@@ -235,7 +284,7 @@ class LowRankDecay(torch.optim.Optimizer):
         )
         super().__init__(
             _listed(params),
-            defaults | dict(rule=rule, parts=parts, check_finite=check_finite),
+            defaults | dict(rule=rule, part=part, parts=parts, check_finite=check_finite),
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -255,6 +304,14 @@ class LowRankDecay(torch.optim.Optimizer):
             _check_writable(f"params[{i}]", W)
         _check_group({**self.defaults, **param_group, "params": matrices})
         super().add_param_group({**param_group, "params": matrices})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """torch's: what `load_state_dict` and unpickling hand over. A setting that an older
+        version did not have is at its default."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
 
     @torch.no_grad()
     def step(self, lr: float | None = None) -> None:  # type: ignore[override]
@@ -325,12 +382,10 @@ class LowRankDecay(torch.optim.Optimizer):
             _check_group(group)  # settings may have been changed since
             for W in (W for W in group["params"] if id(W) not in frozen):
                 for part in W.chunk(group["parts"], dim=-2):
-                    # polar(W^T) = polar(W)^T
-                    tall = part if part.shape[-2] >= part.shape[-1] else part.mT
-                    key = (i, tall.shape, tall.dtype, tall.device, rates[id(W)])
-                    batches.setdefault(key, []).append(tall)
+                    key = (i, tall(part).shape, part.dtype, part.device, rates[id(W)])
+                    batches.setdefault(key, []).append(tall(part))
         # (matrices, ..., rows, columns), rows >= columns
-        stacks = {key: torch.stack(tall) for key, tall in batches.items()}
+        stacks = {key: torch.stack(matrices) for key, matrices in batches.items()}
         for (i, *_), W in stacks.items():
             if self.param_groups[i]["check_finite"]:
                 check_finite(f"param_groups[{i}]['params']", W)
@@ -341,10 +396,24 @@ class LowRankDecay(torch.optim.Optimizer):
                 proximal_update_(W, t, scale=group["scale"])
             else:
                 low_rank_update_(
-                    W, t, scale=group["scale"], method=group["method"], steps=group["steps"]
+                    W,
+                    t,
+                    scale=group["scale"],
+                    method=group["method"],
+                    steps=group["steps"],
+                    part=PARTS[group["part"]],
                 )
-        for key, tall in batches.items():
-            torch._foreach_copy_(tall, list(stacks[key]))
+        for key, matrices in batches.items():
+            torch._foreach_copy_(matrices, list(stacks[key]))
+
+
+def tall(W: Tensor) -> Tensor:
+    """W or W^T (..., m, n), a view with m >= n; polar(W^T) = polar(W)^T.
+
+    >>> tall(torch.ones(2, 3)).shape
+    torch.Size([3, 2])
+    """
+    return W if W.shape[-2] >= W.shape[-1] else W.mT
 
 
 def select(
@@ -361,8 +430,10 @@ def select(
         returns: it cannot know a table of positions inside a block, and finds no blocks
         that are kept in an nn.Sequential. A fused query-key-value matrix is one matrix
         here: give it a group with parts=3.
-    "qk": the query and key matrices. torch does not say which of a module's matrices is a
-        query, so for an nn.Module this raises ValueError; give a predicate.
+    "qk", "vo", "mlp": the query and key, the value and output, or the MLP's matrices;
+    "embedding" (with the positions), "head"; or several of these, joined by "+", as in
+        "vo+mlp". torch does not say which of a module's matrices is a query, so for an
+        nn.Module these raise ValueError; give a predicate.
     a predicate (name, tensor) -> bool.
 
     Raises ValueError for another word and for an empty selection, TypeError for another
@@ -385,8 +456,9 @@ def select(
             raise ValueError("model must hold at least one parameter, got none")
         named = dict(model)
         roles = {
-            "attention+mlp": {name for name in model if role(name) in MATRIX_ROLES},
-            "qk": {name for name in model if role(name) in ("query", "key")},
+            word: {name for name in model if role(name) in places(word)}
+            for word in ("attention+mlp", *PLACES, which)
+            if isinstance(word, str) and places(word)
         }
     else:
         raise TypeError(
@@ -407,6 +479,19 @@ def select(
             f"{shown(which)}{'' if callable(which) else hint}"
         )
     return chosen
+
+
+def places(where: str) -> tuple[str, ...]:
+    """The roles of lrdlib's parameters that `where` names, as `select` takes it; none for
+    another word.
+
+    >>> places("vo+head")
+    ('value', 'output', 'head')
+    """
+    words = where.replace("attention", "qk+vo").split("+")
+    if len(set(words)) < len(words) or not set(words) <= PLACES.keys():
+        return ()
+    return tuple(role for word in words for role in PLACES[word])
 
 
 def _block_matrices(model: nn.Module) -> set[str]:
@@ -483,6 +568,11 @@ def _check_fit(weight_decay: float | Tensor, W: Tensor) -> None:
 def _check_group(group: dict[str, Any]) -> None:
     """The settings of a parameter group, against its matrices."""
     check_choice("rule", group["rule"], UPDATES)
+    check_choice("part", group["part"], PARTS)
+    if group["rule"] == "proximal" and group["part"] != "both":
+        raise ValueError(
+            f"part must be 'both' for rule 'proximal', got {shown(group['part'])}"
+        )
     check_bool("check_finite", group["check_finite"])
     check_integer("parts", group["parts"])
     _check_strength(group["weight_decay"], group["mode"])

@@ -331,13 +331,19 @@ def qk_norm(X: Tensor, config: ModelConfig) -> Tensor:
     return rms_norm(X) if config.qk_norm == "head" else X
 
 
-def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> Tensor:
+def attention(
+    X: Tensor,
+    read: slice,
+    weights: Params,
+    config: ModelConfig,
+    temper: Tensor | None = None,
+) -> Tensor:
     """Attention from the positions `read` to all positions: X = RMSNorm(...) (..., B, T, d)
     -> (..., B, read, d).
 
     softmax(Norm(X W_Q^T) Norm(X W_K^T)^T / sqrt(d_h)) X W_V^T W_O^T, the paper's equation
     (2), without a mask. The products over the few positions are written out: thousands of 3
-    x 3 matmuls are slower than one sum.
+    x 3 matmuls are slower than one sum. temper (...,): a factor of the scores of each run.
     """
     gain = weights.get("attention_norm")
     # Q (..., B, read, heads, d_h); K and V (..., B, T, heads, d_h)
@@ -349,18 +355,23 @@ def attention(X: Tensor, read: slice, weights: Params, config: ModelConfig) -> T
         G = weights["query_norm"] * weights["key_norm"]  # (..., d_h); for "width" (..., d)
         # (..., 1, 1, heads, d_h), with 1 for heads where all heads share the gain
         Q = Q * G[..., None, None, :].unflatten(-1, (-1, d_h))
+    if temper is not None:
+        Q = Q * temper[..., None, None, None, None]
     products = Q.unsqueeze(-3) * K.unsqueeze(-4)  # (..., B, read, T, heads, d_h)
     A = (products.sum(-1) / math.sqrt(d_h)).softmax(-2)  # (..., B, read, T, heads)
     mixed = (A.unsqueeze(-1) * V.unsqueeze(-4)).sum(-3)  # (..., B, read, heads, d_h)
     return linear(mixed.flatten(-2), weights["output"])
 
 
-def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
+def forward(
+    params: Params, tokens: Tensor, config: ModelConfig, temper: Tensor | None = None
+) -> Tensor:
     """Logits (..., B, classes) of the sequences `tokens` (..., B, T), int64.
 
     tokens may be (B, T), shared by every run of a stack, or (runs, B, T). The last layer
     computes only the position that is read, the last one. The embedding is a product with
-    one-hot rows, which serves a stack as it serves one.
+    one-hot rows, which serves a stack as it serves one. temper (...,), one number per run:
+    a factor of all attention scores; 0 makes attention uniform.
 
     Raises TypeError or ValueError for params that are not those of `config`, or tokens of
     another dtype, shape or device; and for a token outside 0 .. vocab - 1 on the CPU (on a
@@ -377,7 +388,7 @@ def forward(params: Params, tokens: Tensor, config: ModelConfig) -> Tensor:
         prefix = f"{layer}."
         weights = {role(name): W for name, W in params.items() if name.startswith(prefix)}
         read = slice(-1, None) if layer == config.layers - 1 else slice(None)
-        X = X[..., read, :] + attention(rms_norm(X), read, weights, config)
+        X = X[..., read, :] + attention(rms_norm(X), read, weights, config, temper)
         # (..., B, read, mlp_ratio d)
         H = F.silu(linear(rms_norm(X), gained(weights["up"], weights.get("mlp_norm"))))
         X = X + linear(H, weights["down"])  # (..., B, read, d), read = 1 in the last layer

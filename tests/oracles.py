@@ -127,39 +127,114 @@ def adamw_step(W, state, *, lr, betas, eps=1e-8):
     return W.detach() - lr * m / (v.sqrt() + eps)
 
 
-def decay_weight(name, W, config):
-    """What the rule of `config` does to the weight `name` after the optimiser's step, by
-    float64 SVD."""
-    role = name.split(".")[-1]
-    chosen = BLOCK if config.select == "attention+mlp" else ("query", "key")
-    selected, gain = role in chosen, role in GAINS
-    t = config.weight_decay * (config.lr if config.mode == "decoupled" else 1.0)
-    if config.rule in ("lrd", "elastic", "proximal") and selected and config.weight_decay:
+WHERE = {
+    "qk": ("query", "key"),
+    "vo": ("value", "output"),
+    "mlp": ("up", "down"),
+    "attention": ("query", "key", "value", "output"),
+    "embedding": ("embedding", "position"),
+    "head": ("head",),
+}
+
+
+def low_rank(W, t, config):
+    """One matrix after its low-rank or proximal decay, the part of it that the config asks
+    for."""
+    if config.part == "both":
         rule = "proximal" if config.rule == "proximal" else "low_rank"
-        W = decayed(W, t, rule=rule, scale=config.scale)
-    if gain:
+        return decayed(W, t, rule=rule, scale=config.scale)
+    G = W - decayed(W, 1.0, rule="low_rank", scale=config.scale)
+    radial = (G * W).sum() / (W * W).sum() * W
+    return W - t * (radial if config.part == "radial" else G - radial)
+
+
+def per_head(W, role, heads, what):
+    """`what` of each head's part of an attention matrix: rows, or columns of the output."""
+    parts = W.chunk(heads, dim=1 if role == "output" else 0)
+    return torch.cat([what(part) for part in parts], dim=1 if role == "output" else 0)
+
+
+def frozen(name, config):
+    """Whether the config leaves this parameter as it begins."""
+    kept = ("query", "key", "query_norm", "key_norm")
+    return config.attention == "frozen" and name.split(".")[-1] in kept
+
+
+def decay_weight(name, W, config, start):
+    """What `config` does to the weight `name` after the optimiser's step, by float64 SVD;
+    start: the weight as it began."""
+    role = name.split(".")[-1]
+    selected = any(role in WHERE[word] for word in config.select.split("+"))
+    t = config.weight_decay * (config.lr if config.mode == "decoupled" else 1.0)
+    if frozen(name, config):
         return W
-    if config.rule == "l2":
-        return (1 - config.lr * config.weight_decay) * W
-    if config.rule == "elastic" or (config.rule in ("lrd", "proximal") and not selected):
-        return (1 - config.lr * config.l2) * W
+    if config.rank == "flat" and role in ("query", "key"):
+        U, S, Vh, _ = matrix_svd(W)
+        W = torch.from_numpy(U @ Vh) * np.linalg.norm(S) / math.sqrt(len(S))
+    elif config.rule in ("lrd", "elastic", "proximal") and selected and config.weight_decay:
+        if config.per_head and role in WHERE["attention"]:
+            W = per_head(W, role, config.heads, lambda part: low_rank(part, t, config))
+        else:
+            W = low_rank(W, t, config)
+    if role not in GAINS or config.decay_gains:
+        if config.rule == "l2" and (config.l2_on == "all" or selected or role in GAINS):
+            W = (1 - config.lr * config.weight_decay) * W
+        elif config.rule == "elastic" or (
+            config.rule in ("lrd", "proximal") and not selected
+        ):
+            W = (1 - config.lr * config.l2) * W
+    if config.hold == "norm" and role in BLOCK:
+        W = W * (torch.linalg.norm(start) / torch.linalg.norm(W))
     return W
+
+
+def muon_step(W, state, *, lr, momentum):
+    """Muon with Nesterov's momentum (Jordan 2024), its step as large as AdamW's (Liu et al.
+    2025)."""
+    state["M"] = momentum * state.get("M", torch.zeros_like(W)) + (1 - momentum) * W.grad
+    U, _, Vh, r = matrix_svd(momentum * state["M"] + (1 - momentum) * W.grad)
+    polar = torch.from_numpy(U[:, :r] @ Vh[:r])
+    return W.detach() - lr * 0.2 * math.sqrt(max(W.shape)) * polar
+
+
+def sgd_step(W, state, *, lr, momentum):
+    """SGD with momentum, as torch.optim.SGD has it."""
+    state["M"] = momentum * state.get("M", torch.zeros_like(W)) + W.grad
+    return W.detach() - lr * state["M"]
+
+
+def optimiser_step(name, W, state, config, *, lr):
+    """The weight after the config's optimiser."""
+    if frozen(name, config):
+        return W.detach()
+    if config.optimizer == "sgd":
+        return sgd_step(W, state, lr=lr, momentum=config.betas[0])
+    if config.optimizer == "muon" and name.split(".")[-1] in BLOCK:
+        return muon_step(W, state, lr=lr, momentum=config.betas[0])
+    return adamw_step(W, state, lr=lr, betas=config.betas)
 
 
 def train(params, logits_of, batches, config):
     """Plain training of one model in float64: params name -> tensor, logits_of(params,
     tokens), batches of (x, y)."""
-    params = {name: W.detach().double().requires_grad_() for name, W in params.items()}
+    scaled = (*BLOCK, "head")
+    first = {
+        name: W.detach().double()
+        * (config.init_scale if name.split(".")[-1] in scaled else 1.0)
+        for name, W in params.items()
+    }
+    params = {name: W.clone().requires_grad_() for name, W in first.items()}
     states = {name: {} for name in params}
     for tokens, labels in batches:
         for W in params.values():
             W.grad = None
         F.cross_entropy(logits_of(params, tokens), labels).backward()
         stepped = {
-            n: adamw_step(W, states[n], lr=config.lr, betas=config.betas)
+            n: optimiser_step(n, W, states[n], config, lr=config.lr)
             for n, W in params.items()
         }
         params = {
-            n: decay_weight(n, W, config).requires_grad_() for n, W in stepped.items()
+            n: decay_weight(n, W, config, first[n]).requires_grad_()
+            for n, W in stepped.items()
         }
     return {name: W.detach() for name, W in params.items()}

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrdlib.lab.export import Comparing, description, sources, step_inputs, trace
-from lrdlib.lab.step import evaluate, flat, named, train_step
+from lrdlib.lab.step import evaluate, train_step
 from lrdlib.model import init_params, shapes
 from lrdlib.training.config import TrainConfig
+from lrdlib.training.step import flat, named
 from lrdlib.training.train import Training, batch
 
 TINY = dict(
@@ -30,22 +31,8 @@ RULES = {
 
 def state_of(training: Training) -> tuple[torch.Tensor, ...]:
     """(weights, exp_avg, exp_avg_sq) of a stack of one, as vectors."""
-    params = training.params
-
-    def moments(key: str) -> torch.Tensor:
-        states = training.optimizer.state
-        return flat(
-            {
-                n: states[W][key][0] if W in states else torch.zeros_like(W[0])
-                for n, W in params.items()
-            }
-        )
-
-    return (
-        flat({n: W[0].detach() for n, W in params.items()}),
-        moments("exp_avg"),
-        moments("exp_avg_sq"),
-    )
+    weights, exp_avg, exp_avg_sq = (x[0] for x in training._state().values())
+    return weights, exp_avg, exp_avg_sq
 
 
 def inputs_of(training: Training) -> tuple[torch.Tensor, ...]:

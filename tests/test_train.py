@@ -35,6 +35,7 @@ from lrdlib.training.records import record_arrays, records_from, unless_diverged
 from lrdlib.training.runs import runs_of
 from lrdlib.training.train import (
     CHECKPOINT,
+    METRICS,
     Record,
     TrainConfig,
     Training,
@@ -64,8 +65,10 @@ def tiny(**options):
 def in_double(training):
     """The same training in float64, where a comparison with a float64 oracle can be
     tight."""
-    for W in training.params.values():
-        W.data = W.data.double()
+    training._norms = {name: norm.double() for name, norm in training._norms.items()}
+    training._outside = training._outside.double()
+    training._hold(training._weights.double())
+    training.coefficients = training._coefficients(training.live)
     return training
 
 
@@ -98,12 +101,7 @@ def all_same(a, b):
 def state_of(training):
     """Everything that a failed load must leave alone, as bytes."""
     return (
-        {name: W.detach().numpy().tobytes() for name, W in training.params.items()},
-        {
-            (i, key): value.numpy().tobytes()
-            for i, W in enumerate(training.params.values())
-            for key, value in training.optimizer.state.get(W, {}).items()
-        },
+        {name: state.numpy().tobytes() for name, state in training._state().items()},
         training.step,
         len(training.records),
         training._given,
@@ -139,6 +137,36 @@ CASES = {
         "scale": None,
         "select": "qk",
     },
+    # the arms of experiments
+    "radial": {"rule": "lrd", "weight_decay": 0.05, "part": "radial"},
+    "tangential": {"rule": "lrd", "weight_decay": 0.05, "part": "tangential", "l2": 1.0},
+    "held": {"rule": "lrd", "weight_decay": 0.05, "hold": "norm"},
+    "none-held": {"rule": "none", "hold": "norm"},
+    "l2-blocks": {"rule": "l2", "weight_decay": 3.0, "l2_on": "selected"},
+    "l2-outside": {
+        "rule": "l2",
+        "weight_decay": 3.0,
+        "l2_on": "selected",
+        "select": "embedding+head",
+    },
+    "vo-mlp": {"rule": "lrd", "weight_decay": 0.05, "select": "vo+mlp", "l2": 1.0},
+    "frozen": {"rule": "elastic", "weight_decay": 0.02, "l2": 2.0, "attention": "frozen"},
+    "uniform": {"rule": "l2", "weight_decay": 3.0, "attention": "uniform"},
+    "flat": {"rule": "l2", "weight_decay": 3.0, "rank": "flat"},
+    "flat-lrd": {"rule": "lrd", "weight_decay": 0.02, "rank": "flat"},
+    "small-start": {
+        "rule": "l2",
+        "weight_decay": 3.0,
+        "init_scale": 0.5,
+        "decay_gains": True,
+    },
+    "slow": {"rule": "lrd", "weight_decay": 0.02, "lr": 1e-4, "betas": (0.8, 0.95)},
+}
+# what all runs of a stack share
+ALIKE = {
+    "per-head": {"rule": "lrd", "weight_decay": 0.02, "per_head": True},
+    "sgd": {"rule": "lrd", "weight_decay": 0.02, "optimizer": "sgd", "lr": 0.1},
+    "muon": {"rule": "l2", "weight_decay": 3.0, "optimizer": "muon"},
 }
 
 
@@ -152,18 +180,19 @@ def reference(config, steps):
     for step in range(steps):
         chosen = batch(rows, seed=config.seed, step=step, size=config.batch_size)
         batches.append((data.tokens[chosen], data.labels[chosen]))
+    temper = torch.tensor(float(config.attention != "uniform"))
     final = oracles.train(
         start,
-        lambda params, tokens: forward(params, tokens, config.model(data)),
+        lambda params, tokens: forward(params, tokens, config.model(data), temper),
         batches,
         config,
     )
     return {name: W.double() for name, W in start.items()}, final
 
 
-@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("case", [*CASES, *ALIKE])
 def test_five_steps_are_those_of_the_plain_loop(case):
-    config = tiny(**CASES[case])
+    config = tiny(**(CASES | ALIKE)[case])
     training = in_double(Training([config]))
     for _ in range(5):
         training.update()
@@ -204,6 +233,14 @@ def test_other_tasks_and_models_are_those_of_the_plain_loop(options):
 STACKS = {
     "rules": [CASES[rule] for rule in ("none", "l2", "lrd", "elastic", "lrd-none")],
     "proximal": [CASES[rule] for rule in ("none", "l2", "proximal")],
+    "arms": [
+        options
+        for options in CASES.values()
+        if options.get("rule") != "proximal" and "scale" not in options
+    ],
+    "per-head": [ALIKE["per-head"], {"per_head": True, "rule": "l2", "weight_decay": 3.0}],
+    "sgd": [ALIKE["sgd"], ALIKE["sgd"] | {"lr": 0.03, "betas": (0.5, 0.9)}],
+    "muon": [ALIKE["muon"], ALIKE["muon"] | {"lr": 1e-3, "rule": "lrd"}],
     "fractions": [{"fraction": f, "seed": s} for f, s in ((0.3, 1), (0.5, 1), (0.5, 2))],
 }
 
@@ -371,15 +408,21 @@ def brute_force(training, r):
     out["weight_norm"] = np.sqrt(
         sum(float(W.double().square().sum()) for W in params.values())
     )
-    S = [
-        np.linalg.svd(W.double(), compute_uv=False)
-        for name, W in params.items()
-        if role(name) in ("query", "key")
-    ]
-    out["qk_stable_rank"] = np.mean([(s**2).sum() / s[0] ** 2 for s in S])
-    out["qk_effective_rank"] = np.mean(
-        [np.exp(-np.sum(s / s.sum() * np.log(s / s.sum()))) for s in S]
-    )
+    out["logit_rms"] = float(logits.square().mean().sqrt())
+    for place in ("qk", "vo", "mlp", "embedding", "head"):
+        own = [W for name, W in params.items() if role(name) in oracles.WHERE[place]]
+        out[f"weight_norm_{place}"] = np.sqrt(sum(float((W.double() ** 2).sum()) for W in own))
+        if place in ("embedding", "head"):
+            continue
+        S = [np.linalg.svd(W.double(), compute_uv=False) for W in own]
+        out[f"{place}_stable_rank"] = np.mean([(s**2).sum() / s[0] ** 2 for s in S])
+        out[f"{place}_alignment"] = np.mean(
+            [s.sum() / np.sqrt(len(s) * (s**2).sum()) for s in S]
+        )
+        if place == "qk":
+            out["qk_effective_rank"] = np.mean(
+                [np.exp(-np.sum(s / s.sum() * np.log(s / s.sum()))) for s in S]
+            )
     return out
 
 
@@ -389,6 +432,7 @@ def test_metrics_are_those_of_a_loop_over_rows(name):
         [tiny(task=name), tiny(task=name, fraction=0.7, seed=4, rule="none")]
     )
     for record in training:
+        assert set(record.metrics) == set(METRICS)
         for r in range(2):
             for metric, value in brute_force(training, r).items():
                 # float32 logits: 1e-5 in a loss; no two logits of a row are so close that
@@ -408,8 +452,8 @@ def test_singular_values_are_those_of_every_block_matrix():
             expected = torch.linalg.svdvals(training.params[name].detach().double())
             assert S.dtype == torch.float32 and S.shape == (2, 16)
             torch.testing.assert_close(
-                S.double(), expected, rtol=1e-5, atol=1e-5
-            )  # float32 SVD, sigma_1 about 2
+                S.double(), expected, rtol=1e-6, atol=1e-7
+            )  # rounded to float32; sigma_1 about 2, to whose 1e-8 a Gram matrix is exact
     assert set(record.ranks()) == blocks
     for measure in (spectral.stable_rank, spectral.effective_rank, spectral.nuclear_norm):
         torch.testing.assert_close(
@@ -559,11 +603,8 @@ SETS["to-nothing"] = (SETS["elastic-elastic"][0], {"weight_decay": 0, "l2": 0})
 def taken_over(training, config):
     """A new training of `config` with the weights, moments and step of `training`."""
     new = Training([config])
-    for name, W in new.params.items():
-        W.data = training.params[name].detach().clone()
-    new.optimizer.load_state_dict(copy.deepcopy(training.optimizer.state_dict()))
-    for group in new.optimizer.param_groups:
-        group["lr"] = config.lr
+    for name, state in new._state().items():
+        state.copy_(training._state()[name])
     new.step = training.step
     return new
 
@@ -918,9 +959,9 @@ WRONG = {  # of a checkpoint of TWO at step 4, with records at 0, 2 and 4: what 
     "step-x": (header(step="x"), "step must be an integer >= 0, got 'x'"),
     "step-true": (header(step=True), "step must be an integer >= 0, got True"),
     "step-4.0": (header(step=4.0), "step must be an integer >= 0, got 4.0"),
-    "step-1e9": (header(step=10**9), "step must be AdamW's, 4 for .*, got 1000000000"),
-    "step-3": (header(step=3), "step must be AdamW's, 4 for .*, got 3"),
-    "step-0": (header(step=0), "arrays must be those of its state, got one more"),
+    "step-1e9": (header(step=10**9), "step must be its state's, 4, got 1000000000"),
+    "step-3": (header(step=3), "step must be its state's, 4, got 3"),
+    "step-0": (header(step=0), "step must be its state's, 4, got 0"),
     "no-record": (
         lambda _, arrays: arrays.update(
             {
@@ -953,7 +994,7 @@ WRONG = {  # of a checkpoint of TWO at step 4, with records at 0, 2 and 4: what 
     "no-records": (lacks("record/step"), "got none: 'record/step'"),
     "no-weight": (lacks(DOWN), "got none: 'param/1.down'"),
     "no-moment": (lacks("exp_avg/1.down"), "got none: 'exp_avg/1.down'"),
-    "no-count": (lacks("step/1.down"), "got none: 'step/1.down'"),
+    "no-count": (lacks("count"), "got none: 'count'"),
     "no-metric": (lacks(LOSS), "got none: 'metric/test_loss'"),
     "one-more": (holds("metric/luck", lambda _: np.ones(3)), "got one more: 'metric/luck'"),
     "weight-shape": (
@@ -970,8 +1011,11 @@ WRONG = {  # of a checkpoint of TWO at step 4, with records at 0, 2 and 4: what 
         holds("exp_avg_sq/1.down", lambda old: old[:1]),
         "'exp_avg_sq/1.down'",
     ),
-    "count-shape": (holds("step/1.down", lambda old: old[None]), "'step/1.down' must be"),
-    "count-value": (holds("step/1.down", lambda old: old + 1), "step must be AdamW's, 5"),
+    "count-shape": (holds("count", lambda old: old[None]), "'count' must be"),
+    "count-value": (
+        holds("count", lambda old: np.array(old + 1)),
+        "step must be its state's, 5",
+    ),
     "metric-length": (holds(LOSS, lambda old: old[:1]), "'metric/test_loss' must be"),
     "metric-runs": (holds(LOSS, lambda old: old[:, :1]), "'metric/test_loss' must be"),
     "metric-type": (holds(LOSS, lambda old: old.astype(int)), "'metric/test_loss' must be"),
@@ -1034,19 +1078,6 @@ def test_a_checkpoint_of_a_diverged_run_goes_on(tmp_path):
     assert all_same(list(train(config, checkpoint=path)), list(whole))
 
 
-def test_a_count_of_steps_that_float32_does_not_hold_is_no_damage(
-    tmp_path, checkpoint_bytes
-):
-    """AdamW's stands still at 2^24."""
-
-    def long(header, arrays):
-        header.update(step=2**24 + 5)
-        counts = [name for name in arrays if name.startswith("step/")]
-        arrays.update({name: np.array(2**24, np.float32) for name in counts})
-
-    altered(path := tmp_path / "c.npz", checkpoint_bytes, long)
-    (training := Training(TWO)).load(path)
-    assert training.step == 2**24 + 5
 
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])
@@ -1068,8 +1099,8 @@ def test_the_configs_of_a_checkpoint(tmp_path, checkpoint_bytes):
     path.write_bytes(checkpoint_bytes[:-1000])
     with pytest.raises(ValueError, match=re.escape(str(path))):
         checkpoint_configs(path)
-    store.write_arrays(path, "lrdlib-checkpoint/2", {}, {})
-    with pytest.raises(ValueError, match="which is 'lrdlib-checkpoint/2'"):
+    store.write_arrays(path, "lrdlib-checkpoint/1", {}, {})
+    with pytest.raises(ValueError, match="which is 'lrdlib-checkpoint/1'"):
         checkpoint_configs(path)
 
 
@@ -1081,7 +1112,7 @@ def test_the_configs_of_a_checkpoint(tmp_path, checkpoint_bytes):
         ([], "at least one"),
         ([{"p": 8, "task": "div"}], "p must be prime"),
         ([{"luck": 1}], "luck"),
-        ([asdict(tiny()), asdict(tiny(lr=1.0))], "agree in lr"),
+        ([asdict(tiny()), asdict(tiny(gains=False))], "agree in gains"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -1212,6 +1243,8 @@ def assert_as_driven(training, driven):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+# a file that is interrupted between being opened and being kept closes itself
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_200_interrupts_at_any_line_change_nothing(tmp_path, driven):
     """Ctrl-C before a line drawn at random, again and again: without a checkpoint, with
     one, and with one that is loaded each time."""
@@ -1222,8 +1255,8 @@ def test_200_interrupts_at_any_line_change_nothing(tmp_path, driven):
         training = Training(LONG)
         if runs % 3:
             training.checkpoint = tmp_path / f"{runs}.npz"
-        # where it begins at the checkpoint again each time, it must come past the next record
-        for k in draw.integers(1, total // (1 if runs % 3 == 2 else 8), size=200):
+        # it must come past the next record, and to it where it is loaded again each time
+        for k in draw.integers(1, total // (1 if runs % 3 == 2 else 3), size=200):
             try:
                 with_act_before_line(
                     k,
@@ -1306,16 +1339,16 @@ def test_an_exception_at_any_line_changes_nothing_or_is_told(tmp_path, driven):
 
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_a_step_that_was_broken_off_is_told_by_all_that_needs_the_weights(
-    tmp_path, checkpoint
+    tmp_path, checkpoint, monkeypatch
 ):
     path = tmp_path / "c.npz"
     training, whole = train(TWO, checkpoint=path if checkpoint else None), train(TWO)
     next(training), next(training)
     list(whole)
-    decay, training.decay._decay = training.decay._decay, interrupted  # after AdamW's part
-    with pytest.raises(KeyboardInterrupt):
-        next(training)
-    training.decay._decay = decay
+    with monkeypatch.context() as patch:  # after AdamW's part
+        patch.setattr("lrdlib.training.train.decay_", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(training)
     named = f"its checkpoint {str(path)!r} (step 2)" if checkpoint else "a checkpoint"
     told = re.escape(
         f"broken off within step 3, and its state is that of no step: load {named}"
@@ -1342,7 +1375,7 @@ def interrupted(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("lost", ["measure", "save"])
+@pytest.mark.parametrize("lost", ["snapshot", "save"])
 def test_a_record_that_was_interrupted_is_made_when_it_goes_on(tmp_path, unbroken, lost):
     """Each of them, also the first and the last; and it is handed out after all."""
     training = train(TWO, checkpoint=(path := tmp_path / "c.npz"))
@@ -1361,7 +1394,7 @@ def test_a_checkpoint_between_a_step_and_its_record_loses_nothing(tmp_path, unbr
     """Such as one that is saved by hand after an interrupt: with the gradient's norm."""
     training = Training(TWO)
     next(training)
-    training.measure = interrupted
+    training.snapshot = interrupted
     with pytest.raises(KeyboardInterrupt):
         next(training)
     training.save(path := tmp_path / "c.npz")
@@ -1370,20 +1403,11 @@ def test_a_checkpoint_between_a_step_and_its_record_loses_nothing(tmp_path, unbr
     assert all_same(list(resumed), unbroken)
 
 
-def test_a_checkpoint_without_the_gradient_s_norm_can_be_read(
-    tmp_path, checkpoint_bytes, unbroken
-):
-    """As it was written before interrupts were thought of."""
-    path = tmp_path / "c.npz"
-    altered(path, checkpoint_bytes, lambda header, arrays: arrays.pop("grad_norm"))
-    assert all_same(list(train(TWO, checkpoint=path)), unbroken)
-
-
 def test_a_load_that_is_broken_off_is_told(tmp_path, checkpoint_bytes, monkeypatch):
     (path := tmp_path / "c.npz").write_bytes(checkpoint_bytes)
     training = Training(TWO)
     with monkeypatch.context() as patch:
-        patch.setattr(training.optimizer, "load_state_dict", interrupted)
+        patch.setattr(training, "_use", interrupted)
         with pytest.raises(KeyboardInterrupt):
             training.load(path)
     with pytest.raises(RuntimeError, match="broken off within load"):
@@ -1475,8 +1499,8 @@ def test_a_fraction_that_leaves_a_part_empty_is_an_error(fraction):
     "field, value",
     [
         ("p", 5),
-        ("lr", 1.0),
-        ("betas", (0.9, 0.9)),
+        ("per_head", True),
+        ("optimizer", "sgd"),
         ("scale", None),
         ("steps", 3),
         ("d_model", 8),

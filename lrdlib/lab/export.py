@@ -27,10 +27,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lrdlib.lab.presets import all_presets
-from lrdlib.lab.step import evaluate, flat, train_step
+from lrdlib.lab.step import evaluate, train_step
 from lrdlib.model import init_params, initial_std, shapes
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import provenance
+from lrdlib.training.step import flat
 
 OPSET = 20
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrdlib._check import (
     amount,
+    check_bool,
     check_bytes,
     check_choice,
     check_instance,
@@ -17,7 +18,7 @@ from lrdlib._check import (
     check_real,
     shown,
 )
-from lrdlib.decay import MODES, SCALES, Mode, Scale
+from lrdlib.decay import MODES, PARTS, PLACES, SCALES, Mode, Part, Scale, places
 from lrdlib.model import ModelConfig
 from lrdlib.polar import check_polar
 from lrdlib.tasks import TASKS, TableSize, Task, table_size, task
@@ -26,8 +27,15 @@ RULES = ("none", "l2", "lrd", "elastic", "proximal")
 LOW_RANK = ("lrd", "elastic", "proximal")  # those with a low-rank decay
 STEP_BYTES = 16 * 2**30  # of the largest tensor in one step of one run
 RECORD_BYTES = 16 * 2**30  # of all records of one run
-# what may differ within a stack
-PER_RUN = ("fraction", "seed", "rule", "weight_decay", "l2")
+MEMORISED = 0.99  # the train accuracy that counts as memorising
+# what the runs of a stack share: the model's shape, the task, the batches' size, the steps,
+# and how a polar factor is computed; all else may differ
+SHARED = (
+    *("task", "p", "bits", "scale", "method", "ns_steps", "batch_size", "steps"),
+    *("eval_every", "d_model", "heads", "layers", "qk_norm", "gains", "per_head"),
+    "optimizer",
+)
+OPTIMIZERS = ("adamw", "sgd", "muon")
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,32 @@ class TrainConfig:
         "proximal"  as "lrd", with the exact proximal step
         "elastic"   low-rank decay of the selected matrices, then Frobenius decay `l2` of
                     every weight but the gains
-    mode, scale, method, ns_steps, select: of the low-rank decay (see lrdlib.decay).
+    mode, scale, method, ns_steps, select, part: of the low-rank decay (see lrdlib.decay).
     **Low-rank decay is not multiplied by the learning rate here** (mode "independent", the
     first public code's meaning of lambda), unlike LowRankDecay's default; Frobenius decay
     always is, as in AdamW. The other defaults are the paper's setting, section 5.
 
     lr, betas: AdamW's. batch_size pairs a step, `steps` steps, a record every `eval_every`.
     d_model, heads, layers, qk_norm, gains: the model's (see lrdlib.model.ModelConfig).
+
+    What an experiment may change besides:
+    l2_on: where rule "l2" acts: on "all" weights but the gains, or on those that `select`
+        names, "selected".
+    decay_gains: Frobenius decay of the gains too, as torch's AdamW has it.
+    hold: "norm" puts every block matrix back to its first Frobenius norm after each step.
+    attention: "learned"; "frozen", with queries, keys and their gains as they begin; or
+        "uniform", with all scores 0.
+    rank: None, or "flat": after AdamW's step each query and key matrix becomes
+        |W|_F polar(W) / |polar(W)|_F, of full rank, in place of its low-rank decay.
+    init_scale: a factor of the block matrices and the head at the start; 3^-1/2 for the
+        standard deviation of torch's nn.Linear.
+    per_head: the low-rank decay of attention matrices acts on each head by itself (rows of
+        W_Q, W_K, W_V, columns of W_O).
+    decay_after: None, or k: no decay until k steps after the run has memorised, which it
+        has at the first record with a train accuracy above MEMORISED that the next record
+        confirms; late_gradient: a factor of the optimiser's step from then on.
+    optimizer: "adamw"; "sgd", with momentum betas[0]; or "muon", which is AdamW outside the
+        blocks and takes W <- W - 0.2 lr sqrt(max(m, n)) polar(M) in them, with momentum M.
 
     numpy scalars become Python numbers. Raises TypeError or ValueError for a value outside
     its range, and for sizes that no one can mean: a table of more than 1 GiB, a model of
@@ -82,15 +109,32 @@ class TrainConfig:
     layers: int = 2
     qk_norm: str = "head"
     gains: bool = True
+    part: Part = "both"
+    l2_on: str = "all"
+    decay_gains: bool = False
+    hold: str = "none"
+    attention: str = "learned"
+    rank: str | None = None
+    init_scale: float = 1.0
+    per_head: bool = False
+    decay_after: int | None = None
+    late_gradient: float = 1.0
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         for f in fields(self):
             if isinstance(value := getattr(self, f.name), np.generic):
                 object.__setattr__(self, f.name, value.item())
-        choices = {"task": TASKS, "rule": RULES, "mode": MODES, "scale": SCALES}
-        for name, known in choices.items():
+        for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
-        check_choice("select", self.select, ("attention+mlp", "qk"))
+        if not (isinstance(self.select, str) and places(self.select)):
+            check_choice("select", self.select, ("attention+mlp", *PLACES))
+        self._check_numbers()
+        self._check_together()
+        self._check_sizes()
+
+    def _check_numbers(self) -> None:
+        """Raise TypeError or ValueError for a number outside its range."""
         check_real("fraction", self.fraction, above=0, below=1)
         check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
         for name in ("weight_decay", "l2"):
@@ -104,12 +148,33 @@ class TrainConfig:
         for name in ("batch_size", "steps", "eval_every"):
             check_integer(name, getattr(self, name), at_most=2**63 - 1)
         check_polar(self.method, self.ns_steps, name="ns_steps")
+        for name in ("decay_gains", "per_head"):
+            check_bool(name, getattr(self, name))
+        check_real("init_scale", self.init_scale, above=0)
+        check_real("late_gradient", self.late_gradient, at_least=0)
+        if self.decay_after is not None:
+            check_integer("decay_after", self.decay_after, at_least=0, at_most=2**63 - 1)
+
+    def _check_together(self) -> None:
+        """Raise ValueError for values that each are right and mean nothing together."""
         if self.l2 and self.rule in ("none", "l2"):
             raise ValueError(
                 f"l2 must be 0 for rule {self.rule!r} (its strength is weight_decay), got "
                 f"{self.l2}"
             )
-        self._check_sizes()
+        if self.l2_on != "all" and self.rule != "l2":
+            raise ValueError(
+                f"l2_on must be 'all' for rule {self.rule!r}, got {shown(self.l2_on)}"
+            )
+        if self.part != "both" and self.rule == "proximal":
+            raise ValueError(
+                f"part must be 'both' for rule 'proximal', got {shown(self.part)}"
+            )
+        if self.late_gradient != 1 and self.decay_after is None:
+            raise ValueError(
+                "late_gradient must be 1 without decay_after, got "
+                f"{shown(self.late_gradient)}"
+            )
 
     def _check_sizes(self) -> None:
         """Raise ValueError for a table, a model, a batch or records too large to be
@@ -126,6 +191,11 @@ class TrainConfig:
         each = 4 * (6 * self.layers * d + self.p // 2) + 512 * tensors
         given = f"steps = {self.steps} with eval_every = {self.eval_every}"
         check_bytes(given, f"{amount(records)} records", records * each, RECORD_BYTES)
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether a step computes a polar factor for its decay, or the proximal step."""
+        return (self.rule in LOW_RANK and self.weight_decay > 0) or self.rank == "flat"
 
     def data(self) -> Task:
         """The task's whole table, of which `fraction` is trained on.
@@ -149,6 +219,20 @@ class TrainConfig:
             qk_norm=self.qk_norm,
             gains=self.gains,
         )
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "task": TASKS,
+    "rule": RULES,
+    "mode": MODES,
+    "scale": SCALES,
+    "part": tuple(PARTS),
+    "l2_on": ("all", "selected"),
+    "hold": ("none", "norm"),
+    "attention": ("learned", "frozen", "uniform"),
+    "rank": (None, "flat"),
+    "optimizer": OPTIMIZERS,
+}
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
@@ -185,7 +269,7 @@ def check_stack(configs: Sequence[TrainConfig]) -> None:
     if not config_list(configs):
         raise ValueError("configs must hold at least one TrainConfig, got none")
     first = configs[0]
-    for name in (f.name for f in fields(TrainConfig) if f.name not in PER_RUN):
+    for name in SHARED:
         values = {getattr(c, name) for c in configs}
         if len(values) > 1:
             raise ValueError(

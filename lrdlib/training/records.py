@@ -8,10 +8,18 @@ import torch
 from torch import Tensor
 
 from lrdlib._check import check_integer, shown
-from lrdlib.spectral import singular_values, stable_rank
+from lrdlib.decay import PLACES, tall
+from lrdlib.model import role
+from lrdlib.spectral import effective_rank, polar_alignment, stable_rank
 
 # prefix of arrays -> Record's field
 PARTS = {"metric": "metrics", "spectrum": "singular_values", "fourier": "fourier"}
+# of singular values
+MEASURES = {
+    "stable_rank": stable_rank,
+    "effective_rank": effective_rank,
+    "alignment": polar_alignment,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +54,52 @@ class Record:
         return {name: rank(measure, S) for name, S in self.singular_values.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What a Record needs of a stack, on the CPU: metrics (runs,), grams (runs, k, k) of
+    the block matrices, and fourier, as a Record's."""
+
+    step: int
+    metrics: dict[str, Tensor]
+    grams: dict[str, Tensor]
+    fourier: dict[str, Tensor]
+
+    def record(self) -> Record:
+        """The Record, with its spectra, and their ranks and alignments as means over the
+        matrices of a group."""
+        dtype = self.metrics["weight_norm"].dtype
+        spectra = {name: from_gram(G).to(dtype) for name, G in self.grams.items()}
+        metrics = dict(self.metrics)
+        for group in ("qk", "vo", "mlp"):
+            of = [S for name, S in spectra.items() if role(name) in PLACES[group]]
+            for name, measure in MEASURES.items():
+                if name != "effective_rank" or group == "qk":
+                    metrics[f"{group}_{name}"] = torch.stack(
+                        [rank(measure, S) for S in of]
+                    ).mean(0)
+        return Record(self.step, metrics, spectra, self.fourier)
+
+
 def spectrum(W: Tensor) -> Tensor:
     """Singular values (runs, k) of W (runs, m, n), NaN for a run that has diverged."""
-    return unless_diverged(singular_values, W)
+    return from_gram(gram(W)).to(W.dtype)
+
+
+def gram(W: Tensor) -> Tensor:
+    """W^T W or W W^T, whichever is smaller, of W (runs, m, n) in float64: (runs, k, k)."""
+    X = tall(W.detach()).double()
+    return X.mT @ X
+
+
+def from_gram(G: Tensor) -> Tensor:
+    """Singular values (runs, k) from Gram matrices G (runs, k, k) in float64, NaN where
+    they are not finite.
+
+    Those of a float32 matrix come out to 1e-8 of the largest, closer than an SVD in
+    float32, in less time.
+    """
+    values = unless_diverged(torch.linalg.eigvalsh, G)  # (runs, k), ascending
+    return values.clamp(min=0).sqrt().flip(-1)
 
 
 def rank(measure: Callable[[Tensor], Tensor], S: Tensor) -> Tensor:

@@ -139,6 +139,12 @@ def runs_of(training: Training, *, command: str = "") -> list[Run]:
     arrays = record_arrays(training.records)
     steps = arrays.pop("record/step")
     origin = provenance(command) | {"forward": "compiled" if training.compiled else "eager"}
+    if training.device.type == "cuda":
+        origin |= {
+            "machine": torch.cuda.get_device_name(training.device),
+            "matmul": f"CUDA, {training.precision} in the forward and backward passes",
+            "stack": str(len(training.configs)),
+        }
     origin |= {"changes": json.dumps(training.changes)} if training.changes else {}
     qk = {
         name: W.detach().cpu().numpy()

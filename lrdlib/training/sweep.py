@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count, product
 from pathlib import Path
@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 
 from lrdlib._check import check_bool, check_integer, shown
 from lrdlib.training.backend import onednn_in_use, use_onednn
-from lrdlib.training.config import LOW_RANK, PER_RUN, TrainConfig, config_list, plain
+from lrdlib.training.config import SHARED, TrainConfig, config_list, plain
 from lrdlib.training.runs import Run, compact, load_run, runs_of, save_run
 from lrdlib.training.store import checked_path
 from lrdlib.training.train import Training, checkpoint_configs, train
@@ -174,8 +174,8 @@ def sweep(
     must see the folder `store`. Each uses one thread on a CPU, so that a run is the same
     whatever the number of workers.
     stack_size: runs that train together as one batched model; by default 1 on a CPU, and on
-    a GPU as many as its memory takes. Only runs that differ in nothing but fraction, seed,
-    rule, weight_decay and l2 share a stack. One that was interrupted goes on as it was,
+    a GPU as many as its memory takes. Only runs of one task, model and number of steps
+    share a stack (lrdlib.training.config.SHARED). One that was interrupted goes on as it was,
     whatever the size now.
     compile: as in lrdlib.training.train.train. full: store what
     lrdlib.training.runs.compact leaves out, at 16 times the size.
@@ -281,12 +281,10 @@ def stacks_of(configs: Sequence[TrainConfig], size: int) -> list[list[TrainConfi
     check_integer("size", size)
     groups: dict[Any, list[TrainConfig]] = {}
     for config in configs:
-        shared = tuple(
-            getattr(config, f.name) for f in fields(config) if f.name not in PER_RUN
+        shared = tuple(getattr(config, name) for name in SHARED)
+        groups.setdefault((shared, config.low_rank, config.rule == "proximal"), []).append(
+            config
         )
-        groups.setdefault(
-            (shared, config.rule in LOW_RANK, config.rule == "proximal"), []
-        ).append(config)
     stacks = [
         group[i : i + size] for group in groups.values() for i in range(0, len(group), size)
     ]

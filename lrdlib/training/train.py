@@ -26,21 +26,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrdlib._check import check_bool, check_choice, check_integer, shown
-from lrdlib.decay import LowRankDecay, frobenius_update_, select
+from lrdlib.decay import PLACES, frobenius_norm
 from lrdlib.fourier import fourier_power
-from lrdlib.model import (
-    GAIN_ROLES,
-    MATRIX_ROLES,
-    Params,
-    forward,
-    init_params,
-    role,
-    stack_params,
-)
-from lrdlib.spectral import effective_rank, stable_rank
+from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, init_params, role
 from lrdlib.tasks import split
 from lrdlib.training.config import (
-    LOW_RANK,
+    MEMORISED,
     TrainConfig,
     check_stack,
     config_list,
@@ -49,24 +40,40 @@ from lrdlib.training.config import (
 from lrdlib.training.records import (
     PARTS,
     Record,
-    rank,
+    Snapshot,
+    gram,
     record_arrays,
     records_from,
-    spectrum,
     unless_diverged,
+)
+from lrdlib.training.step import (
+    Coefficients,
+    adamw_update_,
+    coefficients,
+    decay_,
+    flat,
+    muon_update_,
+    named,
+    sgd_update_,
+    summed_loss,
 )
 from lrdlib.training.store import checked_path, read_arrays, read_header, write_arrays
 
-CHECKPOINT = "lrdlib-checkpoint/1"
+CHECKPOINT = "lrdlib-checkpoint/2"
 SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains
 MASKS = ("train", "test", "orbit_clean")  # the parts of the table with a loss of their own
+GROUPS = ("qk", "vo", "mlp")  # of block matrices (lrdlib.decay.PLACES)
 METRICS = (
-    *("weight_norm", "grad_norm"),
+    *("weight_norm", "grad_norm", "logit_rms"),
     *(f"{part}_{what}" for part in MASKS for what in ("loss", "accuracy")),
     *("qk_stable_rank", "qk_effective_rank"),
+    *(f"weight_norm_{place}" for place in PLACES),
+    *("vo_stable_rank", "mlp_stable_rank"),
+    *(f"{group}_alignment" for group in GROUPS),
 )
+PRECISIONS = ("float32", "tf32")
 EVAL_ROWS = 2048  # sequences per evaluation chunk: its activations stay in the cache
-COUNTED = 2**24  # AdamW counts its steps in float32, which ends here
+AHEAD = 64  # batches that are drawn at once
 _noted: list[int] | None = None  # within interrupts_held: the signals that wait
 
 
@@ -76,6 +83,7 @@ def train(
     checkpoint: str | Path | None = None,
     device: str | torch.device = "cpu",
     compile: bool = False,
+    precision: str = "float32",
 ) -> "Training":
     """Train a stack of runs and yield a Record at step 0, every `eval_every` steps, and at
     the end.
@@ -84,18 +92,21 @@ def train(
     file exists, its records come first and training goes on from it, with a history
     bit-identical to an unbroken run (same machine, torch and number of threads). So does a
     training that was interrupted (Ctrl-C) and is iterated over again. compile: hand the
-    forward pass of a step to torch.compile, which takes 15 to 30 seconds once per process
-    and makes a step about 1.4 times as fast on a CPU (benchmarks/sweep.py); it needs a C++
-    compiler, and rounds otherwise than without. Metrics over no pairs are NaN, such as the
-    orbit-clean ones where hardly a pair is left to test on.
+    forward pass of a step and AdamW to torch.compile, which takes 15 to 30 seconds once per
+    process and makes a step about 1.4 times as fast on a CPU (benchmarks/sweep.py); it
+    needs a C++ compiler, and rounds otherwise than without. precision: "float32", or "tf32"
+    to multiply in TF32 in the forward and backward passes, on a GPU that has it (polar
+    factors and spectra never are). On a GPU a step is captured once, as a CUDA graph.
+    Metrics over no pairs are NaN, such as the orbit-clean ones where hardly a pair is left
+    to test on.
 
-    Raises TypeError or ValueError if configs are empty, or differ in more than fraction,
-    seed, rule, weight_decay and l2, or if torch cannot use the device here; and as
-    `Training.load` for the checkpoint.
+    Raises TypeError or ValueError if configs are empty, or differ in what the runs of a
+    stack share (lrdlib.training.config.SHARED), or if torch cannot use the device here; and
+    as `Training.load` for the checkpoint.
     """
     path = None if checkpoint is None else checked_path("checkpoint", checkpoint)
     stack = [configs] if isinstance(configs, TrainConfig) else config_list(configs)
-    training = Training(stack, device=device, compile=compile)
+    training = Training(stack, device=device, compile=compile, precision=precision)
     training.checkpoint = path
     if path is not None and path.exists():
         training.load(path)
@@ -105,9 +116,9 @@ def train(
 class Training(Iterator[Record]):
     """A stack of runs in training: an iterator of Records. See `train`.
 
-    configs (what it started from), params (with a runs axis), optimizer, step (done so
-    far), records (made so far), live (the configs as `set` has changed them) and changes
-    (what was set, and before which step).
+    configs (what it started from), params (with a runs axis), step (done so far), records
+    (made so far), live (the configs as `set` has changed them) and changes (what was set,
+    and before which step).
 
     It may be interrupted anywhere, and goes on when it is iterated over again: records are
     where they would have been, and equal to the bit. Ctrl-C waits for the end of the step
@@ -122,47 +133,80 @@ class Training(Iterator[Record]):
         *,
         device: str | torch.device = "cpu",
         compile: bool = False,
+        precision: str = "float32",
     ) -> None:
         check_stack(configs)
         _check_device(device)
         check_bool("compile", compile)
+        check_choice("precision", precision, PRECISIONS)
         first = configs[0]
         self.configs, self.live = list(configs), list(configs)
         self.changes: list[dict[str, Any]] = []
-        self.device = device
-        self.compiled, self.forward = compile, _compiled_forward() if compile else forward
+        self.device, self.precision = torch.device(device), precision
+        self.compiled = compile
+        self.forward = compiled(forward) if compile else forward
+        self._adamw = compiled(adamw_update_) if compile else adamw_update_
         self.task = first.data()
         self.model = first.model(self.task)
         self.splits = [split(self.task, c.fraction, c.seed) for c in configs]
-        models = [
-            init_params(self.model, torch.Generator().manual_seed(c.seed)) for c in configs
-        ]
-        self._params: Params = {
-            name: W.to(device).requires_grad_() for name, W in stack_params(models).items()
+        weights = torch.stack([_start(c, self.model) for c in configs])  # (runs, n)
+        self._hold(weights.to(device))
+        self._norms = {  # (runs, 1, 1), to which some runs go back after each step
+            name: frobenius_norm(W.detach())
+            for name, W in self._params.items()
+            if role(name) in MATRIX_ROLES and any(c.hold == "norm" for c in configs)
         }
-        self.optimizer = torch.optim.AdamW(
-            self._params.values(),
-            lr=first.lr,
-            betas=first.betas,
-            weight_decay=0.0,
-            fused=True,
-        )
-        self.l2 = _frobenius_strengths(self._params, configs)
-        self.decay = _low_rank_decay(self._params, configs)
-        self._attached = None if self.decay is None else self.decay.attach(self.optimizer)
         self.tokens = self.task.tokens.to(device)  # (N, T)
         self.labels = self.task.labels.to(device)  # (N,)
         self.masks = {  # (runs, N) each
             name: _mask([getattr(s, name) for s in self.splits], len(self.task)).to(device)
             for name in MASKS
         }
+        # runs of one seed and fraction share their batches; each is drawn once
+        owners = {(c.fraction, c.seed): i for i, c in enumerate(configs)}
+        places = {key: i for i, key in enumerate(owners)}
+        self._drawers = list(owners.values())
+        self._drawer = torch.tensor(
+            [places[c.fraction, c.seed] for c in configs], device=device
+        )
+        ahead = max(1, min(AHEAD, 2**22 // first.batch_size))
+        self._rows = torch.zeros(  # of the table, for the steps from `_drawn` on
+            (ahead, len(configs), first.batch_size), dtype=torch.int32, device=device
+        )
+        self._drawn = -ahead
+        self._cursor = torch.zeros(1, dtype=torch.int64, device=device)  # into `_rows`
+        self._count = torch.zeros(1, dtype=torch.float64, device=device)  # AdamW's
         self.step = 0
         self.records: list[Record] = []
         self.checkpoint: Path | None = None
         self._given = 0  # records that were handed out
+        # steps of the records, and who had memorised (runs,)
+        self._memorised: list[tuple[int, list[bool]]] = []
         self._grad_norm = torch.full((len(configs),), torch.nan, device=device)  # of `due`
         self._saved: tuple[Path | None, int, int] = (None, 0, 0)  # where; step, records
         self._broken = ""  # the change of state that was left in the middle
+        self._graph: Any = None  # a captured step
+        self._captures = self.device.type == "cuda"  # whether one is to be captured
+        self._outside = torch.cat(  # 1 for each weight (n,) that is in no block matrix
+            [
+                torch.full(W[0].shape, role(name) not in MATRIX_ROLES).flatten()
+                for name, W in self._params.items()
+            ]
+        ).to(weights.to(device))
+        self.coefficients = self._coefficients(self.live)
+
+    def _hold(self, weights: Tensor) -> None:
+        """Take these weights (runs, n), with AdamW's moments 0."""
+        self._weights = weights
+        self._params: Params = {
+            name: W.detach().requires_grad_()
+            for name, W in named(weights, self.model).items()
+        }
+        self._moments = torch.zeros_like(weights), torch.zeros_like(weights)
+        self._gradient = torch.zeros_like(weights)  # of the last step
+
+    def _coefficients(self, live: list[TrainConfig]) -> Coefficients:
+        return coefficients(self._params, live, self._norms, self._awake(live))
 
     @property
     def params(self) -> Params:
@@ -183,23 +227,22 @@ class Training(Iterator[Record]):
     def due(self) -> int | None:
         """The step of the next record: this one for the first, then the next multiple of
         `eval_every` that has none yet, or the end; None after that."""
-        if not self.records:
+        if not self._memorised:
             return self.step
         every, steps = self.configs[0].eval_every, self.configs[0].steps
-        least = max(self.step, self.records[-1].step + 1)
+        least = max(self.step, self._memorised[-1][0] + 1)
         due = min(-(-least // every) * every, steps)
         return due if due >= least else None
 
     def __next__(self) -> Record:
         if self._given == len(self.records):
-            due = self.due
-            if due is None:
+            if self.due is None:
                 raise StopIteration
-            while self.step < due:
-                with interrupts_held() as noted:  # once for many steps: it takes 0.1 ms
-                    while self.step < due and not noted:
-                        self.update()
-            self.records.append(self.measure(self._grad_norm))
+            snapshot = self._snapshot_when_due()
+            record = snapshot.record()
+            with interrupts_held():
+                self.records.append(record)
+                self._note(snapshot)
         if self.checkpoint is not None:
             path, _, records = self._saved
             if (path, records) != (Path(self.checkpoint), len(self.records)):
@@ -207,36 +250,157 @@ class Training(Iterator[Record]):
         self._given += 1  # at last: what an interruption kept back is handed out then
         return self.records[self._given - 1]
 
+    def snapshots(self) -> Iterator[Snapshot]:
+        """As iteration, but what takes time on a CPU is left to `Snapshot.record`, which
+        another thread may call while this goes on. Nothing goes into `records` or a
+        checkpoint."""
+        while self.due is not None:
+            snapshot = self._snapshot_when_due()
+            self._note(snapshot)
+            yield snapshot
+
+    def _snapshot_when_due(self) -> Snapshot:
+        due = self.due
+        assert due is not None
+        while self.step < due:
+            with interrupts_held() as noted:  # once for many steps: it takes 0.1 ms
+                while self.step < due and not noted:
+                    self.update()
+        return self.snapshot(self._grad_norm)
+
+    def _note(self, snapshot: Snapshot) -> None:
+        """Remember that a record has been made, and begin the decays that it starts."""
+        accuracy = snapshot.metrics["train_accuracy"]  # (runs,)
+        self._memorised.append((snapshot.step, (accuracy > MEMORISED).tolist()))
+        if any(c.decay_after is not None for c in self.live):
+            changed = self._coefficients(self.live).tensors()
+            for old, new in zip(self.coefficients.tensors(), changed, strict=True):
+                old.copy_(new)  # in place: a captured step reads them there
+
+    def _awake(self, live: Sequence[TrainConfig]) -> list[bool]:
+        """Of each run whether its decay has begun, by the records made so far."""
+
+        def begun(run: int, c: TrainConfig) -> bool:
+            if c.decay_after is None:
+                return True
+            for (step, now), (_, then) in pairwise(self._memorised):
+                if now[run] and then[run]:
+                    return self._memorised[-1][0] >= step + c.decay_after
+            return False
+
+        return [begun(run, c) for run, c in enumerate(live)]
+
     def update(self) -> None:
         """One step: batch, gradient, AdamW, decay. It happens whole or not at all."""
-        params = self.params
-        rows = torch.stack(  # (runs, B)
-            [
-                batch(s.train, seed=c.seed, step=self.step, size=c.batch_size)
-                for s, c in zip(self.splits, self.configs, strict=True)
-            ]
-        ).to(self.device)
-        self.optimizer.zero_grad()
-        with torch.enable_grad():
-            # (runs, B, classes)
-            logits = self.forward(params, self.tokens[rows], self.model)
-            # the sum over runs of each run's mean loss: runs do not share a parameter, so
-            # their gradients stay apart
-            total = F.cross_entropy(
-                logits.flatten(0, -2), self.labels[rows].flatten(), reduction="sum"
-            )
-            (total / rows.shape[-1]).backward()
+        assert self.params
+        self._draw()
+        if self._captures and self._graph is None:
+            self._capture()
+        if self._graph is None:
+            self._differentiate()
         with interrupts_held():  # as self._whole, which costs a small model half a percent
             self._broken = f"step {self.step + 1}"
-            self.optimizer.step()  # and the low-rank decay, which is attached to it
-            with torch.no_grad():
-                for name, weight_decay in self.l2.items():
-                    frobenius_update_(params[name], self.live[0].lr * weight_decay)
+            if self._graph is None:
+                self._apply()
+            else:
+                self._graph.replay()
             self.step += 1
-            if self.records and self.step == self.due:
-                gradients = [W.grad for W in params.values() if W.grad is not None]
-                self._grad_norm = _norm(gradients)
+            if self._memorised and self.step == self.due:
+                self._grad_norm = torch.linalg.vector_norm(self._gradient, dim=-1)
             self._broken = ""
+
+    def _draw(self) -> None:
+        """See to it that `_rows` holds this step's batch, and say where."""
+        first, ahead = self.configs[0], len(self._rows)
+        if not self._drawn <= self.step < self._drawn + ahead:
+            rows = [
+                batches(
+                    self.splits[i].train,
+                    seed=self.configs[i].seed,
+                    start=self.step,
+                    count=ahead,
+                    size=first.batch_size,
+                )
+                for i in self._drawers
+            ]
+            drawn = torch.stack(rows, 1).int().to(self.device)  # (ahead, drawers, B)
+            self._rows.copy_(drawn[:, self._drawer])
+            self._drawn = self.step
+        self._cursor.fill_(self.step - self._drawn)
+        self._count.fill_(self.step + 1)
+
+    def _differentiate(self) -> None:
+        """The gradient (runs, n) of the batch at `_cursor`."""
+        rows = self._rows.index_select(0, self._cursor)[0].long()  # (runs, B)
+        with torch.enable_grad(), _multiplying(self.precision):
+            loss = summed_loss(
+                self._params,
+                self.tokens[rows],
+                self.labels[rows],
+                self.model,
+                self.coefficients.temper,
+                self.forward,
+            )
+            # not backward(), which waits for another stream while a graph is captured
+            gradients = torch.autograd.grad(loss, list(self._params.values()))
+        views = named(self._gradient, self.model)
+        torch._foreach_copy_(list(views.values()), list(gradients))
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        """Optimiser and decay, with the gradient as it stands."""
+        c, first = self.coefficients, self.configs[0]
+        gradients = named(self._gradient, self.model)
+        for name, trained in c.trained.items():
+            gradients[name].mul_(trained)
+        m, v = self._moments
+        state = self._weights, self._gradient, m
+        lr, (beta1, _) = c.lr, c.betas
+        if not isinstance(lr, Tensor):
+            adamw_update_(*state, v, self._count, lr, c.betas)
+        elif first.optimizer == "adamw":
+            self._adamw(*state, v, self._count, lr, c.betas)
+        elif first.optimizer == "sgd":
+            sgd_update_(*state, lr, beta1.to(lr.dtype))
+        else:
+            self._adamw(*state, v, self._count, lr * self._outside, c.betas)
+            moments, beta1 = named(m, self.model), beta1.to(lr.dtype)
+            muon_update_(self._params, gradients, moments, lr, beta1, first)
+        decay_(self._params, c, first)
+
+    def _capture(self) -> None:
+        """Capture a step as a CUDA graph, or say why there is none; the state stays."""
+        kept = [self._weights, *self._moments]
+        before = [x.clone() for x in kept]
+
+        def step() -> None:
+            self._differentiate()
+            self._apply()
+
+        def restore() -> None:
+            with torch.no_grad():
+                for x, old in zip(kept, before, strict=True):
+                    x.copy_(old)
+
+        try:
+            side = torch.cuda.Stream(self.device)
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):
+                for _ in range(2):  # what compiles and allocates does so now
+                    step()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+            restore()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+            self._graph = graph
+        except Exception as error:
+            self._captures = False
+            warnings.warn(
+                f"the step runs uncaptured, slower: {type(error).__name__}: {error!s:.300}",
+                stacklevel=2,
+            )
+        restore()
 
     @contextmanager
     def _whole(self, change: str) -> Iterator[None]:
@@ -274,30 +438,28 @@ class Training(Iterator[Record]):
         changes = list(self.changes)
         if changes and changes[-1]["step"] == self.step:
             news = changes.pop() | news
-        decays = _frobenius_strengths(self.params, live), _low_rank_decay(self.params, live)
+        assert self.params
+        changed = self._coefficients(live)
         with self._whole("set"):
-            self._use(live, *decays)
+            self._use(live, changed)
             self.changes = [*changes, {"step": self.step} | news]
 
-    def _use(
-        self, live: list[TrainConfig], l2: dict[str, Tensor], decay: LowRankDecay | None
-    ) -> None:
-        """Take the next step with the learning rate of `live` and these decays, which are
-        those of `live` too."""
-        if self._attached is not None:
-            self._attached.remove()
-        self.live, self.l2, self.decay = live, l2, decay
-        self._attached = None if decay is None else decay.attach(self.optimizer)
-        for group in self.optimizer.param_groups:
-            group["lr"] = live[0].lr
+    def _use(self, live: list[TrainConfig], changed: Coefficients) -> None:
+        """Take the next step with these coefficients, which are those of `live`."""
+        self.live, self.coefficients, self._graph = live, changed, None
 
-    @torch.no_grad()
     def measure(self, grad_norm: Tensor) -> Record:
         """Evaluate the stack as it stands, over the task's whole table.
 
         grad_norm (runs,) is passed on into the record. Raises TypeError or ValueError for
         another.
         """
+        return self.snapshot(grad_norm).record()
+
+    @torch.no_grad()
+    def snapshot(self, grad_norm: Tensor) -> Snapshot:
+        """What `measure` needs of the weights as they stand, on the CPU. Raises as it
+        does."""
         if not isinstance(grad_norm, Tensor):
             raise TypeError(
                 f"grad_norm must be a torch.Tensor, got {type(grad_norm).__name__}"
@@ -306,39 +468,51 @@ class Training(Iterator[Record]):
             raise ValueError(
                 f"grad_norm must be of shape ({runs},), got {tuple(grad_norm.shape)}"
             )
-        losses, hits = self._evaluate()  # (runs, N)
-        metrics = {"weight_norm": _norm(list(self.params.values())), "grad_norm": grad_norm}
+        params = self.params
+        losses, hits, squares = self._evaluate()  # (runs, N)
+        metrics = {"weight_norm": _norm(list(params.values())), "grad_norm": grad_norm}
+        metrics["logit_rms"] = squares.mean(-1).sqrt()
         for name, mask in self.masks.items():
             count = mask.sum(-1)  # (runs,)
             metrics[f"{name}_loss"] = (losses * mask).sum(-1) / count
             metrics[f"{name}_accuracy"] = (hits * mask).sum(-1) / count
-        blocks = {name: W for name, W in self.params.items() if role(name) in MATRIX_ROLES}
-        spectra = {name: spectrum(W) for name, W in blocks.items()}  # (runs, k)
-        qk = [S for name, S in spectra.items() if role(name) in ("query", "key")]
-        for name, of in (("stable", stable_rank), ("effective", effective_rank)):
-            # the mean over matrices of (matrices, runs)
-            metrics[f"qk_{name}_rank"] = torch.stack([rank(of, S) for S in qk]).mean(0)
+        for place, roles in PLACES.items():
+            there = [W for name, W in params.items() if role(name) in roles]
+            metrics[f"weight_norm_{place}"] = _norm(there)
+        grams = {  # (runs, k, k)
+            name: gram(W).cpu() for name, W in params.items() if role(name) in MATRIX_ROLES
+        }
         fourier = {}  # (runs, p // 2)
         if self.task.modular:
-            numbers = self.params["embedding"][..., : self.task.p, :]  # (runs, p, d)
-            fourier["embedding"] = unless_diverged(fourier_power, numbers)
-        parts = (metrics, spectra, fourier)
-        return Record(self.step, *({k: v.cpu() for k, v in part.items()} for part in parts))
+            numbers = params["embedding"][..., : self.task.p, :]  # (runs, p, d)
+            fourier["embedding"] = unless_diverged(fourier_power, numbers).cpu()
+        measured = {name: x.cpu() for name, x in metrics.items()}
+        return Snapshot(self.step, measured, grams, fourier)
 
-    def _evaluate(self) -> tuple[Tensor, Tensor]:
-        """Loss and correctness of every run on every row of the table: two (runs, N)
-        tensors."""
-        losses, hits = [], []
-        for tokens, labels in zip(
-            self.tokens.split(EVAL_ROWS), self.labels.split(EVAL_ROWS), strict=True
-        ):
-            logits = forward(self.params, tokens, self.model)  # (runs, rows, classes)
-            labels = labels.expand(logits.shape[:-1])  # (runs, rows)
-            flat = logits.flatten(0, 1)  # (runs rows, classes)
-            loss = F.cross_entropy(flat, labels.flatten(), reduction="none")
-            losses.append(loss.view_as(labels))
-            hits.append(logits.argmax(-1) == labels)
-        return torch.cat(losses, -1), torch.cat(hits, -1)
+    def _evaluate(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every run on every row of the table: loss, correctness, and the mean square of
+        the logits; three tensors (runs, N)."""
+        losses, hits, squares = [], [], []
+        tokens, labels, size = self.tokens, self.labels, EVAL_ROWS
+        forward_ = forward
+        if self.device.type == "cuda":  # compiled once: chunks of one size
+            chunks = -(-len(tokens) // EVAL_ROWS)
+            size, forward_ = -(-len(tokens) // chunks), self.forward
+            rows = torch.arange(chunks * size, device=self.device) % len(tokens)
+            tokens, labels = tokens[rows], labels[rows]
+        with _multiplying(self.precision):
+            for some, right in zip(tokens.split(size), labels.split(size), strict=True):
+                # (runs, rows, classes)
+                logits = forward_(self.params, some, self.model, self.coefficients.temper)
+                right = right.expand(logits.shape[:-1])  # (runs, rows)
+                flat = logits.flatten(0, 1)  # (runs rows, classes)
+                loss = F.cross_entropy(flat, right.flatten(), reduction="none")
+                losses.append(loss.view_as(right))
+                hits.append(logits.argmax(-1) == right)
+                squares.append(logits.square().mean(-1))
+        n = len(self.tokens)
+        loss, hit, square = (torch.cat(x, -1)[:, :n] for x in (losses, hits, squares))
+        return loss, hit, square
 
     def save(self, path: str | Path) -> None:
         """Write the whole state to `path`, replacing the file at once or not at all.
@@ -346,14 +520,14 @@ class Training(Iterator[Record]):
         Raises ValueError if there is no record yet, and OSError if the disk refuses.
         """
         path = checked_path("path", path)
+        assert self.params
         arrays = {
-            f"param/{name}": W.detach().cpu().numpy() for name, W in self.params.items()
+            f"{kind}/{name}": W.detach().cpu().numpy()
+            for kind, state in self._state().items()
+            for name, W in named(state, self.model).items()
         }
-        for name, W in self.params.items():
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                if W in self.optimizer.state:
-                    arrays[f"{key}/{name}"] = self.optimizer.state[W][key].cpu().numpy()
         arrays["grad_norm"] = self._grad_norm.cpu().numpy()
+        arrays["count"] = np.array(self.step)
         arrays |= record_arrays(self.records)
         header = {
             "step": self.step,
@@ -363,6 +537,11 @@ class Training(Iterator[Record]):
         }
         write_arrays(path, CHECKPOINT, header, arrays, compress=False)
         self._saved = path, self.step, len(self.records)
+
+    def _state(self) -> dict[str, Tensor]:
+        """What a step changes, by its name in a checkpoint: (runs, n) each."""
+        m, v = self._moments
+        return {"param": self._weights, "exp_avg": m, "exp_avg_sq": v}
 
     def load(self, path: str | Path) -> None:
         """Take the whole state from `path`; its records come first from now on. Mends a
@@ -394,22 +573,25 @@ class Training(Iterator[Record]):
             for name, array in arrays.items()
             if name.partition("/")[0] not in ("record", *PARTS)
         }
-        params = self._params
-        state = {
-            i: {key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
-            for i, name in enumerate(params if step else ())
-        }
-        decays = _frobenius_strengths(params, live), _low_rank_decay(params, live)
-        grad_norm = tensors.get("grad_norm", torch.full((len(live),), torch.nan))
+        accuracies = [(r.step, r.metrics["train_accuracy"] > MEMORISED) for r in records]
+        memorised, self_memorised = (
+            [(i, x.tolist()) for i, x in accuracies],
+            self._memorised,
+        )
+        self._memorised = memorised
+        try:
+            changed = self._coefficients(live)
+        finally:
+            self._memorised = self_memorised
         with self._whole("load"):
-            with torch.no_grad():
-                for name, W in params.items():
-                    W.copy_(tensors[f"param/{name}"])
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-            self._use(live, *decays)
+            for kind, state in self._state().items():
+                for name, W in named(state, self.model).items():
+                    W.copy_(tensors[f"{kind}/{name}"])
+            self._use(live, changed)
             self.step, self.records, self._given = step, records, 0
+            self._memorised = memorised
             self.changes = header.get("changes", [])
-            self._grad_norm = grad_norm.to(self.device)
+            self._grad_norm = tensors["grad_norm"].to(self.device)
             self._saved = path, step, len(records)
 
     def _checked_step(self, header: dict[str, Any]) -> int:
@@ -447,9 +629,7 @@ class Training(Iterator[Record]):
         """Raise ValueError unless a checkpoint at `step` holds the arrays that `save`
         writes: all, no others, and each of its shape and type."""
         records = len(np.atleast_1d(arrays.get("record/step", ())))
-        expected = self._layout(records, moments=step > 0)
-        if "grad_norm" not in arrays:  # which older checkpoints do not have
-            del expected["grad_norm"]
+        expected = self._layout(records)
         for name in sorted(arrays.keys() ^ expected.keys()):
             wrong = "got one more" if name in arrays else "got none"
             raise ValueError(f"arrays must be those of its state, {wrong}: {name!r}")
@@ -459,17 +639,11 @@ class Training(Iterator[Record]):
                     f"{name!r} must be of shape {shape} and type {dtype}, got "
                     f"{arrays[name].shape} and {arrays[name].dtype}"
                 )
-        for name in self._params if step else ():
-            if arrays[f"step/{name}"] != min(step, COUNTED):
-                raise ValueError(
-                    f"step must be AdamW's, {arrays[f'step/{name}']:g} for {name!r}, got {step}"
-                )
+        if arrays["count"] != step:
+            raise ValueError(f"step must be its state's, {arrays['count']}, got {step}")
 
-    def _layout(
-        self, records: int, *, moments: bool
-    ) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and type of every array of a checkpoint with so many records; without
-        AdamW's state if no step has been taken."""
+    def _layout(self, records: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of every array of a checkpoint with so many records."""
         runs, params = len(self.configs), self._params
         number = str(params["head"].dtype).removeprefix("torch.")
         blocks = {name: W for name, W in params.items() if role(name) in MATRIX_ROLES}
@@ -478,18 +652,16 @@ class Training(Iterator[Record]):
         }
         if self.task.modular:
             measured["fourier/embedding"] = (runs, self.task.p // 2)
-        own = ("param", "exp_avg", "exp_avg_sq") if moments else ("param",)
-        counts = [f"step/{name}" for name in params] if moments else []
         return {
             "record/step": ((records,), "int64"),
             "grad_norm": ((runs,), number),
+            "count": ((), "int64"),
             **{name: ((records, *shape), number) for name, shape in measured.items()},
             **{
                 f"{k}/{name}": (tuple(W.shape), number)
-                for k in own
+                for k in self._state()
                 for name, W in params.items()
             },
-            **{name: ((), "float32") for name in counts},
         }
 
     def _checked_records(self, arrays: dict[str, np.ndarray], step: int) -> list[Record]:
@@ -548,71 +720,66 @@ def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
     >>> batch(torch.arange(4), seed=0, step=0, size=6).shape
     torch.Size([6])
     """
+    return batches(train, seed=seed, start=step, count=1, size=size)[0]
+
+
+def batches(train: Tensor, *, seed: int, start: int, count: int, size: int) -> Tensor:
+    """Rows (count, size) of the `count` batches from step `start` on. Raises as `batch`.
+
+    >>> batches(torch.arange(4), seed=0, start=2, count=3, size=2).shape
+    torch.Size([3, 2])
+    """
     if not isinstance(train, Tensor):
         raise TypeError(f"train must be a torch.Tensor, got {type(train).__name__}")
     if train.ndim != 1 or not len(train):
         raise ValueError(f"train must be at least one row (n,), got {tuple(train.shape)}")
     check_integer("seed", seed, at_least=0)
-    check_integer("step", step, at_least=0)
+    check_integer("step", start, at_least=0)
+    check_integer("count", count)
     check_integer("size", size)
     if seed >= 2**32:
         raise ValueError(f"seed must be < 2**32, got {seed}")
-    n, start = len(train), step * size
-    epochs = range(start // n, (start + size - 1) // n + 1)
+    n, first, total = len(train), start * size, count * size
+    epochs = range(first // n, (first + total - 1) // n + 1)
     order = np.concatenate([_shuffle(n, seed, epoch) for epoch in epochs])  # (epochs n,)
-    start -= epochs[0] * n
-    return train[torch.from_numpy(order[start : start + size])]
+    first -= epochs[0] * n
+    return train[torch.from_numpy(order[first : first + total])].view(count, size)
 
 
-@lru_cache(maxsize=1)
-def _compiled_forward() -> Callable[..., Tensor]:
+@lru_cache(maxsize=2)
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """One per process, so that every training of the same shape shares what has been
     compiled."""
-    return torch.compile(forward, dynamic=False)
+    for name in ("recompile_limit", "cache_size_limit"):  # its name differs by version
+        if hasattr(torch._dynamo.config, name):
+            setattr(torch._dynamo.config, name, 64)
+    return torch.compile(function, dynamic=False)
+
+
+@contextmanager
+def _multiplying(precision: str) -> Iterator[None]:
+    """Within, float32 matrices are multiplied on a GPU in this precision."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _start(c: TrainConfig, model: ModelConfig) -> Tensor:
+    """The initial weights (n,) of a run."""
+    params = init_params(model, torch.Generator().manual_seed(c.seed))
+    scaled = {
+        name: W * c.init_scale if role(name) in (*MATRIX_ROLES, "head") else W
+        for name, W in params.items()
+    }
+    return flat(scaled)
 
 
 @lru_cache(maxsize=1024)
 def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.RandomState([seed, epoch]).permutation(n)  # frozen by NEP 19
-
-
-def _frobenius_strengths(
-    params: Params, configs: Sequence[TrainConfig]
-) -> dict[str, Tensor]:
-    """The coefficient of Frobenius decay of each weight, per run (runs, 1, 1), where some
-    run has one."""
-    selected = select(params, configs[0].select)
-
-    def of(c: TrainConfig, name: str) -> float:
-        if c.rule == "l2":
-            return c.weight_decay
-        return c.l2 if c.rule == "elastic" or name not in selected else 0.0
-
-    strengths = {
-        name: torch.tensor([of(c, name) for c in configs], device=W.device).view(-1, 1, 1)
-        for name, W in params.items()
-        if role(name) not in GAIN_ROLES
-    }
-    return {name: t for name, t in strengths.items() if bool(t.any())}
-
-
-def _low_rank_decay(params: Params, configs: Sequence[TrainConfig]) -> LowRankDecay | None:
-    """The stack's low-rank decay, with a strength per run (runs, 1, 1), or None if no run
-    has one."""
-    first = configs[0]
-    strengths = [c.weight_decay if c.rule in LOW_RANK else 0.0 for c in configs]
-    if not any(strengths):
-        return None
-    return LowRankDecay(
-        select(params, first.select),
-        weight_decay=torch.tensor(strengths, device=params["head"].device).view(-1, 1, 1),
-        mode=first.mode,
-        scale=first.scale,
-        method=first.method,
-        steps=first.ns_steps,
-        rule="proximal" if any(c.rule == "proximal" for c in configs) else "low_rank",
-        check_finite=False,  # a run that diverges must not stop the others of its stack
-    )
 
 
 def _mask(parts: Sequence[Tensor], n: int) -> Tensor:

@@ -1,0 +1,436 @@
+"""The studies E0 to E10 as data: which runs each asks for, and the rule that chooses.
+
+A study is a function of what is known so far, `known`: the step T_gen at which each
+recorded run generalises, inf for never. It returns the runs that it asks for, in the order
+of their worth. What depends on a choice by tuning runs comes only when these are known; so
+a study is run by asking again until nothing is missing, and goes on from any store:
+
+    configs = STUDIES["E1"].configs(known)
+
+Strength is t, per step; lambda = t / lr (mode "decoupled"). Tuning seeds never judge. The
+rules were written before the runs; what has been changed since is in CHANGES.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrdlib._check import check_choice
+from lrdlib.evidence.survival import GENERALISED, confirmed_step
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import Run
+
+Known = Mapping[TrainConfig, float]
+
+STEPS = 3000
+BASE: dict[str, Any] = {"steps": STEPS, "eval_every": 50, "mode": "decoupled"}
+OUTCOME = "orbit_clean_accuracy"
+TUNING, MORE_TUNING = (500, 501), (502, 503)
+SEEDS = tuple(range(1000, 1020))
+FRACTIONS = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+TUNED_AT = (0.25, 0.4)  # the fractions of tuning runs
+RATES = (1e-3, 3e-3, 1e-2)
+STRENGTHS = (3e-3, 6e-3, 1.2e-2, 2.5e-2, 5e-2, 1e-1)
+FURTHER = (0.2, 0.4)  # strengths added when a choice lay at the grid's edge
+LEADING = 4  # trials of each arm that get MORE_TUNING
+TIE = 1.05  # RMSTs within this ratio are equal; the smaller strength is taken
+ARMS = {
+    "A1": "L2 on all",
+    "A2": "L2 on the blocks",
+    "A3": "L2 on all but the blocks",
+    "A4": "LRD on the blocks",
+    "A5": "LRD on the blocks, L2 on the rest",
+    "A6": "elastic, half each",
+}
+CHANGES = (
+    "2026-11-27: E1's grid got strengths 0.2 and 0.4 at learning rates 1e-3 and 3e-3 for "
+    "all arms, after A4's choice lay at its edge; the four leading trials of each arm got "
+    "seeds 502 and 503, after two seeds had chosen noisily; a choice per fraction is "
+    "reported beside the common one.",
+)
+
+
+class Trial(NamedTuple):
+    """An arm at a learning rate and a strength."""
+
+    arm: str
+    lr: float
+    t: float
+
+
+def made(fields: Mapping[str, Any]) -> TrainConfig:
+    """The config of these fields. Each is made once: a study is asked again and again."""
+    return _made(tuple(fields.items()))
+
+
+@cache
+def _made(fields: tuple[tuple[str, Any], ...]) -> TrainConfig:
+    return TrainConfig(**dict(fields))
+
+
+def arm(trial: Trial, **fields: Any) -> TrainConfig:
+    """The config of a trial.
+
+    >>> arm(Trial("A1", 1e-3, 3e-3), fraction=0.4).weight_decay
+    3.0
+    """
+    check_choice("arm", trial.arm, ARMS)
+    strength = weight_decay(trial.t, trial.lr)
+    rest = {
+        "A1": {"rule": "l2", "weight_decay": strength},
+        "A2": {"rule": "l2", "weight_decay": strength, "l2_on": "selected"},
+        "A3": {"rule": "lrd", "weight_decay": 0.0, "l2": strength},
+        "A4": {"rule": "lrd", "weight_decay": strength},
+        "A5": {"rule": "lrd", "weight_decay": strength, "l2": strength},
+        "A6": {"rule": "elastic", "weight_decay": strength / 2, "l2": strength / 2},
+    }[trial.arm]
+    return made(BASE | rest | {"lr": trial.lr} | fields)
+
+
+def weight_decay(t: float, lr: float) -> float:
+    """lambda = t / lr, to six digits.
+
+    >>> weight_decay(0.0025, 1e-3)
+    2.5
+    """
+    return float(f"{t / lr:.6g}")
+
+
+def generalised(run: Run) -> float:
+    """T_gen of a run: the first record with OUTCOME above GENERALISED that the next record
+    confirms; inf for never."""
+    return confirmed_step(run.history["step"], run.history[OUTCOME], GENERALISED)
+
+
+def mean_time(configs: Iterable[TrainConfig], known: Known) -> float:
+    """RMST: the mean of min(T_gen, steps) over the runs, all of which are known."""
+    return float(np.mean([min(known[c], c.steps) for c in configs]))
+
+
+def smallest(scores: Mapping[Trial, float]) -> Trial:
+    """The trial of the smallest score; of those within TIE, the one of the smallest
+    strength, and of these the best.
+
+    >>> smallest({Trial("A1", 1e-3, 0.1): 100.0, Trial("A1", 1e-3, 0.05): 104.0}).t
+    0.05
+    """
+    best = min(scores.values())
+    ties = [trial for trial, score in scores.items() if score <= TIE * best]
+    return min(ties, key=lambda trial: (trial.t, scores[trial]))
+
+
+# ---- E1: tuned against tuned
+
+
+def trials(name: str, *, further: bool) -> list[Trial]:
+    """All trials of an arm, of the first grid or with what was added to it."""
+    first = [Trial(name, lr, t) for lr, t in product(RATES, STRENGTHS)]
+    added = [Trial(name, lr, t) for lr, t in product(RATES[:2], FURTHER)]
+    return first + added if further else first
+
+
+def tuning(trial: Trial, seeds: Sequence[int]) -> list[TrainConfig]:
+    """The tuning runs of a trial over these seeds."""
+    return [arm(trial, fraction=f, seed=s) for f, s in product(TUNED_AT, seeds)]
+
+
+def leading(name: str, known: Known) -> list[Trial] | None:
+    """The LEADING trials of an arm over the first tuning seeds; None until all are known."""
+    all_trials = trials(name, further=True)
+    wanted = {trial: tuning(trial, TUNING) for trial in all_trials}
+    if not all(c in known for configs in wanted.values() for c in configs):
+        return None
+    return sorted(wanted, key=lambda t: (mean_time(wanted[t], known), t.t))[:LEADING]
+
+
+def first_choice(name: str, known: Known) -> Trial | None:
+    """What the first grid chose over the first tuning seeds; None until all are known."""
+    wanted = {trial: tuning(trial, TUNING) for trial in trials(name, further=False)}
+    if not all(c in known for configs in wanted.values() for c in configs):
+        return None
+    return smallest({trial: mean_time(configs, known) for trial, configs in wanted.items()})
+
+
+def choice(name: str, known: Known, fraction: float | None = None) -> Trial | None:
+    """The arm's choice over all tuning seeds and both fractions, or at one fraction; None
+    until what it rests on is known."""
+    ahead = leading(name, known)
+    if ahead is None:
+        return None
+    wanted = {
+        trial: [
+            c for c in tuning(trial, TUNING + MORE_TUNING) if fraction in (None, c.fraction)
+        ]
+        for trial in ahead
+    }
+    if not all(c in known for configs in wanted.values() for c in configs):
+        return None
+    return smallest({trial: mean_time(configs, known) for trial, configs in wanted.items()})
+
+
+def tuned_against_tuned(known: Known) -> list[TrainConfig]:
+    """E1: tuning, then the first choice over all of SEEDS, then the later choice over
+    eight, and the choice per fraction."""
+    asked = [
+        c for name in ARMS for t in trials(name, further=True) for c in tuning(t, TUNING)
+    ]
+    confirming: list[TrainConfig] = []
+    for name in ARMS:
+        for trial in leading(name, known) or ():
+            asked += tuning(trial, MORE_TUNING)
+        first, later = first_choice(name, known), choice(name, known)
+        for trial, seeds in ((first, SEEDS), (later, SEEDS[:8])):
+            if trial is not None:
+                confirming += [
+                    arm(trial, fraction=f, seed=s) for s, f in product(seeds, FRACTIONS)
+                ]
+        for f in TUNED_AT:
+            if (own := choice(name, known, f)) is not None:
+                confirming += [arm(own, fraction=f, seed=s) for s in SEEDS[:8]]
+    return asked + sorted(confirming, key=lambda c: c.seed)
+
+
+# ---- E2: which part of the step acts
+
+PARTS: dict[str, dict[str, Any]] = {
+    "R+T": {"rule": "lrd"},
+    "R": {"rule": "lrd", "part": "radial"},
+    "T": {"rule": "lrd", "part": "tangential"},
+    "T-held": {"rule": "lrd", "part": "tangential", "hold": "norm"},
+    "R+T-held": {"rule": "lrd", "hold": "norm"},
+    "L2b": {"rule": "l2", "l2_on": "selected"},
+}
+PART_STRENGTHS = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
+
+
+def part(name: str, t: float, **fields: Any) -> TrainConfig:
+    """The config of one of PARTS at strength t, lr 1e-3."""
+    own = {"weight_decay": weight_decay(t, 1e-3), "lr": 1e-3}
+    return made(BASE | PARTS[name] | own | fields)
+
+
+def part_choice(name: str, known: Known) -> float | None:
+    """The strength chosen for one of PARTS; None until its tuning runs are known."""
+    wanted = {
+        Trial(name, 1e-3, t): [part(name, t, fraction=0.4, seed=s) for s in TUNING]
+        for t in PART_STRENGTHS
+    }
+    if not all(c in known for configs in wanted.values() for c in configs):
+        return None
+    return smallest(
+        {trial: mean_time(configs, known) for trial, configs in wanted.items()}
+    ).t
+
+
+def none(**fields: Any) -> TrainConfig:
+    """AdamW alone."""
+    return made(BASE | {"rule": "none", "weight_decay": 0.0} | fields)
+
+
+def parts_of_the_step(known: Known) -> list[TrainConfig]:
+    """E2: each part at its own best strength, and norms held without decay."""
+    asked = [
+        part(name, t, fraction=0.4, seed=s)
+        for name, t, s in product(PARTS, PART_STRENGTHS, TUNING)
+    ]
+    for s, f in product(SEEDS[:8], (0.3, 0.4, 0.5)):
+        chosen = {name: part_choice(name, known) for name in PARTS}
+        asked += [
+            part(name, t, fraction=f, seed=s) for name, t in chosen.items() if t is not None
+        ]
+        asked.append(none(hold="norm", fraction=f, seed=s))
+    return asked
+
+
+# ---- E3 to E6
+
+
+def queries_and_keys(known: Known) -> list[TrainConfig]:
+    """E3: attention uniform, or frozen at the start, or kept flat; at E1's first choice."""
+    changes: list[dict[str, Any]] = [
+        {"attention": "uniform"},
+        {"attention": "frozen"},
+        {"rank": "flat"},
+    ]
+    asked = [
+        none(fraction=0.4, seed=s, **change) for change in [{}, *changes] for s in SEEDS[:8]
+    ]
+    for name, change in product(("A1", "A4"), changes):
+        if (trial := first_choice(name, known)) is not None:
+            asked += [arm(trial, fraction=0.4, seed=s, **change) for s in SEEDS[:8]]
+    return asked
+
+
+def trapped_or_late(known: Known) -> list[TrainConfig]:
+    """E4: weak L2 over 30,000 steps."""
+    long = {"steps": 30_000, "eval_every": 250}
+    rules = [{"rule": "l2", "weight_decay": w} for w in (1.0, 0.3, 0.1, 0.05, 0.01, 0.001)]
+    rules.append({"rule": "none", "weight_decay": 0.0})
+    return [
+        made(BASE | long | rule | {"fraction": f, "seed": s})
+        for s, f, rule in product(SEEDS[:3], (0.4, 0.6), rules)
+    ]
+
+
+def after_memorisation(known: Known) -> list[TrainConfig]:
+    """E5: decay from 500 steps after memorising, the optimiser's step scaled from then."""
+    asked = []
+    for late, s in product((1.0, 0.1, 0.0), SEEDS[:6]):
+        fields = {"fraction": 0.4, "seed": s, "decay_after": 500, "late_gradient": late}
+        asked.append(none(**fields))
+        for name in ("A1", "A2", "A4", "A5"):
+            if (trial := choice(name, known)) is not None:
+                asked.append(arm(trial, **fields))
+                if name == "A4":
+                    asked.append(arm(trial, select="qk", **fields))
+    return asked
+
+
+PLACES = ("qk", "mlp", "vo", "embedding+head", "vo+mlp", "qk+vo")
+
+
+def where_it_must_act(known: Known) -> list[TrainConfig]:
+    """E6: L2 and LRD on some of the matrices alone, lr 1e-3."""
+
+    def one(place: str, rule: str, t: float, s: int) -> TrainConfig:
+        fields: dict[str, Any] = {"fraction": 0.4, "seed": s, "select": place}
+        fields |= {"rule": rule, "weight_decay": weight_decay(t, 1e-3)}
+        fields |= {"l2_on": "selected"} if rule == "l2" else {}
+        return made(BASE | fields)
+
+    single = product(PLACES[:3], ("l2", "lrd"), (1e-2, 3e-2), SEEDS[:6])
+    pairs = product(PLACES[3:], ("l2", "lrd"), (3e-2,), SEEDS[:6])
+    return [one(*point) for point in (*single, *pairs)]
+
+
+# ---- E8 to E10
+
+OTHER_TASKS = ("mul", "sub")
+OTHER_STRENGTHS = (1.2e-2, 2.5e-2, 1e-1)
+
+
+def elsewhere(known: Known) -> list[TrainConfig]:
+    """E8: other tasks, at lr 3e-3: three strengths on three tuning seeds, then three seeds
+    at the best."""
+    asked, confirming = [], []
+    for task, name in product(OTHER_TASKS, ("A1", "A2", "A4", "A5")):
+        wanted = {
+            Trial(name, 3e-3, t): [
+                arm(Trial(name, 3e-3, t), task=task, fraction=0.4, seed=s)
+                for s in (*TUNING, MORE_TUNING[0])
+            ]
+            for t in OTHER_STRENGTHS
+        }
+        asked += [c for configs in wanted.values() for c in configs]
+        if all(c in known for configs in wanted.values() for c in configs):
+            best = smallest({t: mean_time(configs, known) for t, configs in wanted.items()})
+            confirming += [arm(best, task=task, fraction=0.4, seed=s) for s in SEEDS[:3]]
+    return asked + confirming
+
+
+OPTIMISERS = {"sgd": (0.03, 0.1, 0.3), "muon": (1e-3, 3e-3)}  # and their learning rates
+OPTIMISER_STRENGTHS = (6e-3, 2.5e-2, 1e-1)
+
+
+def other_optimisers(known: Known) -> list[TrainConfig]:
+    """E9: SGD with momentum and Muon; none, L2 on all and LRD, each tuned on two seeds."""
+    asked, confirming = [], []
+    for optimizer, rates in OPTIMISERS.items():
+        for name in ("none", "A1", "A4"):
+            wanted: dict[Trial, list[TrainConfig]] = {}
+            for lr, t in product(rates, OPTIMISER_STRENGTHS if name != "none" else (0.0,)):
+                trial = Trial(name, lr, t)
+                wanted[trial] = [
+                    _optimised(trial, optimizer, s) for s in (*TUNING, *SEEDS[:4])
+                ]
+            tuned = {trial: configs[:2] for trial, configs in wanted.items()}
+            asked += [c for configs in tuned.values() for c in configs]
+            if all(c in known for configs in tuned.values() for c in configs):
+                scores = {trial: mean_time(c, known) for trial, c in tuned.items()}
+                confirming += wanted[smallest(scores)][2:]
+    return asked + confirming
+
+
+def _optimised(trial: Trial, optimizer: str, seed: int) -> TrainConfig:
+    """A trial of E9, with arm "none" for no decay."""
+    fields = {"fraction": 0.4, "seed": seed, "optimizer": optimizer}
+    if trial.arm == "none":
+        return none(lr=trial.lr, **fields)
+    return arm(trial, **fields)
+
+
+def heads_by_themselves(known: Known) -> list[TrainConfig]:
+    """E10: LRD per head, at E2's setting and at A4's choice; whole matrices are in E1 and
+    E2."""
+    asked = [
+        part("R+T", 2e-2, fraction=f, seed=s, per_head=True)
+        for s, f in product(SEEDS[:8], (0.3, 0.4, 0.5))
+    ]
+    if (trial := choice("A4", known)) is not None:
+        asked += [
+            arm(trial, fraction=f, seed=s, per_head=True)
+            for s, f in product(SEEDS[:8], TUNED_AT)
+        ]
+    return asked
+
+
+# ---- E0: the first public code's own setting
+
+CODE: dict[str, Any] = {
+    **BASE,
+    "mode": "independent",
+    "qk_norm": "width",
+    "betas": (0.9, 0.999),
+    "init_scale": float(f"{3**-0.5:.6g}"),
+    "decay_gains": True,
+    "p": 113,
+    "steps": 2500,
+}
+CODE_STRENGTHS = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2)
+
+
+def the_first_code(known: Known) -> list[TrainConfig]:
+    """E0: its 6 x 6 grid for L2 and LRD, with its initial scale and its decay of gains."""
+    low_rank = {"l2": 0.1, "select": "qk", "scale": None, "method": "cubic", "ns_steps": 5}
+    asked = []
+    for s, f, w in product((0, 1, 2), (0.3, 0.4, 0.5, 0.6, 0.7, 0.8), CODE_STRENGTHS):
+        l2 = {"rule": "l2", "weight_decay": float(f"{10 * w:.6g}")}
+        lrd = {"rule": "lrd", "weight_decay": w, **low_rank}
+        asked += [made(CODE | rule | {"fraction": f, "seed": s}) for rule in (l2, lrd)]
+    return asked
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the runs that it asks for given what is known."""
+
+    question: str
+    configs: Callable[[Known], list[TrainConfig]]
+
+
+STUDIES = {
+    "E0": Study("is `published` the first code's setting?", the_first_code),
+    "E1": Study("tuned against tuned: less data, or faster?", tuned_against_tuned),
+    "E2": Study("which part of the step acts?", parts_of_the_step),
+    "E3": Study("are queries and keys the cause?", queries_and_keys),
+    "E4": Study("is weak L2 trapped, or late?", trapped_or_late),
+    "E5": Study("what does decay do after memorisation?", after_memorisation),
+    "E6": Study("where must decay act?", where_it_must_act),
+    "E8": Study("does it hold on other tasks?", elsewhere),
+    "E9": Study("does it hold with other optimisers?", other_optimisers),
+    "E10": Study("per head, or whole matrices?", heads_by_themselves),
+}
+WORTH = ("E1", "E6", "E5", "E10", "E8", "E9", "E4", "E2", "E3", "E0")  # what to run first
+
+
+def missing(names: Iterable[str], known: Known) -> list[TrainConfig]:
+    """What these studies ask for and is not known, each run once."""
+    asked: dict[TrainConfig, None] = {}
+    for name in names:
+        check_choice("study", name, STUDIES)
+        asked |= dict.fromkeys(STUDIES[name].configs(known))
+    return [config for config in asked if config not in known]

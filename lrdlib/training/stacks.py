@@ -1,0 +1,57 @@
+"""A stack of runs on a GPU, trained without waiting: spectra are computed on the CPU while
+the card goes on."""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from lrdlib._check import check_bool, check_integer
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.records import Record
+from lrdlib.training.runs import Run, runs_of
+from lrdlib.training.train import Training
+
+AHEAD = 40  # records whose spectra may be waiting: about 10 GB for 144 runs of width 128
+
+
+def train_stack(
+    configs: Sequence[TrainConfig],
+    *,
+    device: str = "cuda",
+    compile: bool = True,
+    precision: str = "tf32",
+    size: int | None = None,
+    until: float = float("inf"),
+    command: str = "",
+) -> list[Run] | None:
+    """Train a stack to its end, one Run for each config; None if time.monotonic() passes
+    `until` before.
+
+    size: fill the stack up to so many runs by repeating the last, whose copies are dropped:
+    a step that is compiled for one size serves all stacks. device, compile, precision: see
+    lrdlib.training.train.train. Raises as Training does.
+    """
+    check_bool("compile", compile)
+    check_integer("size", len(configs) if size is None else size, at_least=len(configs))
+    filled = [*configs, *[configs[-1]] * ((size or len(configs)) - len(configs))]
+    training = Training(filled, device=device, compile=compile, precision=precision)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of each worker
+    try:
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 2)) as pool:
+            waiting: list[Future[Record]] = []
+            for snapshot in training.snapshots():
+                waiting.append(pool.submit(snapshot.record))
+                if len(waiting) > AHEAD:
+                    waiting[-AHEAD - 1].result()
+                if time.monotonic() > until:
+                    for future in waiting:
+                        future.cancel()
+                    return None
+            training.records = [future.result() for future in waiting]
+    finally:
+        torch.set_num_threads(threads)
+    return runs_of(training, command=command)[: len(configs)]
