@@ -48,7 +48,8 @@ def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
     except BrokenPipeError:
         return 141, ""
     except ModuleNotFoundError as error:
-        extra = "cluster" if error.name in ("distributed", "dask") else "cli"
+        extras = {"distributed": "cluster", "dask": "cluster", "scipy": "evidence"}
+        extra = extras.get(error.name or "", "cli")
         return 2, f"{error.name} is missing; pip install 'lrdlib[{extra}]'"
     except OSError as error:
         return 2, f"{error}{_how_to_go_on(options)}"

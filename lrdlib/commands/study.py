@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
+from lrdlib.evidence.results import as_table, results
 from lrdlib.evidence.studies import (
     ARMS,
     PARTS,
@@ -39,6 +40,7 @@ Tuning runs come first; what they choose is written into plan.json, with the dat
 the first run that judges. Started again, it goes on.
 
     python -m lrdlib study E1 --dry-run
+    python -m lrdlib study E1 E2 --table
     python -m lrdlib study all --device cuda --minutes 9
     python -m lrdlib study --take-in results
 """
@@ -60,6 +62,7 @@ def add(commands: Subparsers) -> None:
     command.add_argument("--minutes", type=float, default=math.inf, help="stop before")
     command.add_argument("--workers", type=int, default=1, help="processes, on a CPU")
     command.add_argument("--dry-run", action="store_true", help="say what is missing")
+    command.add_argument("--table", action="store_true", help="what the runs give")
     command.add_argument("--take-in", type=Path, metavar="FOLDER", help="add its runs")
 
 
@@ -79,7 +82,12 @@ def run_study(arguments: argparse.Namespace) -> None:
     if not names:
         return
     check_folder("--out", arguments.out, new=True)
-    known = {config: generalised(run) for config, run in studied(arguments.out).items()}
+    runs = studied(arguments.out)
+    known = {config: generalised(run) for config, run in runs.items()}
+    if arguments.table:
+        for name in names:
+            print(f"{name}: {STUDIES[name].question}\n\n{as_table(results(name, runs))}\n")
+        return
     report(names, known)
     if arguments.dry_run:
         return

@@ -183,10 +183,10 @@ def tuned_against_tuned(known: Known) -> list[TrainConfig]:
         for trial in leading(name, known) or ():
             asked += tuning(trial, MORE_TUNING)
         first, later = first_choice(name, known), choice(name, known)
-        for trial, seeds in ((first, SEEDS), (later, SEEDS[:8])):
-            if trial is not None:
+        for chosen, seeds in ((first, SEEDS), (later, SEEDS[:8])):
+            if chosen is not None:
                 confirming += [
-                    arm(trial, fraction=f, seed=s) for s, f in product(seeds, FRACTIONS)
+                    arm(chosen, fraction=f, seed=s) for s, f in product(seeds, FRACTIONS)
                 ]
         for f in TUNED_AT:
             if (own := choice(name, known, f)) is not None:

@@ -109,13 +109,23 @@ def adamw_update_(
     one for all, with which it is torch's own kernel. Source: Kingma and Ba 2015; Loshchilov
     and Hutter 2019.
     """
+    beta1, beta2 = betas
     if not isinstance(lr, Tensor):
-        beta1, beta2 = betas
-        done = [(steps[0] - 1).float()]
         adamw(
-            *([weights], [gradient], [exp_avg], [exp_avg_sq], [], done),
-            **dict(fused=True, amsgrad=False, maximize=False),
-            **dict(lr=lr, beta1=beta1, beta2=beta2, eps=EPS, weight_decay=0.0),
+            [weights],
+            [gradient],
+            [exp_avg],
+            [exp_avg_sq],
+            [],
+            [(steps[0] - 1).float()],  # the kernel counts on
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            lr=lr,
+            beta1=float(beta1),
+            beta2=float(beta2),
+            eps=EPS,
+            weight_decay=0.0,
         )
         return
     first, second = ((1 - beta**steps).to(weights.dtype) for beta in betas)
@@ -364,7 +374,7 @@ def low_rank_(together: Together, c: Coefficients, config: TrainConfig) -> None:
         if together.flat is not None:
             flat = P * (largest * frobenius_norms(X) / frobenius_norms(P))
         subtract_polar_(W, together.t, X, largest, P, scale=config.scale, part=c.part)
-        if flat is not None:
+        if flat is not None and together.flat is not None:
             W.lerp_(flat, together.flat)
     for old, new in zip(together.matrices, W, strict=True):
         old.copy_(new)

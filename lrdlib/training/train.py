@@ -361,11 +361,11 @@ class Training(Iterator[Record]):
         elif first.optimizer == "adamw":
             self._adamw(*state, v, self._count, lr, c.betas)
         elif first.optimizer == "sgd":
-            sgd_update_(*state, lr, beta1.to(lr.dtype))
+            sgd_update_(*state, lr, torch.as_tensor(beta1).to(lr))
         else:
             self._adamw(*state, v, self._count, lr * self._outside, c.betas)
-            moments, beta1 = named(m, self.model), beta1.to(lr.dtype)
-            muon_update_(self._params, gradients, moments, lr, beta1, first)
+            moments, momentum = named(m, self.model), torch.as_tensor(beta1).to(lr)
+            muon_update_(self._params, gradients, moments, lr, momentum, first)
         decay_(self._params, c, first)
 
     def _capture(self) -> None:

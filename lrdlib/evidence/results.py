@@ -1,0 +1,175 @@
+"""What the recorded runs of a study give: one row for each arm at each fraction.
+
+    rows = results("E1", runs)
+    print(as_table(rows))
+
+Only judging seeds count. Arms are told apart by their configs, and compared with the first
+choice of A1, L2 on all matrices, on the seeds that both have.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lrdlib._check import check_choice
+from lrdlib.evidence.studies import MORE_TUNING as MORE
+from lrdlib.evidence.studies import (
+    OUTCOME,
+    STUDIES,
+    TUNING,
+    arm,
+    first_choice,
+    generalised,
+)
+from lrdlib.evidence.survival import Ratio, instability, rmst_ratio
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import Run
+
+PLACES = {"attention+mlp": "the blocks", "qk": "Q and K", "vo": "V and O", "mlp": "the MLP"}
+ROWS = ("arm", "f", "n", "generalise", "median", "RMST", "to A1", "unstable", "QK", "VO")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm at one fraction.
+
+    n runs, of which `won` generalise; median and RMST of min(T_gen, steps); ratio: of RMST
+    to A1's with its 95% interval, where at least 3 seeds have both; unstable: the mean share
+    of records after T_gen below 0.95, NaN if none generalises; qk, vo: the last stable rank
+    as a share of the first, mean over runs.
+    """
+
+    arm: str
+    fraction: float
+    n: int
+    won: int
+    median: float
+    rmst: float
+    ratio: Ratio | None
+    unstable: float
+    qk: float
+    vo: float
+
+
+def results(name: str, runs: Mapping[TrainConfig, Run]) -> list[Row]:
+    """The rows of a study, from all recorded runs by their configs. Raises ValueError for a
+    study that there is not."""
+    check_choice("study", name, STUDIES)
+    known = {config: generalised(run) for config, run in runs.items()}
+    baseline = first_choice("A1", known)
+    groups: dict[TrainConfig, list[TrainConfig]] = {}
+    for config in dict.fromkeys(STUDIES[name].configs(known)):
+        if config in runs and config.seed not in (*TUNING, *MORE):
+            groups.setdefault(replace(config, seed=0), []).append(config)
+    rows = []
+    for shared, configs in groups.items():
+        own = {c.seed: known[c] for c in configs}
+        other: dict[int, float] = {}
+        if baseline is not None and shared.task == "add":
+            there = {s: arm(baseline, fraction=shared.fraction, seed=s) for s in own}
+            other = {s: known[c] for s, c in there.items() if c in known}
+        rows.append(_row(shared, [runs[c] for c in configs], own, other))
+    return sorted(rows, key=lambda row: (row.fraction, row.arm))
+
+
+def _row(
+    shared: TrainConfig,
+    runs: list[Run],
+    own: Mapping[int, float],
+    other: Mapping[int, float],
+) -> Row:
+    """own, other: T_gen by seed, of the arm and of the one that it is compared with."""
+    times = np.minimum(list(own.values()), shared.steps)
+    seeds = sorted(own.keys() & other.keys())
+    ratio = None
+    if len(seeds) >= 3 and any(own[s] != other[s] for s in seeds):
+        pair = ([T[s] for s in seeds] for T in (own, other))
+        ratio = rmst_ratio(*pair, shared.steps, np.random.default_rng(0))
+    shaky = [instability(run.history["step"], run.history[OUTCOME]) for run in runs]
+    known = [share for share in shaky if not math.isnan(share)]
+    return Row(
+        arm=label(shared),
+        fraction=shared.fraction,
+        n=len(runs),
+        won=sum(math.isfinite(T) for T in own.values()),
+        median=float(np.median(times)),
+        rmst=float(times.mean()),
+        ratio=ratio,
+        unstable=float(np.mean(known)) if known else math.nan,
+        qk=_left(runs, "qk_stable_rank"),
+        vo=_left(runs, "vo_stable_rank"),
+    )
+
+
+def _left(runs: Iterable[Run], name: str) -> float:
+    """The last value of a metric as a share of the first, mean over runs."""
+    return float(np.mean([run.history[name][-1] / run.history[name][0] for run in runs]))
+
+
+def label(c: TrainConfig) -> str:
+    """An arm in words.
+
+    >>> label(TrainConfig(rule="lrd", weight_decay=20.0, mode="decoupled", part="radial"))
+    'LRD on the blocks, radial part, t 0.02, lr 0.001'
+    """
+    words = [*_rule(c), *_switches(c)]
+    if c.rule != "none":
+        t = (c.weight_decay or c.l2) * (c.lr if c.mode == "decoupled" else 1.0)
+        words.append(
+            f"t {t:.3g}" if c.mode == "decoupled" else f"lambda {c.weight_decay:g}"
+        )
+    return ", ".join([*words, f"lr {c.lr:g}"])
+
+
+def _rule(c: TrainConfig) -> list[str]:
+    place = PLACES.get(c.select, c.select.replace("+", " and "))
+    if c.rule == "none":
+        return ["no decay"]
+    if c.rule == "l2":
+        return [f"L2 on {'all' if c.l2_on == 'all' else place}"]
+    if c.rule == "elastic":
+        return [f"LRD on {place} and L2 on all"]
+    if not c.weight_decay:
+        return [f"L2 on all but {place}"]
+    return [f"LRD on {place}", *(["L2 on the rest"] if c.l2 else [])]
+
+
+def _switches(c: TrainConfig) -> list[str]:
+    """What else the arm changes."""
+    late = f"optimiser x {c.late_gradient:g} from then on"
+    said = {
+        f"{c.part} part": c.part != "both",
+        "norms held": c.hold == "norm",
+        f"attention {c.attention}": c.attention != "learned",
+        "Q and K flat": c.rank == "flat",
+        "per head": c.per_head,
+        c.optimizer: c.optimizer != "adamw",
+        c.task: c.task != "add",
+        "after memorising": c.decay_after is not None,
+        late: c.late_gradient != 1,
+    }
+    return [words for words, there in said.items() if there]
+
+
+def as_table(rows: Iterable[Row]) -> str:
+    """Rows as a Markdown table."""
+    lines = [f"| {' | '.join(ROWS)} |", f"|{' --- |' * len(ROWS)}"]
+    for r in rows:
+        if r.ratio is None:
+            ratio = "-"
+        elif math.isnan(r.ratio.low):
+            ratio = f"{r.ratio.value:.2f}"
+        else:
+            ratio = f"{r.ratio.value:.2f} [{r.ratio.low:.2f}, {r.ratio.high:.2f}]"
+        cells = (
+            *(r.arm, f"{r.fraction:g}", str(r.n), str(r.won), f"{r.median:.0f}"),
+            *(f"{r.rmst:.0f}", ratio, _number(r.unstable), f"{r.qk:.2f}", f"{r.vo:.2f}"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _number(x: float) -> str:
+    return "-" if math.isnan(x) else f"{x:.2f}"
