@@ -91,7 +91,7 @@ def iterated(method: str, x: float, *, steps: int) -> np.ndarray:
     check_integer("steps", steps)
     path = [float(x)]
     while len(path) <= steps and abs(path[-1]) <= FAR:
-        path.append(float(response(path[-1], method=method, steps=1)))
+        path.append(float(response(np.array(path[-1]), method=method, steps=1)))
     return np.array(path)
 
 
@@ -114,7 +114,10 @@ def plane(
     by_step = Panel((0, steps), (-0.15, 1.05), "step", "σ₁ and σ₂")
     paths = {r: decayed(r, start, t=t, steps=steps, scaled=False) for r in RULES}
     at = np.arange(steps + 1)
-    left = [there.line(rule, *path.T, STYLES[rule]) for rule, path in paths.items()]
+    left = [
+        there.line(rule, path[:, 0], path[:, 1], STYLES[rule])
+        for rule, path in paths.items()
+    ]
     right = [
         by_step.line(f"{rule}-{i}", at, path[:, i], STYLES[rule])
         for rule, path in paths.items()
@@ -188,7 +191,7 @@ def spectrum(values: Sequence[float], *, t: float = 0.02, steps: int = 20, alt: 
 
 
 def iterates(
-    *, start: float = 0.2, method: str = "cubic", steps: int = 20, alt: str
+    *, start: float = 0.1, method: str = "cubic", steps: int = 20, alt: str
 ) -> str:
     """The element in which the singular value that enters an iteration is dragged. Left the
     polynomial, the diagonal, and between them the stairs x, p(x), p(p(x)) ..; right the
@@ -326,11 +329,11 @@ class Panel:
         for x in xs:
             at = self.across(x)
             made.append(rule_at(x, f"M{at:.1f} {top}V{height - bottom}"))
-            made.append(label(f"{x:g}", at, height - bottom + 17))
+            made.append(label(signed(x), at, height - bottom + 17))
         for y in ys:
             at = self.down(y)
             made.append(rule_at(y, f"M{left} {at:.1f}H{width - right}"))
-            made.append(label(f"{y:g}", left - 7, at + 4, anchor="end"))
+            made.append(label(signed(y), left - 7, at + 4, anchor="end"))
         middle = (top + height - bottom) / 2
         made.append(label(self.x_name, (left + width - right) / 2, height - 6))
         turned = f'transform="rotate(-90 14 {middle:g})"'
@@ -363,6 +366,11 @@ def label(
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}" '
         f'font-size="13" {turned}>{text}</text>'
     )
+
+
+def signed(value: float) -> str:
+    """A number of an axis, with a minus sign as long as a plus."""
+    return f"{value:g}".replace("-", "−")
 
 
 def attributes(style: Style) -> str:

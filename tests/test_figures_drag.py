@@ -1,0 +1,369 @@
+"""Pictures that are dragged: the paths drawn are those of lrdlib.decay and lrdlib.polar, by
+Python where the picture starts, and by its script wherever it is dragged to."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lrdlib.decay import frobenius_decay_, low_rank_decay_, proximal_decay_
+from lrdlib.figures.drag import (
+    RULES,
+    decayed,
+    iterated,
+    iterates,
+    plane,
+    spectrum,
+    staircase,
+)
+from lrdlib.polar import polar_factor
+
+STATIC = Path(plane.__code__.co_filename).parent / "static"
+BARS = [1.0, 0.8, 0.57, 0.3, 0.13]
+PICTURES = {
+    "plane": lambda **options: plane(**{"alt": "A <point>."} | options),
+    "spectrum": lambda values=BARS, **options: spectrum(
+        values, **{"alt": "Bars."} | options
+    ),
+    "iterates": lambda **options: iterates(**{"alt": "Stairs."} | options),
+}
+
+
+def lines_of(html):
+    """The points of every named line, as arrays (n, 2) in the picture's own units."""
+    found = re.findall(r'data-line="([^"]+)" points="([^"]+)"', html)
+    return {name: pairs(points) for name, points in found}
+
+
+def pairs(points):
+    return np.array([[float(v) for v in pair.split(",")] for pair in points.split()])
+
+
+def data_of(html):
+    return json.loads(re.search(r"<script[^>]*>(.*)</script>", html)[1])
+
+
+def values_of(points, panel):
+    """From places in a panel back to numbers."""
+    (left, top, right, bottom), (width, height) = panel["box"], panel["size"]
+    (x0, x1), (y0, y1) = panel["x"], panel["y"]
+    x = x0 + (points[:, 0] - left) / (width - left - right) * (x1 - x0)
+    y = y1 - (points[:, 1] - top) / (height - top - bottom) * (y1 - y0)
+    return x, y
+
+
+# ---- the arithmetic
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_path_is_step_after_step_of_the_rule(rule, scaled):
+    """On a full matrix with these singular values: u_i^T W v_i."""
+    values = [0.9, 0.5, 0.04]
+    U, V = (
+        torch.linalg.qr(
+            torch.randn(
+                5, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+            )
+        )[0]
+        for seed in (0, 1)
+    )
+    W = (U * torch.tensor(values, dtype=torch.float64)) @ V.T
+    scale = "norm" if scaled else None
+    expected = [values]
+    for _ in range(7):
+        if rule == "l2":
+            frobenius_decay_(W, weight_decay=0.03)
+        elif rule == "low_rank":
+            low_rank_decay_(W, weight_decay=0.03, scale=scale, method="svd")
+        else:
+            proximal_decay_(W, weight_decay=0.03, scale=scale)
+        expected.append((U * (W @ V)).sum(0).tolist())
+    found = decayed(rule, values, t=0.03, steps=7, scaled=scaled)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["cubic", "quintic"])
+def test_iterates_are_those_of_the_polar_iteration(method):
+    """The largest singular value of a matrix of Frobenius norm 1."""
+    x = 0.3
+    W = torch.diag(torch.tensor([x, (1 - x**2) ** 0.5], dtype=torch.float64))
+    found = iterated(method, x, steps=6)
+    for k in range(1, 7):
+        P = polar_factor(W, method=method, steps=k)
+        assert found[k] == pytest.approx(float(P[0, 0]), abs=1e-12)
+
+
+def test_stairs_touch_the_curve_and_the_diagonal_in_turn():
+    x = iterated("cubic", 0.3, steps=4)
+    across, up = staircase(x)
+    assert (across[0], up[0]) == (0.3, 0.0)
+    np.testing.assert_allclose(up[1::2], (3 * across[1::2] - across[1::2] ** 3) / 2)
+    np.testing.assert_array_equal(up[2::2], across[2::2])
+
+
+# ---- the still picture
+
+
+def test_the_plane_shows_the_paths():
+    html = plane(start=(0.7, 0.33), t=0.05, steps=12, alt="A <point>.")
+    assert 'aria-label="A &lt;point&gt;."' in html
+    lines, panels = lines_of(html), data_of(html)["panels"]
+    for rule in RULES:
+        path = decayed(rule, [0.7, 0.33], t=0.05, steps=12, scaled=False)
+        x, y = values_of(lines[rule], panels["plane"])
+        # a tenth of a unit of the picture is 0.0004 of a singular value
+        np.testing.assert_allclose(np.stack([x, y], 1), path, atol=4e-4)
+        for i in (0, 1):
+            k, value = values_of(lines[f"{rule}-{i}"], panels["steps"])
+            np.testing.assert_allclose(value, path[:, i], atol=4e-4)
+            np.testing.assert_allclose(k, range(13), atol=4e-3)
+
+
+def test_the_bars_show_a_spectrum_before_and_after():
+    html = PICTURES["spectrum"](steps=9)
+    lines, panel = lines_of(html), data_of(html)["panels"]["bars"]
+    after = decayed("low_rank", BARS, t=0.02, steps=9, scaled=True)[-1]
+    for i, (old, new) in enumerate(zip(BARS, after, strict=True)):
+        for name, value in ((f"before-{i}", old), (f"after-{i}", new)):
+            x, y = values_of(lines[name], panel)
+            np.testing.assert_allclose(y, [0, value, value, 0], atol=5e-4)
+            assert (np.abs(x - (i + 0.5)) < 0.35).all()
+
+
+def test_the_stairs_show_the_iterates():
+    html = PICTURES["iterates"](start=1.9, steps=8)
+    lines, panels = lines_of(html), data_of(html)["panels"]
+    x = iterated("cubic", 1.9, steps=8)
+    assert x[1] < 0 and x[-1] == pytest.approx(-1, abs=1e-6)  # beyond the root of 3
+    np.testing.assert_allclose(values_of(lines["path"], panels["steps"])[1], x, atol=2e-3)
+    stairs = np.stack(values_of(lines["stairs"], panels["stairs"]))
+    np.testing.assert_allclose(stairs, staircase(x), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: plane(alt=" "), ValueError, "alt must say what the picture shows"),
+        (lambda: plane(alt="x", start=(0.5,)), ValueError, "start must hold 2 numbers"),
+        (lambda: plane(alt="x", start=0.5), TypeError, "start must be a list of numbers"),
+        (
+            lambda: plane(alt="x", start=(1.5, 0)),
+            ValueError,
+            r"start\[0\] must be at most 1",
+        ),
+        (lambda: plane(alt="x", t=0), ValueError, "t must be a finite number >= 0.002"),
+        (lambda: plane(alt="x", steps=1.5), TypeError, "steps must be an integer"),
+        (lambda: spectrum([], alt="x"), ValueError, "values must hold some numbers"),
+        (lambda: spectrum([-1], alt="x"), ValueError, r"values\[0\] must be a finite"),
+        (lambda: spectrum([0.1] * 13, alt="x"), ValueError, "values must be at most 12"),
+        (lambda: iterates(alt="x", start=3), ValueError, "start must be a finite number"),
+        (lambda: iterates(alt="x", method="svd"), ValueError, "method must be one of"),
+        (
+            lambda: decayed("elastic", [1.0], t=0.1, steps=1, scaled=True),
+            ValueError,
+            "rule must be one of",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_error(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+# ---- on a page
+
+
+@pytest.fixture
+def page(tmp_path):
+    sheets = "".join(
+        (STATIC / name).read_text(encoding="utf-8") for name in ("figures.css", "drag.css")
+    )
+    script = (STATIC / "drag.js").read_text(encoding="utf-8")
+    body = "".join(make() for make in PICTURES.values())
+    (tmp_path / "page.html").write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Drag</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f'<link rel="icon" href="data:,"><style>{sheets}</style>{body}'
+        f"<script>{script}</script></html>",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def seen(chromium, page):
+    from browser import serve, visit
+
+    with serve(page) as site, visit(chromium, f"{site}/page.html") as seen:
+        yield seen
+        assert seen.errors == []
+
+
+def drawn(seen, kind):
+    """The named lines of a picture as they are now, once its frame is drawn."""
+    found = seen.page.evaluate(
+        """async (kind) => {
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            const lines = document.querySelectorAll(`[data-kind="${kind}"] [data-line]`);
+            return [...lines].map((line) => [line.dataset.line, line.getAttribute("points")]);
+        }""",
+        kind,
+    )
+    return {name: pairs(points) for name, points in found}
+
+
+def assert_same(found, expected):
+    """To one unit of the last digit that is written."""
+    assert found.keys() == expected.keys()
+    for name, points in expected.items():
+        assert found[name].shape == points.shape, name
+        np.testing.assert_allclose(found[name], points, atol=0.11, err_msg=name)
+
+
+def part(seen, kind):
+    return seen.page.locator(f'[data-kind="{kind}"]')
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_the_script_begins_with_the_picture_that_stands_there(seen, kind):
+    assert part(seen, kind).get_attribute("data-drawn") == ""
+    assert_same(drawn(seen, kind), lines_of(PICTURES[kind]()))
+
+
+def test_the_plane_follows_the_mouse_the_keys_and_the_slider(seen):
+    stage = part(seen, "plane").locator(".stage").first
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    handle = part(seen, "plane").get_by_role("slider", name="W = diag")
+
+    def at(x, y):
+        """The place of (x, y) on the screen."""
+        return (
+            box["x"] + (46 + (x + 0.15) / 1.2 * 302) / 360 * box["width"],
+            box["y"] + (10 + (1.05 - y) / 1.2 * 290) / 340 * box["height"],
+        )
+
+    seen.page.mouse.move(*at(0.83, 0.41))
+    seen.page.mouse.down()
+    for x, y in ((0.5, 0.7), (0.33, 0.77)):
+        seen.page.mouse.move(*at(x, y))
+    assert_same(drawn(seen, "plane"), lines_of(PICTURES["plane"](start=(0.33, 0.77))))
+    seen.page.mouse.up()
+    seen.page.mouse.move(*at(0.9, 0.9))  # let go: it stays
+    assert handle.get_attribute("aria-valuetext") == "σ₁ = 0.33, σ₂ = 0.77"
+
+    for key in ("ArrowRight", "Shift+ArrowRight", "ArrowDown", "PageDown"):
+        handle.press(key)
+    part(seen, "plane").get_by_role("slider", name="t", exact=True).fill("0.07")
+    expected = PICTURES["plane"](start=(0.44, 0.66), t=0.07)
+    assert_same(drawn(seen, "plane"), lines_of(expected))
+    said = part(seen, "plane").locator(".said").inner_text()
+    ends = [
+        decayed(rule, [0.44, 0.66], t=0.07, steps=60, scaled=False)[-1] for rule in RULES
+    ]
+    for end in ends:
+        words = ", ".join(f"{v:.2f}".replace("-0.00", "0.00") for v in end)
+        assert f"({words.replace('-', '−')})" in said
+    handle.press("End")
+    drawn(seen, "plane")
+    assert handle.get_attribute("aria-valuetext") == "σ₁ = 1.00, σ₂ = 0.66"
+
+
+def test_a_bar_follows_the_keys_and_all_others_feel_it(seen):
+    bars = part(seen, "spectrum").locator(".handle")
+    assert bars.count() == len(BARS)
+    before = drawn(seen, "spectrum")
+    for _ in range(3):
+        bars.nth(4).press("PageUp")
+    values = [*BARS[:4], 0.43]
+    now = drawn(seen, "spectrum")
+    assert_same(now, lines_of(PICTURES["spectrum"](values)))
+    assert now["after-0"][1, 1] > before["after-0"][1, 1]  # down the page: it lost more
+    assert bars.nth(4).get_attribute("aria-valuetext").startswith("σ5 = 0.43, then 0.")
+    part(seen, "spectrum").get_by_role("slider", name="steps").fill("7")
+    for name, rule in (("L2", "l2"), ("proximal", "proximal"), ("low rank", "low_rank")):
+        button = part(seen, "spectrum").get_by_role("button", name=name)
+        button.click()
+        now = drawn(seen, "spectrum")
+        assert button.get_attribute("aria-pressed") == "true"
+        after = decayed(rule, values, t=0.02, steps=7, scaled=True)[-1]
+        panel = data_of(PICTURES["spectrum"]())["panels"]["bars"]
+        found = [values_of(now[f"after-{i}"], panel)[1][1] for i in range(len(BARS))]
+        np.testing.assert_allclose(found, after, atol=5e-4)
+
+
+@pytest.mark.parametrize(("keys", "start"), [(["Shift+ArrowRight"] * 19, 2.0), ([], 0.1)])
+@pytest.mark.parametrize(
+    ("name", "method"), [("cubic", "cubic"), ("Muon's quintic", "quintic")]
+)
+def test_a_start_follows_the_keys_under_either_polynomial(seen, keys, start, name, method):
+    handle = part(seen, "iterates").get_by_role("slider")
+    for key in keys:
+        handle.press(key)
+    part(seen, "iterates").get_by_role("button", name=name).click()
+    assert_same(
+        drawn(seen, "iterates"), lines_of(PICTURES["iterates"](start=start, method=method))
+    )
+    assert handle.get_attribute("aria-valuetext") == f"x = {start:.2f}"
+
+
+def test_beyond_the_root_of_5_it_says_that_it_leaves(seen):
+    handle = part(seen, "iterates").get_by_role("slider")
+    handle.press("End")
+    drawn(seen, "iterates")
+    steps = len(iterated("cubic", 2.4, steps=20)) - 1
+    said = part(seen, "iterates").locator(".said").inner_text()
+    assert said == f"From x₀ = 2.40: it leaves for infinity after {steps} steps."
+
+
+def test_a_finger_drags_the_point_and_scrolls_beside_it(chromium, page):
+    from browser import PHONE, serve
+    from waiting import PATIENCE_MS
+
+    context = chromium.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    context.set_default_timeout(PATIENCE_MS)
+    try:
+        with serve(page) as site:
+            opened = context.new_page()
+            opened.goto(f"{site}/page.html")
+            assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            handle = opened.locator('[data-kind="plane"] .handle')
+            box = handle.bounding_box()
+            assert min(box["width"], box["height"]) >= 44
+            touch = context.new_cdp_session(opened)
+
+            def finger(kind, *points):
+                touch.send(
+                    "Input.dispatchTouchEvent",
+                    {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]},
+                )
+
+            def swipe_up(x, y):
+                """A finger up the screen, by 60 pixels; how far the page is scrolled then."""
+                finger("touchStart", (x, y))
+                for moved in range(10, 61, 10):
+                    finger("touchMove", (x, y - moved))
+                finger("touchEnd")
+                return opened.evaluate(
+                    """async () => {
+                        const frame = () => new Promise((done) => requestAnimationFrame(done));
+                        for (let i = 0; i < 30; i++) await frame();
+                        return scrollY;
+                    }"""
+                )
+
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            start = handle.get_attribute("aria-valuetext")
+            scrolled = swipe_up(x, y + 100)  # beside the point: the page's
+            assert scrolled > 0
+            assert handle.get_attribute("aria-valuetext") == start
+            assert (
+                swipe_up(x, y - scrolled) == scrolled
+            )  # held, it does not scroll the page
+            assert float(handle.get_attribute("aria-valuetext")[-4:]) > 0.5  # from 0.41
+    finally:
+        context.close()
