@@ -9,6 +9,7 @@ not, the picture stays as it is. No kernel is asked.
 
 import html
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -105,11 +106,13 @@ def plane(
     each rule takes from it; right the two singular values by step. A slider sets t. The
     rules are without the adaptive scale, as the paper's Algorithm 1.
 
-    start: where it begins, both from 0 to 1. alt: what it shows, for those who cannot see
-    it. Raises ValueError or TypeError for other values, and as `decayed`.
+    start: where it begins, both from 0 to 1; t: the strength at first, within STRENGTHS.
+    alt: what it shows, for those who cannot see it. Raises ValueError or TypeError for
+    other values, and as `decayed`.
     """
     check_values("start", start, at_most=1.0, count=2)
-    check_real("t", t, at_least=STRENGTHS[0])
+    check_between("t", t, *STRENGTHS)
+    check_integer("steps", steps)
     there = Panel((-0.15, 1.05), (-0.15, 1.05), "σ₁", "σ₂")
     by_step = Panel((0, steps), (-0.15, 1.05), "step", "σ₁ and σ₂")
     paths = {r: decayed(r, start, t=t, steps=steps, scaled=False) for r in RULES}
@@ -200,7 +203,7 @@ def iterates(
     start: from -2.4 to 2.4. alt: as of `plane`. Raises as `iterated`, and ValueError for
     other values.
     """
-    check_real("start", start, at_least=-LIMIT, below=LIMIT + 1e-9)
+    check_between("start", start, -LIMIT, LIMIT)
     x = iterated(method, start, steps=steps)
     stairs = Panel((-LIMIT, LIMIT), (-LIMIT, LIMIT), "x", "p(x)")
     by_step = Panel((0, steps), (-LIMIT, LIMIT), "step k", "xₖ")
@@ -421,6 +424,11 @@ def check_values(
     if len(values) != (count or max(len(values), 1)):
         raise ValueError(f"{name} must hold {count or 'some'} numbers, got {shown(values)}")
     for i, value in enumerate(values):
-        check_real(f"{name}[{i}]", value, at_least=0)
-        if at_most is not None and value > at_most:
-            raise ValueError(f"{name}[{i}] must be at most {at_most:g}, got {value:g}")
+        check_between(f"{name}[{i}]", value, 0, math.inf if at_most is None else at_most)
+
+
+def check_between(name: str, value: object, low: float, high: float) -> None:
+    """Raise TypeError or ValueError unless `value` is a number from low to high."""
+    check_real(name, value)
+    if not low <= value <= high:  # type: ignore[operator]  # a number, by now
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value:g}")
