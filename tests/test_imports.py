@@ -26,8 +26,11 @@ SOURCES = {
 # other. In a package, its own list holds; beside it, the packages above may be used, less
 # what WINGS takes away.
 CORE = ("tasks", "polar", "spectral", "model", "geometry", "decay", "fourier", "exercises")
-TRAINING = ("backend", "store", "config", "records", "train", "runs", "sweep")
-EVIDENCE = ("grids", "phase", "judging", "claims")
+TRAINING = (
+    *("backend", "store", "config", "records", "step", "train", "runs", "packs", "stacks"),
+    "sweep",
+)
+EVIDENCE = ("grids", "phase", "judging", "survival", "studies", "results", "claims")
 FIGURES = (
     "canvas",
     "captions",
@@ -37,6 +40,7 @@ FIGURES = (
     "phase_frontiers",
     "phase",
     "opening",
+    "drag",
     "sphinx",
     "page",
 )
@@ -61,6 +65,7 @@ EXTRAS = {
     "figures": {"plotly"},
     "figures.sphinx": {"docutils", "sphinx", "myst_nb"},
     "training.sweep": {"joblib"},
+    "evidence.survival": {"scipy"},
     "commands": {"tqdm", "joblib", "distributed"},
     "lab": {"anywidget", "traitlets", "ipywidgets", "onnx", "plotly"},
 }

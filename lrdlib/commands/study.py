@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from lrdlib._check import check_choice, check_real
 from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
 from lrdlib.evidence.results import as_table, results
 from lrdlib.evidence.studies import (
@@ -59,45 +60,43 @@ def add(commands: Subparsers) -> None:
     command.add_argument("names", nargs="*", metavar="STUDY", help="E0 ... E10, or all")
     command.add_argument("--out", type=Path, default=FOLDER, help="where runs are kept")
     command.add_argument("--device", default="cpu")
-    command.add_argument("--minutes", type=float, default=math.inf, help="stop before")
+    command.add_argument("--minutes", type=float, help="stop before")
     command.add_argument("--workers", type=int, default=1, help="processes, on a CPU")
     command.add_argument("--dry-run", action="store_true", help="say what is missing")
     command.add_argument("--table", action="store_true", help="what the runs give")
     command.add_argument("--take-in", type=Path, metavar="FOLDER", help="add its runs")
 
 
-def run_study(arguments: argparse.Namespace) -> None:
-    names = list(WORTH) if "all" in arguments.names else arguments.names
-    if not names and arguments.take_in is None:
-        raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, or all, got none")
+def run_study(options: argparse.Namespace) -> None:
+    """Check the line, then take in, tell, or run."""
+    names = list(WORTH) if "all" in options.names else options.names
     for name in names:
-        if name not in STUDIES:
-            raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, got {name!r}")
-    if not arguments.minutes > 0:
-        raise ValueError(f"--minutes must be > 0, got {arguments.minutes}")
-    if arguments.take_in is not None:
-        check_folder("--take-in", arguments.take_in)
-        make_folder("--out", arguments.out)
-        take_in(arguments.take_in, arguments.out)
-    if not names:
-        return
-    check_folder("--out", arguments.out, new=True)
-    runs = studied(arguments.out)
+        check_choice("STUDY", name, (*STUDIES, "all"))
+    if not names and options.take_in is None:
+        raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, or all, got none")
+    if options.minutes is not None:
+        check_real("--minutes", options.minutes, above=0)
+    check_folder("--out", options.out, new=True)
+    if options.take_in is not None:
+        check_folder("--take-in", options.take_in)
+        make_folder("--out", options.out)
+        take_in(options.take_in, options.out)
+    runs = studied(options.out)
     known = {config: generalised(run) for config, run in runs.items()}
-    if arguments.table:
+    if options.table:
         for name in names:
             print(f"{name}: {STUDIES[name].question}\n\n{as_table(results(name, runs))}\n")
         return
     report(names, known)
-    if arguments.dry_run:
-        return
-    make_folder("--out", arguments.out)
-    end = time.monotonic() + 60 * arguments.minutes
-    if arguments.device == "cpu":
-        on_cpu(names, known, arguments.out, arguments.workers, end)
-    else:
-        on_gpu(names, known, arguments.out, arguments.device, end)
-    report(names, known)
+    if names and not options.dry_run:
+        make_folder("--out", options.out)
+        left = math.inf if options.minutes is None else 60 * options.minutes
+        end = time.monotonic() + left
+        if options.device == "cpu":
+            on_cpu(names, known, options.out, options.workers, end)
+        else:
+            on_gpu(names, known, options.out, options.device, end)
+        report(names, known)
 
 
 def studied(folder: Path) -> dict[TrainConfig, Run]:

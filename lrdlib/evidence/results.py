@@ -85,8 +85,8 @@ def _row(
     seeds = sorted(own.keys() & other.keys())
     ratio = None
     if len(seeds) >= 3 and any(own[s] != other[s] for s in seeds):
-        pair = ([T[s] for s in seeds] for T in (own, other))
-        ratio = rmst_ratio(*pair, shared.steps, np.random.default_rng(0))
+        a, b = ([T[s] for s in seeds] for T in (own, other))
+        ratio = rmst_ratio(a, b, shared.steps, np.random.default_rng(0))
     shaky = [instability(run.history["step"], run.history[OUTCOME]) for run in runs]
     known = [share for share in shaky if not math.isnan(share)]
     return Row(
