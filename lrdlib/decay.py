@@ -310,8 +310,7 @@ class LowRankDecay(torch.optim.Optimizer):
         version did not have is at its default."""
         super().__setstate__(state)
         for group in self.param_groups:
-            for name, default in self.defaults.items():
-                group.setdefault(name, default)
+            group.setdefault("part", "both")
 
     @torch.no_grad()
     def step(self, lr: float | None = None) -> None:  # type: ignore[override]

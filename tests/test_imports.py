@@ -30,7 +30,16 @@ TRAINING = (
     *("backend", "store", "config", "records", "step", "train", "runs", "packs", "stacks"),
     "sweep",
 )
-EVIDENCE = ("grids", "phase", "judging", "survival", "studies", "results", "claims")
+EVIDENCE = (
+    "grids",
+    "phase",
+    "judging",
+    "survival",
+    "studies",
+    "results",
+    "validation",
+    "claims",
+)
 FIGURES = (
     "canvas",
     "captions",

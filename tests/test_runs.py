@@ -356,7 +356,7 @@ def test_a_checkpoint_is_no_run_and_a_run_no_checkpoint(tmp_path, training, runs
     training.save(tmp_path / "checkpoint.npz")
     with pytest.raises(
         ValueError,
-        match=r"must be a lrdlib-run/1 file, got .* which is 'lrdlib-checkpoint/1'",
+        match=r"must be a lrdlib-run/1 file, got .* which is 'lrdlib-checkpoint/2'",
     ):
         load_run(tmp_path / "checkpoint.npz")
     save_run(runs[0], tmp_path / "run.npz")

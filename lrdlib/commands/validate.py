@@ -1,0 +1,68 @@
+"""python -m lrdlib validate: hold the recorded studies against this machine."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lrdlib.commands.common import (
+    Subparsers,
+    add_command,
+    check_folder,
+    command_line,
+    write_text,
+)
+from lrdlib.commands.study import FOLDER, studied
+from lrdlib.evidence.validation import distributions, first_steps, one_of_each_arm
+from lrdlib.training.runs import provenance
+
+DESCRIPTION = """\
+Remake the first steps of one recorded run of each arm of the studies on this machine's CPU,
+compare the records, and write the table as JSON. With --whole, a folder of whole runs that
+were remade (`python -m lrdlib study E1 --out DIR`), their steps to generalising too.
+"""
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the command line's grammar."""
+    command = add_command(
+        commands, "validate", "remake recorded studies here", DESCRIPTION, validate
+    )
+    option = command.add_argument
+    option("--runs", type=Path, default=FOLDER, metavar="DIR", help="the recorded studies")
+    option("--whole", type=Path, metavar="DIR", help="whole runs that were remade")
+    option("--steps", type=int, default=100, help="steps of each run (100)")
+    option("--limit", type=int, metavar="N", help="only the first N arms")
+    option("--out", type=Path, metavar="FILE", help="where to write the JSON")
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Compare, and write what was found."""
+    check_folder("--runs", options.runs)
+    runs = studied(options.runs)
+    chosen = one_of_each_arm(runs)[: options.limit]
+    early = [first_steps(c, runs[c], options.steps) for c in tqdm(chosen, "runs")]
+    whole = []
+    if options.whole is not None:
+        check_folder("--whole", options.whole)
+        whole = distributions(runs, studied(options.whole))
+    found = {
+        "first steps": [asdict(a) | {"agrees": a.agrees} for a in early],
+        "whole runs": [asdict(d) for d in whole],
+        "provenance": provenance(command_line()),
+    }
+    if options.out is not None:
+        write_text("--out", options.out, json.dumps(found, indent=1) + "\n")
+    for a in early:
+        print(
+            f"{a.arm}, f {a.fraction:g}, seed {a.seed}: "
+            + ", ".join(f"{name} {x:.1e}" for name, x in a.apart.items())
+            + ("" if a.agrees else "   APART")
+        )
+    for d in whole:
+        print(
+            f"{d.arm}, f {d.fraction:g}: {d.recorded} recorded, {d.remade} here, p {d.p:.2f}"
+        )
+    print(f"{sum(a.agrees for a in early)} of {len(early)} runs agree")
