@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrdlib.lab.export import Comparing, description, sources, step_inputs, trace
-from lrdlib.lab.step import evaluate, train_step
+from lrdlib.lab.step import evaluate, numbers, train_step
 from lrdlib.model import init_params, shapes
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.step import flat, named
@@ -26,6 +26,13 @@ RULES = {
         rule="lrd", weight_decay=5.0, mode="decoupled", select="qk", scale=None, ns_steps=5
     ),
     "elastic": dict(rule="elastic", weight_decay=0.02, l2=2.0),
+    # the switches of the page
+    "radial": dict(rule="lrd", weight_decay=0.02, part="radial"),
+    "tangential-held": dict(rule="lrd", weight_decay=0.02, part="tangential", hold="norm"),
+    "vo-mlp": dict(rule="lrd", weight_decay=0.02, l2=0.5, select="vo+mlp"),
+    "l2-on-vo": dict(rule="l2", weight_decay=3.0, select="vo", l2_on="selected"),
+    "frozen": dict(rule="elastic", weight_decay=0.02, l2=2.0, attention="frozen"),
+    "uniform": dict(rule="l2", weight_decay=3.0, attention="uniform"),
 }
 
 
@@ -41,15 +48,11 @@ def inputs_of(training: Training) -> tuple[torch.Tensor, ...]:
     rows = batch(
         training.splits[0].train, seed=c.seed, step=training.step, size=c.batch_size
     )
-    l2 = c.weight_decay if c.rule == "l2" else c.l2
-    blocks = {"l2": c.weight_decay, "elastic": c.l2}.get(c.rule, 0.0)
-    low = c.weight_decay if c.rule in ("lrd", "elastic") else 0.0
-    scalars = (torch.tensor(value) for value in (c.lr, l2, blocks, low))
     return (
         torch.tensor(float(training.step)),
         training.tokens[rows],
         training.labels[rows],
-        *scalars,
+        *numbers(c).values(),
     )
 
 
@@ -57,7 +60,7 @@ def inputs_of(training: Training) -> tuple[torch.Tensor, ...]:
 def test_a_step_is_lrdlib_s_own(rule):
     config = TrainConfig(**(TINY | RULES[rule]))
     training = Training([config])
-    low = config.rule in ("lrd", "elastic")
+    low = config.low_rank
     step = partial(
         train_step, model=config.model(config.data()), config=config, low_rank=low
     )

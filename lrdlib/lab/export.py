@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lrdlib.lab.presets import all_presets
-from lrdlib.lab.step import evaluate, train_step
+from lrdlib.lab.step import evaluate, numbers, train_step
 from lrdlib.model import init_params, initial_std, shapes
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import provenance
@@ -79,7 +79,7 @@ def step_inputs(config: TrainConfig) -> dict[str, Tensor]:
         "tokens": data.tokens[: config.batch_size],
         "labels": data.labels[: config.batch_size],
     }
-    scalars = {name: torch.tensor(1e-3) for name in ("lr", "l2", "l2_blocks", "low")}
+    scalars = numbers(config)
     moments = {name: torch.zeros_like(weights) for name in ("exp_avg", "exp_avg_sq")}
     return {"weights": weights, **moments, "steps": torch.tensor(0.0), **batch, **scalars}
 

@@ -44,6 +44,7 @@ from lrdlib.training.config import LOW_RANK, TrainConfig
 
 EPS = 1e-8  # torch.optim.AdamW's default
 QK = ("query", "key")
+FROZEN = (*QK, "query_norm", "key_norm")  # what frozen attention leaves as it begins
 MUON_RMS = 0.2  # times sqrt(max(m, n)): the size of AdamW's steps (Liu et al. 2025)
 
 
@@ -132,7 +133,9 @@ def adamw_update_(
     kept1, kept2 = (b.to(weights.dtype) if isinstance(b, Tensor) else b for b in betas)
     exp_avg.mul_(kept1).add_((1 - kept1) * gradient)
     exp_avg_sq.mul_(kept2).add_((1 - kept2) * gradient * gradient)
-    weights.sub_((lr / first) * exp_avg / ((exp_avg_sq / second).sqrt() + EPS))
+    # m / (root + eps), as ONNX's optimiser takes a sum with 1e-8 for one with 0
+    root = (exp_avg_sq / second).sqrt() / EPS + 1
+    weights.sub_((lr / (first * EPS)) * exp_avg / root)
 
 
 def sgd_update_(
@@ -286,7 +289,7 @@ def coefficients(
 
 def _frozen(c: TrainConfig, name: str) -> bool:
     """Whether the run leaves this parameter as it begins."""
-    return c.attention == "frozen" and role(name) in (*QK, "query_norm", "key_norm")
+    return c.attention == "frozen" and role(name) in FROZEN
 
 
 def _flattened(c: TrainConfig, name: str) -> float:
