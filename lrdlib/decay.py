@@ -53,6 +53,11 @@ PLACES = {
     "embedding": ("embedding", "position"),
     "head": ("head",),
 }
+# of LowRankDecay's parameter groups
+SETTINGS = (
+    *("weight_decay", "mode", "scale", "method", "steps"),
+    *("rule", "part", "parts", "check_finite"),
+)
 # coefficients of the radial and of the tangential part of a low-rank step
 PARTS = {"both": (1.0, 1.0), "radial": (1.0, 0.0), "tangential": (0.0, 1.0)}
 
@@ -310,7 +315,8 @@ class LowRankDecay(torch.optim.Optimizer):
         version did not have is at its default."""
         super().__setstate__(state)
         for group in self.param_groups:
-            group.setdefault("part", "both")
+            for name in SETTINGS:
+                group.setdefault(name, self.defaults[name])
 
     @torch.no_grad()
     def step(self, lr: float | None = None) -> None:  # type: ignore[override]

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrdlib.decay import (
+    PARTS,
     LowRankDecay,
     frobenius_decay_,
     low_rank_decay_,
+    low_rank_update_,
     proximal_decay_,
     select,
     strength,
 )
+from lrdlib.geometry import radial_tangential
 from lrdlib.model import ModelConfig, init_params, role, stack_params
 
 RULES = {
@@ -250,6 +253,79 @@ def test_singular_values_after_the_proximal_step(shape, seed, t):
     S = svdvals(W)
     proximal_decay_(W, weight_decay=t, scale=None)
     torch.testing.assert_close(svdvals(W), (S - t).clamp(min=0), rtol=1e-10, atol=1e-10)
+
+
+@fast
+@given(shape=shapes_of_stacks, seed=st.integers(0, 1000), t=st.floats(1e-3, 1))
+def test_the_parts_of_a_step_are_the_split_of_geometry(shape, seed, t):
+    """Radial and tangential, with the adaptive scale or without; together the whole step."""
+    for scale in (None, "norm"):
+        W = conditioned(*shape, seed=seed)
+        how = dict(weight_decay=t, mode="independent", scale=scale, method="svd")
+        step = {part: W - low_rank_decay_(W.clone(), part=part, **how) for part in PARTS}
+        radial, tangential = radial_tangential(step["both"], W)
+        for part, expected in {"radial": radial, "tangential": tangential}.items():
+            torch.testing.assert_close(step[part], expected, rtol=0, atol=1e-12)
+        norms = torch.linalg.matrix_norm(W + 1e-6 * step["tangential"])
+        torch.testing.assert_close(norms, torch.linalg.matrix_norm(W), rtol=1e-11, atol=0)
+
+
+def test_a_part_may_be_a_number_per_run():
+    W, t = conditioned(3, 5, 4), torch.tensor(0.1, dtype=torch.float64)
+    radial = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64).view(3, 1, 1)
+    tangential = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64).view(3, 1, 1)
+    mixed = low_rank_update_(W.clone(), t, method="svd", part=(radial, tangential))
+    for r, part in enumerate(("both", "radial", "tangential")):
+        alone = low_rank_update_(W[r].clone(), t, method="svd", part=PARTS[part])
+        torch.testing.assert_close(mixed[r], alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_part_is_a_setting(part):
+    W = nn.Parameter(conditioned(6, 4))
+    how = dict(weight_decay=0.1, mode="independent", part=part)
+    expected = low_rank_decay_(W.detach().clone(), **how)
+    LowRankDecay([W], **how).step()
+    torch.testing.assert_close(W.detach(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{"part": "up"}, {"part": "radial", "rule": "proximal"}]
+)
+def test_a_part_that_there_is_not_is_refused(options):
+    with pytest.raises(ValueError, match="part must be"):
+        LowRankDecay([torch.ones(2, 2)], weight_decay=0.1, **options)
+
+
+@pytest.mark.parametrize("later", ["parts", "check_finite", "part", "rule"])
+def test_a_state_from_before_a_setting_existed_has_its_default(later):
+    W = nn.Parameter(conditioned(4, 4, dtype=torch.float32))
+    decay = LowRankDecay([W], weight_decay=0.1, mode="independent")
+    state = decay.state_dict()
+    expected = state["param_groups"][0].pop(later)
+    decay.load_state_dict(state)
+    decay.step()
+    assert decay.param_groups[0][later] == expected
+
+
+@pytest.mark.parametrize(
+    "where, roles",
+    [
+        ("vo+mlp", ("value", "output", "up", "down")),
+        ("embedding+head", ("embedding", "position", "head")),
+        ("attention", ("query", "key", "value", "output")),
+    ],
+)
+def test_select_takes_several_places(where, roles):
+    config = ModelConfig(vocab=5, seq_len=3, classes=4, d_model=8, heads=2)
+    params = init_params(config, torch.Generator().manual_seed(0))
+    assert {role(name) for name in select(params, where)} == {*roles}
+
+
+@pytest.mark.parametrize("where", ["qk+qk", "vo+", "", "qk+tail"])
+def test_select_refuses_other_places(where):
+    with pytest.raises(ValueError, match="which must be"):
+        select({"0.query": torch.ones(2, 2)}, where)
 
 
 def test_overshoot_flips_the_sign_where_the_proximal_step_stops_at_zero():
