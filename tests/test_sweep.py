@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -35,6 +36,7 @@ from lrdlib.__main__ import main
 from lrdlib.evidence.grids import FRACTIONS, GRIDS, STRENGTHS
 from lrdlib.training import sweep as module
 from lrdlib.training.config import check_stack, plain
+from lrdlib.training.packs import save_runs
 from lrdlib.training.runs import KIND, Run, compact, load_run, rounded, runs_of, save_run
 from lrdlib.training.store import read_arrays, write_arrays
 from lrdlib.training.sweep import (
@@ -932,6 +934,25 @@ def file_size_limit(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_store_may_hold_files_of_many_runs(tmp_path):
+    whole = {TrainConfig(**run.config): run for run in sweep(FOUR, tmp_path)}
+    save_runs([whole[config] for config in FOUR[:3]], pack := tmp_path / "packs" / "a.npz")
+    for config in FOUR[:3]:
+        (tmp_path / file_name(config)).unlink()
+    found = recorded(FOUR[::-1], tmp_path)
+    assert list(found) == FOUR[::-1] and list(sweep(FOUR, tmp_path)) == []
+    for config, run in found.items():
+        assert np.array_equal(
+            run.history["test_accuracy"],
+            whole[config].history["test_accuracy"],
+            equal_nan=True,
+        )
+    assert recorded([replace(FOUR[0], seed=9)], tmp_path) == {}
+    pack.write_bytes(pack.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=re.escape(str(pack))):
+        recorded(FOUR, tmp_path)
 
 
 def test_a_full_disk_stops_the_sweep_and_harms_nothing(tmp_path):

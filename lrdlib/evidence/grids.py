@@ -43,12 +43,13 @@ def published() -> list[Block]:
     that they are drawn at: AdamW's weight decay runs from 1e-3 to 0.5, so each pair of
     cells at one height compares other strengths, in other units. The other weights of its
     LRD runs have weight decay 0.1. QK-Norm spans the width, betas are AdamW's own, and its
-    colour is the best accuracy. Not as there: our initial weights (its linear layers start
-    at 0.58 of our scale), no decay of gains, three seeds for its one, and no stop at 99%.
+    colour is the best accuracy. Its linear layers start at 3^-1/2 of our scale, and its
+    AdamW decays RMSNorm's gains. Not as there: three seeds for its one, and no stop at 99%.
     """
-    grid: Block = {"seed": [0, 1, 2], "p": 113, "steps": 2500, **COARSE}
+    grid: Block = {"seed": [0, 1, 2], "p": 113, "steps": 2500, "eval_every": 50}
     grid |= {"fraction": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}
     grid |= {"qk_norm": "width", "betas": (0.9, 0.999)}
+    grid |= {"init_scale": float(f"{3**-0.5:.6g}"), "decay_gains": True}
     low_rank: Block = {"select": "qk", "scale": None, "method": "cubic", "ns_steps": 5}
     tenfold = [float(f"{10 * strength:g}") for strength in STRENGTHS]
     return [

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lrdlib._check import check_instance, check_integer, shown
+from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run, rounded
-from lrdlib.training.store import read_arrays, write_arrays
+from lrdlib.training.store import read_arrays, read_header, write_arrays
 
 KIND = "lrdlib-runs/1"
 HISTORY_BITS = 12  # of a metric; an accuracy is kept as it is
@@ -105,3 +106,16 @@ def _runs(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[R
     for run in runs:
         run.label(), run.first_step()
     return runs
+
+
+def pack_configs(path: str | Path) -> list[TrainConfig]:
+    """The configs of the runs in a file, in their order; its arrays are not looked at.
+    Raises as `load_runs`."""
+    header = read_header(path, KIND)
+    try:
+        check_instance("configs", header.get("configs"), list)
+        return [TrainConfig(**fields) for fields in header["configs"]]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"path must hold the configs of runs, got {str(path)!r}: {error!s:.300}"
+        ) from error

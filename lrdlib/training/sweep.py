@@ -18,7 +18,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 from lrdlib._check import check_bool, check_integer, shown
 from lrdlib.training.backend import onednn_in_use, use_onednn
 from lrdlib.training.config import SHARED, TrainConfig, config_list, plain
+from lrdlib.training.packs import load_runs, pack_configs
 from lrdlib.training.runs import Run, compact, load_run, runs_of, save_run
 from lrdlib.training.store import checked_path
 from lrdlib.training.train import Training, checkpoint_configs, train
@@ -105,8 +106,8 @@ def _real(value: Any, default: Any) -> Any:
 
 
 def recorded(configs: Iterable[TrainConfig], store: str | Path) -> dict[TrainConfig, Run]:
-    """Those of the runs that the store holds, in the order of `configs`. Other files in the
-    folder are left alone.
+    """Those of the runs that the store holds, in the order of `configs`: in a file each, or
+    in one of many runs in its folder `packs`. Other files in the folder are left alone.
 
     Raises ValueError, naming each file, if one of them is damaged or is not the run that
     its name says, and for a store that is no folder; OSError or MemoryError, as the system
@@ -116,7 +117,16 @@ def recorded(configs: Iterable[TrainConfig], store: str | Path) -> dict[TrainCon
     runs: dict[TrainConfig, Run] = {}
     problems = []
     configs, folder = _once(configs), _folder(store)
+    packed: dict[TrainConfig, Run] = {}
+    for path in sorted(folder.glob("packs/*.npz")):
+        try:
+            packed |= _packed(path, {*configs} - packed.keys())
+        except ValueError as error:
+            problems.append(f"{path}: {error}")
     for config in configs:
+        if config in packed:
+            runs[config] = packed[config]
+            continue
         path = folder / file_name(config)
         try:
             run, wanted = load_run(path), plain(config)
@@ -142,6 +152,14 @@ def recorded(configs: Iterable[TrainConfig], store: str | Path) -> dict[TrainCon
             "here to have it trained again:\n  " + "\n  ".join(problems)
         )
     return runs
+
+
+def _packed(path: Path, wanted: Collection[TrainConfig]) -> dict[TrainConfig, Run]:
+    """Those of the wanted runs that a file of many holds; it is read only if there are."""
+    if not {*pack_configs(path)} & {*wanted}:
+        return {}
+    runs = {TrainConfig(**run.config): run for run in load_runs(path)}
+    return {config: run for config, run in runs.items() if config in wanted}
 
 
 @dataclass(frozen=True)
