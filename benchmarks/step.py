@@ -10,11 +10,13 @@ reference   the step as one would first write it: torch's modules, every positio
             a DataLoader of items, and the decay one matrix at a time. It is checked to give
             lrdlib's logits from lrdlib's weights.
 lrdlib      lrdlib.training.train's step
+compiled    the same through torch.compile, as `--compile` runs it
 floor       the step's matrix products alone, measured one by one
 
 Each is timed with torch's own float32 matmul and with oneDNN's (lrdlib.training.backend),
 which the command line uses. Then: what low-rank decay of all 12 block matrices adds to a
-step, with the error of its polar factors beside it.
+step, with the error of its polar factors beside it; and what a stack of four runs pays for
+having every switch of an experiment on, over the same stack without.
 """
 
 import argparse
@@ -209,13 +211,36 @@ def compare(config: TrainConfig, rounds: int) -> dict[str, float]:
     steps = {
         "reference": plain_step(training),
         "lrdlib": training.update,
+        "compiled": Training([config], compile=True).update,
         "floor": floor_step(training),
     }
+    steps["compiled"]()  # which compiles
     ms = medians(steps, rounds)
     print("  " + "    ".join(f"{name} {value:.1f} ms" for name, value in ms.items()))
-    speed, distance = ms["reference"] / ms["lrdlib"], ms["lrdlib"] / ms["floor"]
-    print(f"  lrdlib: {speed:.2f}x as fast as the reference, {distance:.2f}x the floor")
+    for name in ("lrdlib", "compiled"):
+        speed, distance = ms["reference"] / ms[name], ms[name] / ms["floor"]
+        print(f"  {name}: {speed:.2f}x as fast as the reference, {distance:.2f}x the floor")
     return ms
+
+
+def switches_share(base: dict[str, Any], rounds: int) -> None:
+    """Print what a step of a stack of four costs if each run has switches of its own (part,
+    place, what is held, attention, learning rate), over the same stack without."""
+    lrd: dict[str, Any] = dict(rule="lrd", weight_decay=1e-2)
+    plain = [TrainConfig(**base, **lrd, seed=seed) for seed in range(4)]
+    own: list[dict[str, Any]] = [
+        dict(part="radial", lr=3e-3),
+        dict(part="tangential", hold="norm"),
+        dict(select="vo+mlp", l2=1.0, betas=(0.9, 0.999)),
+        dict(attention="frozen", decay_gains=True, l2=0.1),
+    ]
+    arms = [TrainConfig(**base, **lrd | one, seed=seed) for seed, one in enumerate(own)]
+    without, switched = Training(plain), Training(arms)
+    ms = medians({"without": without.update, "switched": switched.update}, rounds)
+    print(
+        f"  a stack of four: {ms['without']:.1f} ms without, {ms['switched']:.1f} ms with "
+        f"every switch on (+{ms['switched'] / ms['without'] - 1:.1%})"
+    )
 
 
 def decay_share(base: dict[str, Any], rounds: int, warm: int = 100) -> None:
@@ -257,6 +282,7 @@ def main() -> None:
     plain = compare(TrainConfig(**base, **PUBLISHED), options.rounds)
     print("low-rank decay of all 12 block matrices adds")
     decay_share(base, options.rounds)
+    switches_share(base, options.rounds)
     if not use_onednn():
         print("oneDNN's matmul: left out, not here or not float32-exact")
         return
