@@ -62,6 +62,9 @@ class Trial(NamedTuple):
     t: float
 
 
+Wanted = dict[Trial, list[TrainConfig]]  # trials, and the runs that choose among them
+
+
 def made(fields: Mapping[str, Any]) -> TrainConfig:
     """The config of these fields. Each is made once: a study is asked again and again."""
     return _made(tuple(fields.items()))
@@ -123,6 +126,19 @@ def smallest(scores: Mapping[Trial, float]) -> Trial:
     return min(ties, key=lambda trial: (trial.t, scores[trial]))
 
 
+def best(wanted: Wanted | None, known: Known) -> Trial | None:
+    """The trial of the smallest mean_time over its runs, as `smallest` has it; None until
+    all of them are known."""
+    if wanted is None or not all(c in known for c in runs_in(wanted)):
+        return None
+    return smallest({trial: mean_time(configs, known) for trial, configs in wanted.items()})
+
+
+def runs_in(wanted: Wanted) -> list[TrainConfig]:
+    """The runs of all trials."""
+    return [config for configs in wanted.values() for config in configs]
+
+
 # ---- E1: tuned against tuned
 
 
@@ -138,38 +154,41 @@ def tuning(trial: Trial, seeds: Sequence[int]) -> list[TrainConfig]:
     return [arm(trial, fraction=f, seed=s) for f, s in product(TUNED_AT, seeds)]
 
 
+def first_trials(name: str, *, further: bool = False) -> Wanted:
+    """An arm's trials, and their runs of the first tuning seeds."""
+    return {trial: tuning(trial, TUNING) for trial in trials(name, further=further)}
+
+
 def leading(name: str, known: Known) -> list[Trial] | None:
     """The LEADING trials of an arm over the first tuning seeds; None until all are known."""
-    all_trials = trials(name, further=True)
-    wanted = {trial: tuning(trial, TUNING) for trial in all_trials}
-    if not all(c in known for configs in wanted.values() for c in configs):
+    wanted = first_trials(name, further=True)
+    if not all(c in known for c in runs_in(wanted)):
         return None
     return sorted(wanted, key=lambda t: (mean_time(wanted[t], known), t.t))[:LEADING]
 
 
+def later_trials(name: str, known: Known, fraction: float | None = None) -> Wanted | None:
+    """An arm's leading trials, and their runs of all tuning seeds, at one fraction or both;
+    None until it is known which lead."""
+    ahead = leading(name, known)
+    if ahead is None:
+        return None
+    asked = {trial: tuning(trial, TUNING + MORE_TUNING) for trial in ahead}
+    return {
+        trial: [c for c in configs if fraction in (None, c.fraction)]
+        for trial, configs in asked.items()
+    }
+
+
 def first_choice(name: str, known: Known) -> Trial | None:
     """What the first grid chose over the first tuning seeds; None until all are known."""
-    wanted = {trial: tuning(trial, TUNING) for trial in trials(name, further=False)}
-    if not all(c in known for configs in wanted.values() for c in configs):
-        return None
-    return smallest({trial: mean_time(configs, known) for trial, configs in wanted.items()})
+    return best(first_trials(name), known)
 
 
 def choice(name: str, known: Known, fraction: float | None = None) -> Trial | None:
     """The arm's choice over all tuning seeds and both fractions, or at one fraction; None
     until what it rests on is known."""
-    ahead = leading(name, known)
-    if ahead is None:
-        return None
-    wanted = {
-        trial: [
-            c for c in tuning(trial, TUNING + MORE_TUNING) if fraction in (None, c.fraction)
-        ]
-        for trial in ahead
-    }
-    if not all(c in known for configs in wanted.values() for c in configs):
-        return None
-    return smallest({trial: mean_time(configs, known) for trial, configs in wanted.items()})
+    return best(later_trials(name, known, fraction), known)
 
 
 def tuned_against_tuned(known: Known) -> list[TrainConfig]:
@@ -213,17 +232,18 @@ def part(name: str, t: float, **fields: Any) -> TrainConfig:
     return made(BASE | PARTS[name] | own | fields)
 
 
-def part_choice(name: str, known: Known) -> float | None:
-    """The strength chosen for one of PARTS; None until its tuning runs are known."""
-    wanted = {
+def part_trials(name: str) -> Wanted:
+    """The trials of one of PARTS, and their tuning runs."""
+    return {
         Trial(name, 1e-3, t): [part(name, t, fraction=0.4, seed=s) for s in TUNING]
         for t in PART_STRENGTHS
     }
-    if not all(c in known for configs in wanted.values() for c in configs):
-        return None
-    return smallest(
-        {trial: mean_time(configs, known) for trial, configs in wanted.items()}
-    ).t
+
+
+def part_choice(name: str, known: Known) -> float | None:
+    """The strength chosen for one of PARTS; None until its tuning runs are known."""
+    trial = best(part_trials(name), known)
+    return None if trial is None else trial.t
 
 
 def none(**fields: Any) -> TrainConfig:
@@ -310,48 +330,52 @@ def where_it_must_act(known: Known) -> list[TrainConfig]:
 # ---- E8 to E10
 
 OTHER_TASKS = ("mul", "sub")
+OTHER_ARMS = ("A1", "A2", "A4", "A5")
 OTHER_STRENGTHS = (1.2e-2, 2.5e-2, 1e-1)
 
 
+def task_trials(task: str, name: str) -> Wanted:
+    """The trials of an arm on another task, lr 3e-3, and their tuning runs."""
+    seeds = (*TUNING, MORE_TUNING[0])
+    several = [Trial(name, 3e-3, t) for t in OTHER_STRENGTHS]
+    return {
+        trial: [arm(trial, task=task, fraction=0.4, seed=s) for s in seeds]
+        for trial in several
+    }
+
+
 def elsewhere(known: Known) -> list[TrainConfig]:
-    """E8: other tasks, at lr 3e-3: three strengths on three tuning seeds, then three seeds
-    at the best."""
+    """E8: other tasks: three strengths on three tuning seeds, then three seeds at the
+    best."""
     asked, confirming = [], []
-    for task, name in product(OTHER_TASKS, ("A1", "A2", "A4", "A5")):
-        wanted = {
-            Trial(name, 3e-3, t): [
-                arm(Trial(name, 3e-3, t), task=task, fraction=0.4, seed=s)
-                for s in (*TUNING, MORE_TUNING[0])
-            ]
-            for t in OTHER_STRENGTHS
-        }
-        asked += [c for configs in wanted.values() for c in configs]
-        if all(c in known for configs in wanted.values() for c in configs):
-            best = smallest({t: mean_time(configs, known) for t, configs in wanted.items()})
-            confirming += [arm(best, task=task, fraction=0.4, seed=s) for s in SEEDS[:3]]
+    for task, name in product(OTHER_TASKS, OTHER_ARMS):
+        wanted = task_trials(task, name)
+        asked += runs_in(wanted)
+        if (trial := best(wanted, known)) is not None:
+            confirming += [arm(trial, task=task, fraction=0.4, seed=s) for s in SEEDS[:3]]
     return asked + confirming
 
 
 OPTIMISERS = {"sgd": (0.03, 0.1, 0.3), "muon": (1e-3, 3e-3)}  # and their learning rates
+OPTIMISED = ("none", "A1", "A4")
 OPTIMISER_STRENGTHS = (6e-3, 2.5e-2, 1e-1)
+
+
+def optimiser_trials(optimizer: str, name: str) -> Wanted:
+    """The trials of one of OPTIMISED with another optimiser, and their tuning runs."""
+    strengths = OPTIMISER_STRENGTHS if name != "none" else (0.0,)
+    several = [Trial(name, *point) for point in product(OPTIMISERS[optimizer], strengths)]
+    return {trial: [_optimised(trial, optimizer, s) for s in TUNING] for trial in several}
 
 
 def other_optimisers(known: Known) -> list[TrainConfig]:
     """E9: SGD with momentum and Muon; none, L2 on all and LRD, each tuned on two seeds."""
     asked, confirming = [], []
-    for optimizer, rates in OPTIMISERS.items():
-        for name in ("none", "A1", "A4"):
-            wanted: dict[Trial, list[TrainConfig]] = {}
-            for lr, t in product(rates, OPTIMISER_STRENGTHS if name != "none" else (0.0,)):
-                trial = Trial(name, lr, t)
-                wanted[trial] = [
-                    _optimised(trial, optimizer, s) for s in (*TUNING, *SEEDS[:4])
-                ]
-            tuned = {trial: configs[:2] for trial, configs in wanted.items()}
-            asked += [c for configs in tuned.values() for c in configs]
-            if all(c in known for configs in tuned.values() for c in configs):
-                scores = {trial: mean_time(c, known) for trial, c in tuned.items()}
-                confirming += wanted[smallest(scores)][2:]
+    for optimizer, name in product(OPTIMISERS, OPTIMISED):
+        wanted = optimiser_trials(optimizer, name)
+        asked += runs_in(wanted)
+        if (trial := best(wanted, known)) is not None:
+            confirming += [_optimised(trial, optimizer, s) for s in SEEDS[:4]]
     return asked + confirming
 
 
@@ -402,6 +426,38 @@ def the_first_code(known: Known) -> list[TrainConfig]:
         lrd = {"rule": "lrd", "weight_decay": w, **low_rank}
         asked += [made(CODE | rule | {"fraction": f, "seed": s}) for rule in (l2, lrd)]
     return asked
+
+
+# ---- all of them
+
+
+class Choice(NamedTuple):
+    """What tuning has chosen, and the tuning runs that this rests on."""
+
+    trial: Trial
+    runs: list[TrainConfig]
+
+
+def choices(known: Known) -> dict[str, Choice]:
+    """All that tuning has chosen so far, by the study and the arm."""
+    rules: dict[str, Wanted | None] = {}
+    for name in ARMS:
+        rules[f"E1 first {name}"] = first_trials(name)
+        rules[f"E1 {name}"] = later_trials(name, known)
+        rules |= {f"E1 {name} f={f:g}": later_trials(name, known, f) for f in TUNED_AT}
+    rules |= {f"E2 {name}": part_trials(name) for name in PARTS}
+    for task, name in product(OTHER_TASKS, OTHER_ARMS):
+        rules[f"E8 {task} {name}"] = task_trials(task, name)
+    for optimizer, name in product(OPTIMISERS, OPTIMISED):
+        rules[f"E9 {optimizer} {name}"] = optimiser_trials(optimizer, name)
+    found = {}
+    for key, wanted in rules.items():
+        if wanted is not None and (trial := best(wanted, known)) is not None:
+            rest = runs_in(wanted)
+            if key.startswith("E1 A"):  # and which trials lead
+                rest += runs_in(first_trials(trial.arm, further=True))
+            found[key] = Choice(trial, list(dict.fromkeys(rest)))
+    return found
 
 
 @dataclass(frozen=True)
