@@ -4,7 +4,8 @@
     print(as_table(rows))
 
 Only judging seeds count. Arms are told apart by their configs, and compared with the first
-choice of A1, L2 on all matrices, on the seeds that both have.
+choice of A1, L2 on all matrices, on the seeds that both have, where both are of the same
+task and steps.
 """
 
 import math
@@ -14,9 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrdlib._check import check_choice
-from lrdlib.evidence.studies import MORE_TUNING as MORE
 from lrdlib.evidence.studies import (
+    MORE_TUNING,
     OUTCOME,
+    STEPS,
     STUDIES,
     TUNING,
     arm,
@@ -36,9 +38,9 @@ class Row:
     """One arm at one fraction.
 
     n runs, of which `won` generalise; median and RMST of min(T_gen, steps); ratio: of RMST
-    to A1's with its 95% interval, where at least 3 seeds have both; unstable: the mean share
-    of records after T_gen below 0.95, NaN if none generalises; qk, vo: the last stable rank
-    as a share of the first, mean over runs.
+    to A1's with its 95% interval, where at least 3 seeds have both and not all agree;
+    unstable: the mean share of records after T_gen below 0.95, NaN if none generalises; qk,
+    vo: the last stable rank as a share of the first, mean over runs.
     """
 
     arm: str
@@ -61,13 +63,13 @@ def results(name: str, runs: Mapping[TrainConfig, Run]) -> list[Row]:
     baseline = first_choice("A1", known)
     groups: dict[TrainConfig, list[TrainConfig]] = {}
     for config in dict.fromkeys(STUDIES[name].configs(known)):
-        if config in runs and config.seed not in (*TUNING, *MORE):
+        if config in runs and config.seed not in TUNING + MORE_TUNING:
             groups.setdefault(replace(config, seed=0), []).append(config)
     rows = []
     for shared, configs in groups.items():
         own = {c.seed: known[c] for c in configs}
         other: dict[int, float] = {}
-        if baseline is not None and shared.task == "add":
+        if baseline is not None and (shared.task, shared.steps) == ("add", STEPS):
             there = {s: arm(baseline, fraction=shared.fraction, seed=s) for s in own}
             other = {s: known[c] for s, c in there.items() if c in known}
         rows.append(_row(shared, [runs[c] for c in configs], own, other))
@@ -113,12 +115,15 @@ def label(c: TrainConfig) -> str:
 
     >>> label(TrainConfig(rule="lrd", weight_decay=20.0, mode="decoupled", part="radial"))
     'LRD on the blocks, radial part, t 0.02, lr 0.001'
+
+    t is per step, of both decays together where both act on one matrix; lambda where the
+    low-rank decay is not multiplied by the learning rate.
     """
     words = [*_rule(c), *_switches(c)]
     if c.rule != "none":
-        t = (c.weight_decay or c.l2) * (c.lr if c.mode == "decoupled" else 1.0)
+        strength = c.weight_decay + c.l2 if c.rule == "elastic" else c.weight_decay or c.l2
         words.append(
-            f"t {t:.3g}" if c.mode == "decoupled" else f"lambda {c.weight_decay:g}"
+            f"t {c.lr * strength:.3g}" if c.mode == "decoupled" else f"lambda {strength:g}"
         )
     return ", ".join([*words, f"lr {c.lr:g}"])
 
@@ -130,7 +135,8 @@ def _rule(c: TrainConfig) -> list[str]:
     if c.rule == "l2":
         return [f"L2 on {'all' if c.l2_on == 'all' else place}"]
     if c.rule == "elastic":
-        return [f"LRD on {place} and L2 on all"]
+        half = ", half each" if c.weight_decay == c.l2 else ""
+        return [f"LRD on {place} and L2 on all{half}"]
     if not c.weight_decay:
         return [f"L2 on all but {place}"]
     return [f"LRD on {place}", *(["L2 on the rest"] if c.l2 else [])]
