@@ -9,36 +9,34 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from lrdlib._check import check_choice, check_real
+from lrdlib._check import check_choice, check_integer, check_real
 from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
 from lrdlib.evidence.results import as_table, results
 from lrdlib.evidence.studies import (
-    ARMS,
-    PARTS,
+    OUTCOME,
     SEEDS,
     STUDIES,
-    TUNED_AT,
     WORTH,
     Known,
-    choice,
-    first_choice,
+    choices,
     generalised,
     missing,
-    part_choice,
 )
 from lrdlib.training.config import SHARED, TrainConfig
 from lrdlib.training.packs import load_runs, save_runs
 from lrdlib.training.runs import Run, compact
 from lrdlib.training.stacks import train_stack
 from lrdlib.training.store import written_whole
-from lrdlib.training.sweep import sweep
+from lrdlib.training.sweep import file_name, recorded, sweep
 
 DESCRIPTION = """Run what the studies ask for and the folder does not hold yet.
 
-Tuning runs come first; what they choose is written into plan.json, with the date, before
-the first run that judges. Started again, it goes on.
+Tuning runs come first; what they choose is written into plan.json, with the date and a
+digest of their outcomes, before the first run that judges. Started again, it goes on.
 
     python -m lrdlib study E1 --dry-run
     python -m lrdlib study E1 E2 --table
@@ -48,6 +46,9 @@ the first run that judges. Started again, it goes on.
 FOLDER = Path("book/runs/studies")
 STACK = 144  # runs that train together on a GPU
 PLAN = "plan.json"
+SINGLE = "single"  # the folder of the runs that a CPU trains, as a sweep stores them
+JUDGED_BY = {OUTCOME, "qk_stable_rank", "vo_stable_rank"}  # metrics of a study's runs
+Plan = dict[str, dict[str, Any]]
 GUESS = {True: 0.017, False: 0.01}  # seconds a step of a full stack, with low-rank decay
 COMPILING = 60.0  # seconds, once per model
 
@@ -60,7 +61,9 @@ def add(commands: Subparsers) -> None:
     command.add_argument("names", nargs="*", metavar="STUDY", help="E0 ... E10, or all")
     command.add_argument("--out", type=Path, default=FOLDER, help="where runs are kept")
     command.add_argument("--device", default="cpu")
-    command.add_argument("--minutes", type=float, help="stop before")
+    command.add_argument(
+        "--minutes", type=float, help="stop by then (a CPU ends the run in training)"
+    )
     command.add_argument("--workers", type=int, default=1, help="processes, on a CPU")
     command.add_argument("--dry-run", action="store_true", help="say what is missing")
     command.add_argument("--table", action="store_true", help="what the runs give")
@@ -69,17 +72,17 @@ def add(commands: Subparsers) -> None:
 
 def run_study(options: argparse.Namespace) -> None:
     """Check the line, then take in, tell, or run."""
-    names = list(WORTH) if "all" in options.names else options.names
-    for name in names:
+    for name in options.names:
         check_choice("STUDY", name, (*STUDIES, "all"))
+    names = list(WORTH) if "all" in options.names else options.names
     if not names and options.take_in is None:
         raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, or all, got none")
     if options.minutes is not None:
         check_real("--minutes", options.minutes, above=0)
+    check_integer("--workers", 1 if options.workers == -1 else options.workers)
     check_folder("--out", options.out, new=True)
     if options.take_in is not None:
         check_folder("--take-in", options.take_in)
-        make_folder("--out", options.out)
         take_in(options.take_in, options.out)
     runs = studied(options.out)
     known = {config: generalised(run) for config, run in runs.items()}
@@ -100,11 +103,23 @@ def run_study(options: argparse.Namespace) -> None:
 
 
 def studied(folder: Path) -> dict[TrainConfig, Run]:
-    """All runs of the studies that the folder holds, in files of many and of one."""
+    """All runs of the studies that the folder holds."""
     found: dict[TrainConfig, Run] = {}
     for path in sorted(folder.glob("*.npz")):
-        found |= {TrainConfig(**run.config): run for run in load_runs(path)}
+        found |= packed(path)
     return found
+
+
+def packed(path: Path) -> dict[TrainConfig, Run]:
+    """The runs of a file by their configs. Raises as load_runs, and ValueError for runs
+    that no study can judge."""
+    runs = load_runs(path)
+    if lacking := JUDGED_BY - runs[0].history.keys():
+        raise ValueError(
+            f"{str(path)!r} must hold runs of a study, got some without "
+            f"{', '.join(sorted(lacking))}"
+        )
+    return {TrainConfig(**run.config): run for run in runs}
 
 
 def report(names: Sequence[str], known: Known) -> None:
@@ -116,18 +131,23 @@ def report(names: Sequence[str], known: Known) -> None:
 
 
 def take_in(source: Path, folder: Path) -> None:
-    """Copy the packed runs of `source` that `folder` does not hold. What cannot be read is
-    one error before anything is copied."""
+    """Copy the packed runs and the plan of `source`, as far as `folder` does not hold them,
+    and note what they choose. What cannot be read, and a plan that chooses otherwise, is
+    one error before anything is written."""
     held = studied(folder)
-    files = {path: load_runs(path) for path in sorted(source.glob("*.npz"))}
+    files = {path: packed(path) for path in sorted(source.glob("*.npz"))}
+    new: dict[Path, list[Run]] = {}
     for path, runs in files.items():
-        new = [run for run in runs if TrainConfig(**run.config) not in held]
-        held |= {TrainConfig(**run.config): run for run in new}
-        if new:
-            save_runs(new, folder / name_of(new))
-        print(f"{path.name}: {len(new)} of {len(runs)} runs are new")
-    if (plan := source / PLAN).exists():
-        _merge_plan(json.loads(plan.read_text(encoding="utf-8")), folder / PLAN)
+        new[path] = [run for config, run in runs.items() if config not in held]
+        held = runs | held
+    plan = with_choices(read_plan(folder / PLAN), read_plan(source / PLAN))
+    known = {config: generalised(run) for config, run in held.items()}
+    make_folder("--out", folder)
+    write_plan(with_choices(plan, chosen(known)), folder / PLAN)
+    for path, several in new.items():
+        if several:
+            save_runs(several, folder / name_of(several))
+        print(f"{path.name}: {len(several)} of {len(files[path])} runs are new")
 
 
 def name_of(runs: Sequence[Run]) -> str:
@@ -137,39 +157,65 @@ def name_of(runs: Sequence[Run]) -> str:
     return f"{len(runs)}-{kind}-{hashlib.sha256(text.encode()).hexdigest()[:10]}.npz"
 
 
-def choices(known: Known) -> dict[str, object]:
-    """All that tuning has chosen so far."""
-    found: dict[str, object] = {}
-    for name in ARMS:
-        found[f"E1 first {name}"] = first_choice(name, known)
-        found[f"E1 {name}"] = choice(name, known)
-        found |= {f"E1 {name} f={f:g}": choice(name, known, f) for f in TUNED_AT}
-    found |= {f"E2 {name}": part_choice(name, known) for name in PARTS}
-    return {key: value for key, value in found.items() if value is not None}
+# ---- the plan
 
 
-def note_choices(known: Known, path: Path) -> None:
-    """Write into the plan what has been chosen since, with today's date. Raises ValueError
-    if a choice is another than the plan's."""
-    new = {
-        key: {"chosen": json.loads(json.dumps(value)), "date": date.today().isoformat()}
-        for key, value in choices(known).items()
-    }
-    _merge_plan(new, path)
+def read_plan(path: Path) -> Plan:
+    """What a plan says of each choice: "chosen", "date" and "digest". It is empty where
+    there is no file. Raises ValueError for a file that is no plan."""
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for key, entry in plan.items():
+            if not (isinstance(entry, dict) and {"chosen", "date", "digest"} <= set(entry)):
+                raise ValueError(f"{key} is none, with its date and digest")
+    except (AttributeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} must hold a plan of choices: {error}") from error
+    return plan
 
 
-def _merge_plan(new: dict[str, dict[str, object]], path: Path) -> None:
-    plan = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def with_choices(plan: Plan, new: Plan) -> Plan:
+    """The plan, and of the new choices those that it does not have. Raises ValueError for a
+    choice that is another than the plan's: none is made anew."""
     for key, entry in new.items():
         if key in plan and plan[key]["chosen"] != entry["chosen"]:
             raise ValueError(
-                f"{path} must hold the choices of its runs, got {plan[key]['chosen']} for "
+                f"{PLAN} must hold the choices of its runs, got {plan[key]['chosen']} for "
                 f"{key}, which now would be {entry['chosen']}"
             )
-    merged = new | plan
-    if merged != plan:
+    return new | plan
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write the plan, unless it is what the file holds."""
+    if plan != read_plan(path):
         with written_whole(path) as file:
-            file.write(json.dumps(merged, indent=1, sort_keys=True).encode() + b"\n")
+            file.write(json.dumps(plan, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def note_choices(known: Known, path: Path) -> None:
+    """Write into the plan what has been chosen since. Raises as `with_choices`."""
+    write_plan(with_choices(read_plan(path), chosen(known)), path)
+
+
+def chosen(known: Known) -> Plan:
+    """All that tuning has chosen so far, as a plan has it, with today's date."""
+    return {
+        key: {
+            "chosen": list(choice.trial),
+            "date": date.today().isoformat(),
+            "digest": digest(choice.runs, known),
+        }
+        for key, choice in choices(known).items()
+    }
+
+
+def digest(configs: Sequence[TrainConfig], known: Known) -> str:
+    """SHA-256 over a line for each run: the name of its file in a sweep, and its T_gen."""
+    text = "".join(f"{file_name(config)} {known[config]:g}\n" for config in configs)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---- training
 
 
 def thin(run: Run) -> Run:
@@ -187,22 +233,24 @@ def on_cpu(
     end: float,
 ) -> None:
     """One run at a time in each of the workers; each is stored when it ends."""
+    command = f"python -m lrdlib study {' '.join(names)}"
     while time.monotonic() < end and (todo := missing(names, known)):
         note_choices(known, folder / PLAN)
-        command = f"python -m lrdlib study {' '.join(names)}"
-        runs = sweep(
-            todo, folder / "single", workers=workers, commands=dict.fromkeys(todo, command)
-        )
+        # what had been trained, and not yet packed, when this was stopped
+        kept = recorded(todo, folder / SINGLE).values()
+        commands = dict.fromkeys(todo, command)
+        runs = sweep(todo, folder / SINGLE, workers=workers, commands=commands)
         try:
-            for run in runs:
+            for run in chain(kept, runs):
                 config = TrainConfig(**run.config)
-                known[config] = generalised(run)
                 save_runs([thin(run)], folder / name_of([run]))
+                known[config] = generalised(run)
                 print(f"{run.label()}, seed {config.seed}: {known[config]:g}", flush=True)
                 if time.monotonic() > end:
                     break
         finally:
             runs.close()  # type: ignore[attr-defined]
+    note_choices(known, folder / PLAN)
 
 
 def next_stack(todo: Sequence[TrainConfig], size: int) -> list[TrainConfig]:
@@ -221,9 +269,11 @@ def on_gpu(
     device: str,
     end: float,
 ) -> None:
-    """Stack after stack, each stored when it ends, as long as the time allows."""
+    """Stack after stack, each stored when it ends, as long as the time allows; what takes
+    longer is put off for what does not."""
     paces: dict[tuple[bool, bool], float] = {}
     put_off: set[TrainConfig] = set()
+    command = f"python -m lrdlib study {' '.join(names)} --device {device}"
     while todo := [c for c in missing(names, known) if c not in put_off]:
         note_choices(known, folder / PLAN)
         stack = next_stack(todo, STACK)
@@ -233,9 +283,6 @@ def on_gpu(
         pace = paces.get((low, full), GUESS[low])
         need = steps * pace + (COMPILING if full and (low, full) not in paces else 5)
         if time.monotonic() + need > end:
-            print(
-                f"no time for {len(stack)} runs of {steps} steps: {need:.0f} s", flush=True
-            )
             put_off |= set(stack)
             continue
         begin = time.monotonic()
@@ -245,11 +292,10 @@ def on_gpu(
             compile=full,
             size=size,
             until=end,
-            command=f"python -m lrdlib study {' '.join(names)} --device {device}",
+            command=command,
         )
         if runs is None:
-            print(f"{len(stack)} runs were not done in time", flush=True)
-            return
+            break
         took = time.monotonic() - begin
         paces[low, full] = min(took / steps, paces.get((low, full), math.inf))
         small = [thin(run) for run in runs]
@@ -262,3 +308,5 @@ def on_gpu(
             flush=True,
         )
     note_choices(known, folder / PLAN)
+    if left := missing(names, known):
+        print(f"out of time: {len(left)} runs are left", flush=True)

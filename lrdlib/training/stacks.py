@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from lrdlib._check import check_bool, check_integer
-from lrdlib.training.config import TrainConfig
+from lrdlib.training.config import TrainConfig, config_list
 from lrdlib.training.records import Record
 from lrdlib.training.runs import Run, runs_of
 from lrdlib.training.train import Training
@@ -35,8 +35,10 @@ def train_stack(
     lrdlib.training.train.train. Raises as Training does.
     """
     check_bool("compile", compile)
-    check_integer("size", len(configs) if size is None else size, at_least=len(configs))
-    filled = [*configs, *[configs[-1]] * ((size or len(configs)) - len(configs))]
+    configs = config_list(configs)
+    size = len(configs) if size is None else size
+    check_integer("size", size, at_least=len(configs))
+    filled = configs + configs[-1:] * (size - len(configs))
     training = Training(filled, device=device, compile=compile, precision=precision)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of each worker
