@@ -4,7 +4,8 @@
  * A figure is drawn when it comes near the viewport, in the page's colours, with the layout that its width allows:
  * layout.meta.narrow, if it is there, holds what a phone changes of it. Sliders and buttons become the browser's own
  * controls: they work by keyboard, by touch and at any width. A figure that is drawn says so by the event "lrd:drawn".
- * One of 3-D traces is drawn by solid.js, all others by plotly.
+ * One of 3-D traces is drawn by solid.js, all others by plotly. Before a page is printed all its figures are drawn, as
+ * wide as the paper and in light colours.
  */
 (() => {
   "use strict";
@@ -13,7 +14,9 @@
   const BUNDLE = "vendor/plotly/plotly-cartesian.min.js";
   const NARROW = window.matchMedia("(max-width: 600px)");
   const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const TOUCH = window.matchMedia("(hover: none)"); // nothing hovers here, so plotly's bar of icons would never go away
   const COLUMN = 260; // the least width of one column of subplots, in CSS pixels
+  const PAPER = 660; // the width of a figure on paper, in CSS pixels: A4 and Letter with their margins have room for it
 
   const SOLID = ["mesh3d", "scatter3d"]; // traces that solid.js draws
   const isSolid = (data) => data.some(({type}) => SOLID.includes(type));
@@ -28,6 +31,15 @@
       script.onerror = () => reject(new Error(`cannot load ${script.src}`));
       document.head.append(script);
     }));
+
+  // The same at once, for paper: a page that is about to be printed waits for no script.
+  const plotlyNow = () => {
+    if (window.Plotly) return;
+    const request = new XMLHttpRequest();
+    request.open("GET", new URL(BUNDLE, SITE), false);
+    request.send();
+    (0, eval)(request.responseText);
+  };
 
   const drawers = new WeakMap(); // plot -> what draws it: Plotly, or solid.js
 
@@ -72,8 +84,10 @@
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--lrd-figure-ink").trim();
     const line = style.getPropertyValue("--lrd-figure-line").trim();
+    const ground = style.getPropertyValue("--pst-color-surface").trim();
     const clear = "rgba(0, 0, 0, 0)";
     const update = {"font.color": ink, "legend.bgcolor": clear, paper_bgcolor: clear, plot_bgcolor: clear};
+    Object.assign(update, {"modebar.bgcolor": ground, "modebar.color": ink, "modebar.activecolor": ink});
     for (const axis of axes(layout))
       for (const part of ["gridcolor", "zerolinecolor", "linecolor", "tickcolor"]) update[`${axis}.${part}`] = line;
     return update;
@@ -139,7 +153,8 @@
     for (const axis of axes(layout))
       if (layout[axis]?.type === "log" && layout[axis].exponentformat === "power")
         update[`${axis}.tickfont.size`] = size / 1.25;
-    update.dragmode = NARROW.matches ? false : (layout.dragmode ?? null); // a finger on the figure scrolls the page
+    const finger = NARROW.matches || TOUCH.matches; // on the figure it scrolls the page
+    update.dragmode = finger ? false : (layout.dragmode ?? null);
     return update;
   };
 
@@ -211,7 +226,8 @@
 
   const draw = async (plot) => {
     const {data = [], layout = {}, frames = []} = JSON.parse(plot.parentElement.querySelector("script").textContent);
-    const Plotly = isSolid(data) ? window.lrdSolid : await plotly();
+    const Plotly = isSolid(data) ? window.lrdSolid : (window.Plotly ?? (await plotly()));
+    if (drawers.has(plot)) return; // for paper, while the bundle was on its way
     drawers.set(plot, Plotly);
     const {sliders: _sliders, updatemenus: _menus, width: _width, ...own} = layout;
     const fit = () => {
@@ -221,7 +237,8 @@
     };
     fit();
     const dressed = write(structuredClone(shaped(own)), {...colours(own), ...sizes(shaped(own), data)});
-    const config = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]};
+    const bar = TOUCH.matches ? {displayModeBar: false} : {modeBarButtonsToRemove: ["lasso2d", "select2d"]};
+    const config = {responsive: true, displaylogo: false, ...bar};
     await Plotly.newPlot(plot, {data, layout: dressed, frames, config});
     controls(plot, layout);
     new MutationObserver(() => Plotly.relayout(plot, colours(own))).observe(document.documentElement, {
@@ -236,21 +253,50 @@
     plot.dataset.drawn = "";
   };
 
+  const drawOrSay = (plot) =>
+    draw(plot).catch((error) => {
+      console.error(error);
+      plot.textContent = `This figure could not be drawn. ${plot.getAttribute("aria-label")}`;
+    });
+
+  // ---- paper
+
+  let theme; // the reader's, while the page is printed
+
+  const toPaper = () => {
+    const page = document.documentElement;
+    theme = page.dataset.theme;
+    page.dataset.theme = "light";
+    page.style.setProperty("--lrd-paper", `${PAPER}px`);
+    page.classList.add("lrd-on-paper");
+    const plots = [...document.querySelectorAll(".lrd-plot")];
+    const missing = plots.filter((plot) => !drawers.has(plot));
+    if (missing.length) plotlyNow();
+    missing.forEach(drawOrSay);
+    for (const plot of plots) drawers.get(plot)?.relayout(plot, {width: PAPER});
+  };
+
+  const fromPaper = () => {
+    const page = document.documentElement;
+    page.classList.remove("lrd-on-paper");
+    page.dataset.theme = theme;
+    for (const plot of document.querySelectorAll(".lrd-plot")) drawers.get(plot)?.relayout(plot, {width: null, autosize: true});
+  };
+
   const start = () => {
     const near = new IntersectionObserver(
       (entries) => {
         for (const {isIntersecting, target} of entries) {
           if (!isIntersecting) continue;
           near.unobserve(target);
-          draw(target).catch((error) => {
-            console.error(error);
-            target.textContent = `This figure could not be drawn. ${target.getAttribute("aria-label")}`;
-          });
+          if (!drawers.has(target)) drawOrSay(target);
         }
       },
       {rootMargin: "600px 0px"},
     );
     document.querySelectorAll(".lrd-plot").forEach((plot) => near.observe(plot));
+    window.addEventListener("beforeprint", toPaper);
+    window.addEventListener("afterprint", fromPaper);
   };
 
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
