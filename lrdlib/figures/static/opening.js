@@ -12,7 +12,7 @@
   const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
   const SECONDS = 5; // for a whole run
   const WIDE = 400;
-  const HIGH = 190;
+  const HIGH = window.matchMedia("(max-width: 600px)").matches ? 125 : 190; // one below the other on a phone
   const ROOM = {left: 38, right: 8, top: 8, bottom: 20}; // around a plot
 
   const element = (tag, properties = {}, ...children) => {
@@ -39,7 +39,7 @@
     const ticks = [0, 0.5, 1].map((share) =>
       shape("text", {x: left - 6, y: up(share) + 4, "text-anchor": "end"}, `${100 * share}%`),
     );
-    const svg = shape("svg", {viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "xMinYMid", role: "img"});
+    const svg = shape("svg", {viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img"});
     svg.append(...grid, ...ticks, ...inside);
     const figure = element("figure", {}, element("figcaption", {innerHTML: title}), svg);
     return {figure, svg};
