@@ -31,7 +31,7 @@ IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_
 PYTEST := $(PY) -m pytest -q -n $(WORKERS)
 STAGES := lint types chromium unit nbval book browser
 # what the pages are made of
-SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py book/formulas.py book/website.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py book/formulas.py book/cells.py book/website.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
 .PHONY: help venv book serve test lint types unit nbval browser bench chromium notebooks screenshots colab clean
 

@@ -53,22 +53,37 @@ chapters, and this finds any word of the book:</p>
 </html>
 """
 
+# Before the first paint, where the theme waits for a script: a dark page was light at first.
+COLOURS = """<script>
+    if (document.documentElement.dataset.theme === "auto")
+      document.documentElement.dataset.theme =
+        window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  </script>
+"""
+
 
 def light(page: str, name: str) -> str:
     """A page that loads no more than it needs before it is seen: scripts run when it is
-    there, the index of all words is for the search alone, and icons are in icons.css.
+    there, the index of all words is for the search alone, and icons are in icons.css. It
+    has the reader's colours from the start.
 
-    Raises ExtensionError if the theme's page has not what is taken away.
+    Raises ExtensionError if the theme's page has not what is changed.
     """
     head, rest = page.split("</head>", 1)
-    drop = [r'<script[^>]*src="[^"]*fontawesome\.js[^>]*></script>']
+    change = {r'<script[^>]*src="[^"]*fontawesome\.js[^>]*></script>': ""}
+    change[r"(?=<noscript>)"] = COLOURS
     if name != "search":
         found = r"(?:searchtools|language_data|searchindex)\.js"
-        drop.append(rf'(?:<script src="[^"]*{found}"></script>\s*){{3}}')
-    for pattern in drop:
-        head, count = re.subn(pattern, "", head)
+        change[rf'(?:<script src="[^"]*{found}"></script>\s*){{3}}'] = ""
+    for pattern, new in change.items():
+        head, count = re.subn(pattern, new, head)
         if count != 1:
             raise ExtensionError(f"{name}.html has {count} of {pattern}, expected 1")
+    # a label must not say something else than the words that it labels
+    rest = rest.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    rest = re.sub(
+        r'(<button class="btn search-button-field[^>]*) aria-label="Search"', r"\1", rest
+    )
     later = r"<script (?![^>]*documentation_options)(?![^>]*\bdefer\b)([^>]*\bsrc=)"
     return re.sub(later, r"<script defer \1", head) + "</head>" + rest
 
