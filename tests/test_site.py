@@ -10,6 +10,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -18,8 +19,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import DESKTOP, HTML, PHONE, Quiet, pages, serve, visit
-from playwright.sync_api import Browser
+from browser import CONTRAST, DESKTOP, HTML, PHONE, Quiet, pages, serve, visit
 from waiting import PATIENCE_MS
 
 if not (HTML / "index.html").exists():
@@ -151,37 +151,106 @@ SHIFTS = """
     }).observe({type: "layout-shift", buffered: true});
 """
 QUIET = 1000  # milliseconds in which a page that is still loading would have moved
-HEAVY = "plotly-cartesian"  # loads where a figure is near, after the page itself
+HEAVY = "plotly-cartesian"  # loads where a figure is in view, after the page itself
+WAYS = {"light-desktop": ("light", DESKTOP), "dark-phone": ("dark", PHONE)}
+
+# Words of links and buttons that stand out too little from what is behind them.
+FAINT = f"""() => {{{CONTRAST}
+    const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const ground = (e) => {{  // red, green and blue, through all clear layers
+        if (!e) return [255, 255, 255];
+        const [r, g, b, alpha = 1] = parts(getComputedStyle(e).backgroundColor);
+        if (alpha === 1) return [r, g, b];
+        return ground(e.parentElement).map((v, i) => alpha * [r, g, b][i] + (1 - alpha) * v);
+    }};
+    return [...document.querySelectorAll("main a, main .admonition p")]
+        .filter((e) => e.offsetWidth && e.innerText.trim())
+        .filter((e) => contrast(
+            ...[rgb(getComputedStyle(e).color), ground(e)].map(luminance)) < 4.5)
+        .map((e) => `${{e.innerText}} on ${{ground(e)}}`);
+}}"""
+# Code that is wider than its column, though folded code is unfolded.
+WIDE = """() => {
+    document.querySelectorAll("details").forEach((folded) => (folded.open = true));
+    return [...document.querySelectorAll("main .cell_input pre")]
+        .filter((pre) => pre.scrollWidth > pre.clientWidth + 1).map((pre) => pre.innerText);
+}"""
+# Folded code that stands between a picture and what is said before it.
+BETWEEN = """() => [...document.querySelectorAll("main .cell details.hide")]
+    .map((folded) => folded.closest(".cell"))
+    .filter((cell) => cell.querySelector("details.hide + .cell_output .lrd-figure")
+        || cell.nextElementSibling?.matches(".cell:has(.lrd-figure)")
+            && !cell.matches(":has(~ .cell, .cell_output)"))
+    .map((cell) => cell.innerText)"""
 
 
-def opened(browser: Browser, address: str, size: dict) -> tuple[float, int, bool]:
-    """The sum of layout shifts of a page that is opened and left alone; the bytes that it
-    loads, compressed, less plotly's; whether plotly was loaded, too."""
-    context = browser.new_context(viewport=size, reduced_motion="reduce")
+@dataclass
+class FirstView:
+    """What a reader gets who opens a page and leaves it alone."""
+
+    name: str
+    shift: float  # the sum of layout shifts
+    weight: int  # the bytes that it loads, compressed, less plotly's
+    plotly: bool  # whether plotly was loaded
+    found: dict[str, list[str]]  # what each of the scripts above found
+
+
+@pytest.fixture(
+    scope="module", params=[(page, way) for page in PAGES for way in WAYS], ids="-".join
+)
+def first_view(request, chromium, site) -> FirstView:
+    name, way = request.param
+    theme, size = WAYS[way]
+    context = chromium.new_context(
+        viewport=size, color_scheme=theme, reduced_motion="reduce"
+    )
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.add_init_script(SHIFTS)
     answers = []
     page.on("response", lambda answer: answers.append(answer))
-    page.goto(address, wait_until="networkidle")
+    page.goto(f"{site}/{name}", wait_until="networkidle")
     page.wait_for_timeout(QUIET)
-    shifts = page.evaluate("window.shifts")
-    sizes = {a.url: len(gzip.compress(a.body())) for a in list(answers)}
-    heavy = [url for url in sizes if HEAVY in url]
+    shift = sum(page.evaluate("window.shifts"))
+    sizes = {answer.url: len(gzip.compress(answer.body())) for answer in list(answers)}
+    found = {
+        what: page.evaluate(script)
+        for what, script in {"faint": FAINT, "between": BETWEEN, "wide": WIDE}.items()
+    }
     context.close()
-    return sum(shifts), sum(n for url, n in sizes.items() if url not in heavy), bool(heavy)
+    heavy = sum(size for url, size in sizes.items() if HEAVY in url)
+    return FirstView(name, shift, sum(sizes.values()) - heavy, bool(heavy), found)
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light_and_stays_where_it_is(chromium, site, name, size):
-    """0.1 is where the layout of a page counts as stable (web.dev/cls); 450 kB are two or
-    three seconds on a slow phone line."""
-    shift, weight, heavy = opened(chromium, f"{site}/{name}", size)
-    assert shift < 0.1
-    assert weight < 450_000
-    if name in ("intro.html", "lab.html") or name not in FIGURES:
-        assert not heavy, "plotly loads where a figure comes into view"
+def test_nothing_moves_while_a_page_is_laid_out(first_view):
+    assert first_view.shift < 0.1  # where a layout counts as stable: web.dev/cls
+
+
+def test_a_page_is_light(first_view):
+    """450 kB are two or three seconds on a slow phone line."""
+    assert first_view.weight < 450_000
+    if first_view.name in ("intro.html", "lab.html") or first_view.name not in FIGURES:
+        assert not first_view.plotly, "plotly loads where a figure is in view"
+
+
+def test_links_can_be_read_in_boxes_too(first_view):
+    assert first_view.found["faint"] == []
+
+
+def test_code_is_as_wide_as_its_column(first_view):
+    assert first_view.found["wide"] == []
+
+
+def test_a_picture_comes_before_its_code(first_view):
+    assert first_view.found["between"] == []
+
+
+def test_a_drawn_figure_is_no_image_with_buttons_in_it(chromium, site):
+    with visit(chromium, f"{site}/{FIGURES[0]}") as seen:
+        plots = seen.page.locator(".lrd-plot")
+        assert plots.count() and plots.locator("button, a, [tabindex]").count()
+        assert seen.page.locator("[role=img] :is(button, a, [tabindex])").count() == 0
+        assert all(plot.get_attribute("aria-label") for plot in plots.all())
 
 
 def test_formulas_and_icons_need_no_script(chromium, site):

@@ -249,6 +249,8 @@
       Plotly.relayout(plot, {...shape(own), ...sizes(shaped(own), data)});
     });
     plot.style.minHeight = "";
+    plot.setAttribute("role", "group"); // its label tells it all; an image must hold no buttons
+    plot.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
     plot.dispatchEvent(new CustomEvent("lrd:drawn", {bubbles: true}));
     plot.dataset.drawn = "";
   };
@@ -283,7 +285,9 @@
     for (const plot of document.querySelectorAll(".lrd-plot")) drawers.get(plot)?.relayout(plot, {width: null, autosize: true});
   };
 
-  const start = () => {
+  // ---- when: as it comes into view; once the reader scrolls, a little before
+
+  const watch = (margin) => {
     const near = new IntersectionObserver(
       (entries) => {
         for (const {isIntersecting, target} of entries) {
@@ -292,9 +296,19 @@
           if (!drawers.has(target)) drawOrSay(target);
         }
       },
-      {rootMargin: "600px 0px"},
+      {rootMargin: `${margin}px 0px`},
     );
-    document.querySelectorAll(".lrd-plot").forEach((plot) => near.observe(plot));
+    for (const plot of document.querySelectorAll(".lrd-plot")) if (!drawers.has(plot)) near.observe(plot);
+    return near;
+  };
+
+  const start = () => {
+    const first = watch(0);
+    const scrolled = () => {
+      first.disconnect();
+      watch(600);
+    };
+    window.addEventListener("scroll", scrolled, {once: true, passive: true});
     window.addEventListener("beforeprint", toPaper);
     window.addEventListener("afterprint", fromPaper);
   };
