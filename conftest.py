@@ -1,7 +1,9 @@
-"""What every test run shares: one thread, figures as JSON, and how nbval compares
-notebooks."""
+"""What every test run shares: one thread, figures as JSON, how nbval compares notebooks,
+and how workers share the tests."""
 
 import os
+
+import pytest
 
 # Before torch and before a kernel starts: the same settings as in book/execute.py, which
 # wrote the notebooks.
@@ -21,10 +23,41 @@ def pytest_collectstart(collector):
         collector.skip_compare += FIGURES
 
 
-def pytest_collection_modifyitems(items):
-    """Warnings are errors in our tests; nbval and the kernels' sockets are not ours."""
-    import pytest
+# What takes longest, so that no worker ends alone: it comes first.
+LONG = (
+    "book/first_run.ipynb",
+    "tests/test_lab_train.py",
+)
+# Files whose tests share what is long in the making by their first parameter (a page, a
+# decay rule, a way of reading), and are handed out by it.
+SHARED = ("tests/test_book.py", "tests/test_lab_train.py", "tests/test_lab_page.py")
 
+
+def pytest_collection_modifyitems(items):
+    """The long ones first. Warnings are errors in our tests; nbval and the kernels' sockets
+    are not ours."""
+    places = {file: place for place, file in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))
     for item in items:
         if type(item).__name__ == "IPyNbCell":
             item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+def piece(nodeid):
+    """The tests that one worker takes together: those of a file, or of a parameter of it."""
+    file, _, test = nodeid.partition("::")
+    if file not in SHARED:
+        return file
+    name, _, parameters = test.rstrip("]").partition("[")
+    return f"{file}[{(parameters or name).partition('-')[0]}]"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With --dist loadscope, a worker takes piece after piece, in our order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Pieces(LoadScopeScheduling):
+        _split_scope = staticmethod(piece)
+
+    return Pieces(config, log) if config.getvalue("dist") == "loadscope" else None

@@ -131,6 +131,15 @@ class Visit:
             plot.scroll_into_view_if_needed()
         page.wait_for_function(SETTLED)
 
+    def turn(self, theme: str, viewport: dict | None = None) -> None:
+        """Go on in other colours and at another size, as when evening comes and the window
+        is made smaller: nothing is loaded again."""
+        self.page.emulate_media(color_scheme=theme)
+        self.page.set_viewport_size(viewport or DESKTOP)
+        self.page.wait_for_function(
+            "(theme) => document.documentElement.dataset.theme === theme", arg=theme
+        )
+
 
 @contextmanager
 def visit(

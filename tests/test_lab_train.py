@@ -8,7 +8,9 @@ a reader loads.
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +22,7 @@ pytest.importorskip("playwright.sync_api")
 pytest.importorskip("onnxruntime")
 
 import onnxruntime as ort
-from browser import FLAGS, HTML, PHONE, serve, visit
+from browser import FLAGS, HTML, PHONE, Visit, serve, visit
 from chromium import find
 from test_lab_step import inputs_of, state_of
 from waiting import PATIENCE_MS
@@ -71,14 +73,6 @@ def config_of(rule: str, **changes) -> TrainConfig:
     )
 
 
-def own(rule: str) -> Run:
-    """lrdlib's own run of these steps."""
-    training = Training([config_of(rule)])
-    for _ in training:
-        pass
-    return runs_of(training)[0]
-
-
 @lru_cache(maxsize=2)
 def native(graph: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
@@ -92,17 +86,52 @@ def graph_of(config: TrainConfig) -> str:
     return "low" if config.rule in ("lrd", "elastic") else "plain"
 
 
-def feeds_of(training: Training, state: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Inputs of the exported step: what the training's next step starts from, but for the
-    state."""
-    data = zip(
-        ("steps", "tokens", "labels", "lr", "l2", "l2_blocks", "low"),
-        inputs_of(training),
-        strict=True,
-    )
-    return dict(zip(STATE, state, strict=True)) | {
-        name: value.numpy() for name, value in data
-    }
+def arrays_of(training: Training) -> list[np.ndarray]:
+    """The state of a training, in the order of `STATE`."""
+    return [part.numpy() for part in state_of(training)]
+
+
+def data_of(training: Training) -> dict[str, np.ndarray]:
+    """Inputs of the exported step for the training's next step, but for the state."""
+    names = ("steps", "tokens", "labels", "lr", "l2", "l2_blocks", "low")
+    return {n: v.numpy() for n, v in zip(names, inputs_of(training), strict=True)}
+
+
+@dataclass(frozen=True)
+class Own:
+    """lrdlib's own run of a rule, and its state before and after each step."""
+
+    rule: str
+    config: TrainConfig
+    states: list[list[np.ndarray]]  # STEPS + 1 times (weights, exp_avg, exp_avg_sq)
+    data: list[dict[str, np.ndarray]]  # STEPS times the other inputs of the exported step
+    run: Run
+
+    def feeds(self, step: int) -> dict[str, np.ndarray]:
+        """Inputs of the exported step from lrdlib's own state before this step."""
+        return dict(zip(STATE, self.states[step], strict=True)) | self.data[step]
+
+    def check(self, step: int, after: list[np.ndarray]) -> None:
+        """Whether the state `after` this step is lrdlib's."""
+        for name, ours, theirs in zip(STATE, after, self.states[step + 1], strict=True):
+            assert distance(ours, theirs) < ONE[self.rule], (self.rule, step, name)
+
+
+@pytest.fixture(scope="module", params=RULES)
+def own(request) -> Own:
+    """One training for all tests of a rule."""
+    config = config_of(request.param)
+    training = Training([config])
+    next(training)
+    states, data = [arrays_of(training)], []
+    while training.step < STEPS:
+        data.append(data_of(training))
+        if training.step + 1 == training.due:
+            next(training)
+        else:
+            training.update()
+        states.append(arrays_of(training))
+    return Own(request.param, config, states, data, runs_of(training)[0])
 
 
 def distance(weights: np.ndarray, own: np.ndarray) -> float:
@@ -114,22 +143,15 @@ def test_the_export_is_of_these_sources():
     assert made_of == sources(), "the exported train step is stale: run make book"
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_200_steps_in_onnxruntime_are_lrdlib_s(rule):
+def test_200_steps_in_onnxruntime_are_lrdlib_s(own):
     """Each of 200 steps from lrdlib's own state before it, and the same steps on their
     own."""
-    config = config_of(rule)
-    training, session = Training([config]), native(graph_of(config))
-    alone = [part.numpy() for part in state_of(training)]
-    for _ in range(STEPS):
-        after = session.run(
-            None, feeds_of(training, [part.numpy() for part in state_of(training)])
-        )[1:]
-        alone = session.run(None, feeds_of(training, alone))[1:]
-        training.update()
-        for ours, theirs in zip(after, state_of(training), strict=True):
-            assert distance(ours, theirs.numpy()) < ONE[rule]
-    assert distance(alone[0], state_of(training)[0].numpy()) < FAR[rule]
+    session, alone = native(graph_of(own.config)), own.states[0]
+    for step in range(STEPS):
+        own.check(step, session.run(None, own.feeds(step))[1:])
+        feeds = own.data[step] | dict(zip(STATE, alone, strict=True))
+        alone = session.run(None, feeds)[1:]
+    assert distance(alone[0], own.states[STEPS][0]) < FAR[own.rule]
 
 
 # ---- in the browser
@@ -191,22 +213,29 @@ ENGINE = """async () => {
     ort.env.wasm.wasmPaths = new URL("vendor/ort/", location.href).href;
     window.sessions = {};
 }"""
+# Arrays travel as data addresses, which the browser reads and writes quickly by itself.
 STEP = """async ([graph, feeds, names]) => {
     window.sessions[graph] ??= await ort.InferenceSession.create(`lab/train/small-${graph}.onnx`);
-    const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
     const arrays = {int64: BigInt64Array, float32: Float32Array};
-    const tensor = ([type, shape, text]) =>
-        new ort.Tensor(type, new arrays[type](bytes(text)), shape);
-    const made = await window.sessions[graph].run(
-        Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, tensor(value)])));
-    const text = ({buffer, byteOffset, byteLength}) => {
-        let letters = "";
-        for (const byte of new Uint8Array(buffer, byteOffset, byteLength))
-            letters += String.fromCharCode(byte);
-        return btoa(letters);
-    };
-    return names.map((name) => text(made[`new_${name}`].data));
+    const tensor = async ([type, shape, address]) => new ort.Tensor(
+        type, new arrays[type](await (await fetch(address)).arrayBuffer()), shape);
+    const given = {};
+    for (const [name, value] of Object.entries(feeds)) given[name] = await tensor(value);
+    const made = await window.sessions[graph].run(given);
+    const address = (data) => new Promise((resolve) => {
+        const reader = new FileReader();
+        reader.onload = () => resolve(reader.result);
+        reader.readAsDataURL(new Blob([data]));
+    });
+    return Promise.all(names.map((name) => address(made[`new_${name}`].data)));
 }"""
+
+
+@pytest.fixture(scope="module")
+def engine(page):
+    """The page with its own onnxruntime."""
+    page.evaluate(ENGINE)
+    return page
 
 
 def step_in_wasm(page, graph: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -215,40 +244,26 @@ def step_in_wasm(page, graph: str, feeds: dict[str, np.ndarray]) -> list[np.ndar
         name: [
             str(value.dtype),
             list(value.shape),
-            base64.b64encode(value.tobytes()).decode(),
+            f"data:;base64,{base64.b64encode(value.tobytes()).decode()}",
         ]
         for name, value in feeds.items()
     }
     return [
-        np.frombuffer(base64.b64decode(t), np.float32)
-        for t in page.evaluate(STEP, [graph, packed, list(STATE)])
+        np.frombuffer(base64.b64decode(address.partition(",")[2]), np.float32)
+        for address in page.evaluate(STEP, [graph, packed, list(STATE)])
     ]
 
 
-def test_single_steps_in_wasm_are_lrdlib_s(page):
-    """Every tenth of lrdlib's own 200 steps, from its state before it, for each rule."""
-    page.evaluate(ENGINE)
-    for rule in RULES:
-        config = config_of(rule)
-        training = Training([config])
-        for step in range(STEPS):
-            feeds = (
-                feeds_of(training, [part.numpy() for part in state_of(training)])
-                if step % 10 == 0
-                else None
-            )
-            training.update()
-            if feeds is not None:
-                after = step_in_wasm(page, graph_of(config), feeds)
-                for ours, theirs in zip(after, state_of(training), strict=True):
-                    assert distance(ours, theirs.numpy()) < ONE[rule]
+def test_single_steps_in_wasm_are_lrdlib_s(engine, own):
+    """Every tenth of lrdlib's own 200 steps, from its state before it."""
+    for step in range(0, STEPS, 10):
+        own.check(step, step_in_wasm(engine, graph_of(own.config), own.feeds(step)))
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_200_steps_of_the_worker_are_lrdlib_s(page, rule, tmp_path):
+def test_200_steps_of_the_worker_are_lrdlib_s(page, own, tmp_path):
     """Its own draw of split, weights and batches, its own measures, its own file."""
-    run, _ = in_wasm(page, rule, tmp_path)
-    reference = own(rule)
+    run, _ = in_wasm(page, own.rule, tmp_path)
+    reference, rtol = own.run, CURVES[own.rule]
     assert run.config == reference.config
     assert (
         run.history["step"].tolist() == reference.history["step"].tolist() == [0, 100, 200]
@@ -262,17 +277,15 @@ def test_200_steps_of_the_worker_are_lrdlib_s(page, rule, tmp_path):
         "qk_effective_rank",
     ):
         assert run.history[name].dtype == np.float32
-        np.testing.assert_allclose(
-            run.history[name], reference.history[name], rtol=CURVES[rule]
-        )
+        np.testing.assert_allclose(run.history[name], reference.history[name], rtol=rtol)
     for name, S in run.spectra.items():
-        close = dict(rtol=0, atol=CURVES[rule] * S.max())
+        close = dict(rtol=0, atol=rtol * S.max())
         np.testing.assert_allclose(S, reference.spectra[name], **close)
         np.testing.assert_allclose(
             np.linalg.svd(run.weights[name], compute_uv=False), S[-1], rtol=0, atol=1e-4
         )
     power, expected = run.fourier["embedding"], reference.fourier["embedding"]
-    np.testing.assert_allclose(power, expected, rtol=0, atol=CURVES[rule] * expected.max())
+    np.testing.assert_allclose(power, expected, rtol=0, atol=rtol * expected.max())
 
 
 def test_initial_weights_are_torch_s(page, tmp_path):
@@ -342,16 +355,24 @@ PROGRESS, SHOWN = (
 )
 
 
-@pytest.fixture(params=["light-desktop", "dark-phone"])
-def lab(request, chromium, site):
-    theme, viewport = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}[
-        request.param
-    ]
+# How a page is read: (colours, size).
+WAYS = {"light-desktop": ("light", None), "dark-phone": ("dark", PHONE)}
+
+
+@contextmanager
+def opened(chromium, site, way: str) -> Iterator[Visit]:
+    """The lab's page, read one way, with the lab in view."""
+    theme, viewport = WAYS[way]
     with visit(chromium, f"{site}/lab.html", theme=theme, viewport=viewport) as seen:
-        root = seen.page.locator(LAB)
-        root.scroll_into_view_if_needed()
+        seen.root = seen.page.locator(LAB)
+        seen.root.scroll_into_view_if_needed()
         seen.page.wait_for_selector(f"{LAB}[data-state=idle]")
-        seen.root = root
+        yield seen
+
+
+@pytest.fixture(params=WAYS)
+def lab(request, chromium, site):
+    with opened(chromium, site, request.param) as seen:
         yield seen
 
 
@@ -388,14 +409,24 @@ def saved(page, root, path):
     return load_run(path)
 
 
-def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(lab, tmp_path):
-    page, root = lab.page, lab.root
-    button(root, "Start").click()
-    page.wait_for_selector(f"{LAB}[data-state=done]")
-    run = saved(page, root, tmp_path / "run.npz")
-    assert TrainConfig(**run.config) == TrainConfig(**SMALL)
-    assert run.first_step("orbit_clean_accuracy") is not None
-    assert lab.errors == []
+def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(
+    chromium, site, tmp_path
+):
+    """It begins in the light on a desktop, and from a third on it goes on in the dark on a
+    phone; what it has come to is looked at in both."""
+    with opened(chromium, site, "light-desktop") as seen:
+        page, root = seen.page, seen.root
+        button(root, "Start").click()
+        page.wait_for_function(f"() => {PROGRESS} > {SMALL['steps'] // 3}")
+        for way in ("dark-phone", "light-desktop"):
+            seen.turn(*WAYS[way])
+            page.wait_for_selector(f"{LAB}[data-state=done]")
+            assert page.evaluate(f"{SHOWN} === {SMALL['steps']}"), way
+            assert root.evaluate("(lab) => lab.scrollWidth <= lab.clientWidth + 1"), way
+            run = saved(page, root, tmp_path / f"{way}.npz")
+            assert TrainConfig(**run.config) == TrainConfig(**SMALL), way
+            assert run.first_step("orbit_clean_accuracy") is not None, way
+            assert seen.errors == [], way
 
 
 def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path):
