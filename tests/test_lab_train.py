@@ -213,21 +213,16 @@ ENGINE = """async () => {
     ort.env.wasm.wasmPaths = new URL("vendor/ort/", location.href).href;
     window.sessions = {};
 }"""
-# Arrays travel as data addresses, which the browser reads and writes quickly by itself.
 STEP = """async ([graph, feeds, names]) => {
     window.sessions[graph] ??= await ort.InferenceSession.create(`lab/train/small-${graph}.onnx`);
     const arrays = {int64: BigInt64Array, float32: Float32Array};
-    const tensor = async ([type, shape, address]) => new ort.Tensor(
-        type, new arrays[type](await (await fetch(address)).arrayBuffer()), shape);
-    const given = {};
-    for (const [name, value] of Object.entries(feeds)) given[name] = await tensor(value);
-    const made = await window.sessions[graph].run(given);
-    const address = (data) => new Promise((resolve) => {
-        const reader = new FileReader();
-        reader.onload = () => resolve(reader.result);
-        reader.readAsDataURL(new Blob([data]));
-    });
-    return Promise.all(names.map((name) => address(made[`new_${name}`].data)));
+    const tensor = ([type, shape, text]) =>
+        new ort.Tensor(type, new arrays[type](Uint8Array.fromBase64(text).buffer), shape);
+    const made = await window.sessions[graph].run(
+        Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, tensor(value)])));
+    const text = ({buffer, byteOffset, byteLength}) =>
+        new Uint8Array(buffer, byteOffset, byteLength).toBase64();
+    return names.map((name) => text(made[`new_${name}`].data));
 }"""
 
 
@@ -244,13 +239,13 @@ def step_in_wasm(page, graph: str, feeds: dict[str, np.ndarray]) -> list[np.ndar
         name: [
             str(value.dtype),
             list(value.shape),
-            f"data:;base64,{base64.b64encode(value.tobytes()).decode()}",
+            base64.b64encode(value.tobytes()).decode(),
         ]
         for name, value in feeds.items()
     }
     return [
-        np.frombuffer(base64.b64decode(address.partition(",")[2]), np.float32)
-        for address in page.evaluate(STEP, [graph, packed, list(STATE)])
+        np.frombuffer(base64.b64decode(t), np.float32)
+        for t in page.evaluate(STEP, [graph, packed, list(STATE)])
     ]
 
 
