@@ -15,6 +15,8 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # One thread each: the models are small, and OpenMP's barriers cost more than they save on a busy machine.
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
+# What Python has compiled is kept, whatever the shell says: each worker imports, and some tests start, a Python anew.
+export PYTHONDONTWRITEBYTECODE :=
 empty :=
 export TIMEFORMAT := $(empty)   took %0lR
 
@@ -23,17 +25,17 @@ ASSETS := _build/assets/.copied
 LAB := _build/assets/lab/.made
 STEP := _build/assets/lab/train/.made
 BUILT := _build/html/.built
-# tests that need Chromium, most of them the built book too; what takes long comes first, so that no worker ends alone
+# tests that need Chromium, most of them the built book too
 IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_jupyterlab tests/test_lab_page.py \
   tests/test_colab.py::TestBuilt tests/test_book.py
-# Each worker takes its tests in one piece, and the rest of another's when it has done (worksteal), so that what a
-# module makes for its tests is made about once. The cells of a notebook share a kernel, so it is one worker's (loadfile).
-PYTEST := $(PY) -m pytest -q -n $(WORKERS)
-STAGES := lint types chromium unit nbval book browser
+# A worker takes piece after piece of the tests, the long ones first: conftest.py says what a piece is.
+PYTEST := $(PY) -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+NBVAL := -p no:cacheprovider --nbval --nbval-current-env
+STAGES := lint types chromium book pool
 # what the pages are made of
 SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py book/formulas.py book/cells.py book/website.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
-.PHONY: help venv book serve test lint types unit nbval browser bench chromium notebooks screenshots colab clean
+.PHONY: help venv book serve test lint types unit nbval browser pool bench chromium notebooks screenshots colab clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -133,15 +135,19 @@ types: $(INSTALLED) ## mypy
 
 unit: $(INSTALLED) ## unit and property tests, doctests
 	@echo "== unit: pytest and doctests"
-	@time $(PYTEST) --dist worksteal $(addprefix --deselect=,$(IN_BROWSER))
+	@time $(PYTEST) $(addprefix --deselect=,$(IN_BROWSER))
 
 nbval: $(INSTALLED) ## run every notebook, compare with what it stores
 	@echo "== nbval: every notebook again, against its stored outputs"
-	@time $(PYTEST) --dist loadfile --no-loadscope-reorder -p no:cacheprovider --nbval --nbval-current-env $(NOTEBOOKS)
+	@time $(PYTEST) $(NBVAL) $(NOTEBOOKS)
 
 browser: $(BUILT) chromium ## every page of the built book in Chromium
 	@echo "== browser: every page, light and dark, desktop and phone; the labs"
-	@time $(PYTEST) --dist worksteal $(IN_BROWSER)
+	@time $(PYTEST) $(IN_BROWSER)
+
+pool: $(BUILT) chromium ## unit, nbval and browser at once, so that no worker waits at the end of each
+	@echo "== pool: unit tests, doctests, notebooks, every page in Chromium"
+	@time $(PYTEST) $(NBVAL) $(NOTEBOOKS) tests lrdlib
 
 bench: $(BUILT) chromium ## whether the labs keep up with the reader's hand, in Chromium
 	@echo "== bench: what the labs take"

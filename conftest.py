@@ -23,10 +23,18 @@ def pytest_collectstart(collector):
         collector.skip_compare += FIGURES
 
 
-# What takes longest, so that no worker ends alone: it comes first.
+# What takes longest comes first, so that no worker ends alone.
 LONG = (
     "book/first_run.ipynb",
     "tests/test_lab_train.py",
+    "tests/test_sweep.py",
+    "tests/test_train.py",
+    "tests/test_colab.py",
+    "tests/test_lab_kernel.py",
+    "tests/test_phase_diagram.py",
+    "book/after_memorisation.ipynb",
+    "tests/test_readme.py",
+    "tests/test_book.py",
 )
 # Files whose tests share what is long in the making by their first parameter (a page, a
 # decay rule, a way of reading), and are handed out by it.

@@ -165,14 +165,16 @@ def test_a_slider_can_be_dragged(chromium, site):
     with visit(chromium, f"{site}/{name}", viewport=PHONE) as phone:
         slider = phone.page.locator(".lrd-figure input[type=range]").first
         slider.scroll_into_view_if_needed()
-        box, before = slider.bounding_box(), slider.input_value()
-        phone.page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+        box = slider.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        phone.page.mouse.move(box["x"] + 8, middle)
         phone.page.mouse.down()
-        phone.page.mouse.move(
-            box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2, steps=4
-        )
+        came_to = []
+        for share in (0.3, 0.8):
+            phone.page.mouse.move(box["x"] + share * box["width"], middle, steps=4)
+            came_to.append(int(slider.input_value()))
         phone.page.mouse.up()
-        assert slider.input_value() != before
+        assert came_to[0] < came_to[1] == int(slider.input_value())
 
 
 def test_a_solid_turns_when_it_is_dragged(chromium, site):
