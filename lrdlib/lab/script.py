@@ -14,16 +14,21 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 PANELS = ("dom.js", "draw.js", "charts.js", "panels.js")
+LIVE = ("live-run.js", "live-controls.js", "live.js")
 SCRIPTS = {  # which fragments, in which order
     "page": (
-        *(*PANELS, "digits.js", "choose.js", "map.js", "side.js"),
-        *("recorded.js", "live.js", "page.js", "boot.js"),
+        *(*PANELS, "digits.js", "choose.js", "map.js", "side.js", "runs.js", "tours.js"),
+        *("transport.js", "recorded.js", *LIVE, "files.js", "address.js", "own.js"),
+        *("page.js", "boot.js"),
     ),
-    "widget": (*PANELS, "live.js", "widget.js"),
-    "worker": ("random.js", "measure.js", "npz.js", "worker.js"),
+    "widget": (*PANELS, *LIVE, "widget.js"),
+    "worker": (
+        *("files.js", "sha256.js", "random.js", "measure.js", "npz.js", "opened.js"),
+        *("keep.js", "training.js", "worker.js"),
+    ),
 }
 ENDS = {"page": "boot();\n", "worker": "work();\n"}  # what starts it
-STYLES = ("lab.css", "live.css")
+STYLES = ("lab.css", "live.css", "screen.css")
 
 
 def source(kind: str) -> str:

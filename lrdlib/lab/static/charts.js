@@ -1,10 +1,12 @@
-/* The five charts of the lab: what each draws of a run, what of it moves with the step, and the same in words.
+/* The charts of the lab: what each draws of a run, what of it moves with the step, and the same in words.
  *
  * A chart is {name, title, ...} with functions of a run, a record i (an index into run.steps) and a view:
  *   missing(run, view): why there is nothing to draw, or null
  *   axes(run, view), still(run, view), moving(run, i, view): as of draw.js
  *   legend(run, i, view): [{name, colour, dash, value}], the key with the values at record i
  *   words(run, i, view): what the chart shows, for those who cannot see it
+ * run.tint: the colour of a run that shares its chart with another, or null; then colours say which run, dashes which curve.
+ * run.slot: 0, or 1 for the second. square: such a chart is drawn once for each run, side by side.
  * run.changes [{step, words}]: where a run that trains was given other values; drawn in the charts of steps.
  * scrubs: whether its x axis is the step, so that a pointer on it moves the lab.
  */
@@ -24,16 +26,16 @@ const ALIVE = 0.01;
 const recordedOf = (run, kinds) => Object.entries(kinds).filter(([metric]) => run.curves[metric]?.some(Number.isFinite));
 
 const linesOf = (run, kinds) =>
-  recordedOf(run, kinds).map(([metric, style]) => ({kind: "line", x: run.steps, y: run.curves[metric], ...style}));
+  recordedOf(run, kinds).map(([metric, style]) => ({kind: "line", x: run.steps, y: run.curves[metric], ...style, colour: run.tint ?? style.colour}));
 
 const bandsOf = (run) =>
   recordedOf(run, ACCURACIES)
     .filter(() => run.bands)
-    .map(([metric, {colour}]) => ({kind: "band", x: run.bands.steps, low: run.bands.low[metric], high: run.bands.high[metric], colour}));
+    .map(([metric, {colour}]) => ({kind: "band", x: run.bands.steps, low: run.bands.low[metric], high: run.bands.high[metric], colour: run.tint ?? colour}));
 
 const marksAt = (run, kinds, i) => [
-  {kind: "cursor", x: run.steps[i]},
-  ...recordedOf(run, kinds).map(([metric, {colour}]) => ({kind: "dot", x: run.steps[i], y: run.curves[metric][i], colour})),
+  ...(run.slot ? [] : [{kind: "cursor", x: run.steps[i]}]), // one for both
+  ...recordedOf(run, kinds).map(([metric, {colour}]) => ({kind: "dot", x: run.steps[i], y: run.curves[metric][i], colour: run.tint ?? colour})),
 ];
 
 // Where the reader changed something while it trained.
@@ -53,7 +55,7 @@ const rangeAt = (run, metric, i, said) => {
 
 const valuesAt = (run, kinds, i, said) =>
   recordedOf(run, kinds).map(([metric, {name, colour, dash}]) => ({
-    name, colour, dash, value: said(run.curves[metric][i]) + rangeAt(run, metric, i, said),
+    name, colour: run.tint ?? colour, dash, value: said(run.curves[metric][i]) + rangeAt(run, metric, i, said),
   }));
 const bandKey = (run) => (run.bands ? [{name: "in brackets:", colour: COLOURS.grey, dash: "band", value: `range over ${run.bands.seeds} seeds`}] : []);
 
@@ -115,17 +117,17 @@ const spectrumChart = {
     return null;
   },
   axes: (run, view) => ({
-    x: {low: 0, high: spectrumAt(run, 0, view).length + 1, title: "singular value, by size"},
+    x: {low: 0, high: Math.max(...view.runs.map((one) => (Object.keys(one.spectra ?? {}).length ? spectrumAt(one, 0, view).length : 0))) + 1, title: "singular value, by size"},
     y: {low: FLOOR, high: 1.4, log: true},
   }),
   still: (run, view) => [spectrumLine(spectrumAt(run, 0, view), {kind: "line", colour: COLOURS.grey, dash: "dot", width: 1.5})],
   moving: (run, i, view) =>
-    ["area", "line"].map((kind) => spectrumLine(spectrumAt(run, i, view), {kind, colour: COLOURS.violet, width: 2.5})),
+    ["area", "line"].map((kind) => spectrumLine(spectrumAt(run, i, view), {kind, colour: run.tint ?? COLOURS.violet, width: 2.5})),
   legend: (run, i, view) => {
     const row = spectrumAt(run, i, view);
     const value = `${alive(row)} of ${row.length} above 1% of the largest`;
     return [
-      {name: `step ${run.steps[i]}:`, colour: COLOURS.violet, dash: "solid", value},
+      {name: `step ${run.steps[i]}:`, colour: run.tint ?? COLOURS.violet, dash: "solid", value},
       {name: `step ${run.steps[0]}`, colour: COLOURS.grey, dash: "dot", value: ""},
     ];
   },
@@ -152,23 +154,27 @@ const fourierChart = {
     const shares = view.runs.flatMap((one) => (one.fourier ?? []).flat()).filter(Number.isFinite);
     const top = shares.reduce((most, value) => Math.max(most, value), 1e-6);
     return {
-      x: {low: 0.3, high: run.fourier[0].length + 0.7, title: "frequency"},
-      y: {low: 0, high: 1.05 * top, words: (share) => `${Number((100 * share).toPrecision(3))}%`},
+      x: {low: 0.3, high: Math.max(...view.runs.map((one) => one.fourier?.[0]?.length ?? 0)) + 0.7, title: "frequency"},
+      y: {low: view.runs.length > 1 ? -1.05 * top : 0, high: 1.05 * top, words: (share) => `${Number((100 * Math.abs(share)).toPrecision(3))}%`},
     };
   },
   still: () => [],
-  moving: (run, i) => [{kind: "bars", x: run.fourier[i].map((_, k) => k + 1), y: run.fourier[i], colour: COLOURS.blue}],
-  legend: (run, i) => [{name: "strongest:", colour: COLOURS.blue, dash: "solid", value: strongest(run.fourier[i])}],
+  moving: (run, i) => [
+    {kind: "bars", x: run.fourier[i].map((_, k) => k + 1), y: run.fourier[i].map((share) => (run.slot ? -share : share)), colour: run.tint ?? COLOURS.blue},
+  ], // the second run hangs down
+  legend: (run, i) => [{name: "strongest:", colour: run.tint ?? COLOURS.blue, dash: "solid", value: strongest(run.fourier[i])}],
   words: (run, i) =>
     `Share of each frequency in the power of the embedding at step ${run.steps[i]}. The strongest frequencies: ${strongest(run.fourier[i])}.`,
 };
 
 const patternAt = (run, i) => recordAt(run.pattern.steps, run.steps[i]);
 
-// Entries as parts of the largest, 0 to 1.
-const sizes = (values) => {
+// Entries as pixels: the size of each, the largest in full colour.
+const inkOf = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+const patternPixels = (values) => {
   const top = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
-  return values.map((value) => Math.abs(value) / top);
+  const ink = inkOf(COLOURS.violet);
+  return values.map((value) => [...ink, 255 * (Math.abs(value) / top) ** 0.6]);
 };
 
 const patternChart = {
@@ -184,15 +190,52 @@ const patternChart = {
   still: () => [],
   same: patternAt, // what it moves with: which of the recorded patterns
   moving: (run, i) => [
-    {kind: "image", size: run.pattern.size, values: sizes(run.pattern.values[patternAt(run, i)]), colour: COLOURS.violet},
+    {kind: "image", down: run.pattern.size, across: run.pattern.size, pixels: patternPixels(run.pattern.values[patternAt(run, i)])},
   ],
   legend: (run, i) => {
-    const only = run.pattern.steps.length === 1 && run.steps.length > 1 ? ", the only step at which it is recorded" : "";
+    const only = run.pattern.steps.length === 1 && run.steps.length > 1 ? " (the only one recorded)" : "";
     const value = `at step ${run.pattern.steps[patternAt(run, i)]}${only}`;
-    return [{name: "size of each entry, the largest in full colour,", colour: COLOURS.violet, dash: "scale", value}];
+    return [{name: "size of each entry", colour: COLOURS.violet, dash: "scale", value}];
   },
   words: (run, i) =>
     `Size of the entries of the query-key product of layer 0 at step ${run.pattern.steps[patternAt(run, i)]}, ${run.pattern.size} by ${run.pattern.size}, the largest in full colour.`,
 };
 
-const CHARTS = [accuracyChart, rankChart, spectrumChart, fourierChart, patternChart];
+// The table of the task: which rows the network has been trained on, and which it answers rightly.
+const TABLE_KINDS = [
+  {name: "new, right", colour: COLOURS.blue},
+  {name: "new, wrong", colour: COLOURS.orange},
+  {name: "trained, right", colour: "#b4b4b4"},
+  {name: "trained, wrong", colour: "#4a4a4a"},
+];
+const tableAt = (run, i) => recordAt(run.table.steps, run.steps[i]);
+const tableKinds = ({table: {trained, hits}}, at) => Array.from(hits[at], (hit, row) => 2 * trained[row] + (hit ? 0 : 1));
+const tableCounts = (run, i) => {
+  const counts = [0, 0, 0, 0];
+  for (const kind of tableKinds(run, tableAt(run, i))) counts[kind] += 1;
+  return TABLE_KINDS.map((kind, k) => ({...kind, dash: "block", value: counts[k]}));
+};
+
+const tableChart = {
+  name: "table",
+  title: "Every pair",
+  square: true,
+  asks: true,
+  missing: (run) => (run.table ? null : "Which pairs are right is known of a run that trains here, and is not stored with it."),
+  axes: ({table: {down, across}}) => ({
+    x: {low: -0.5, high: across - 0.5, title: "second, b"},
+    y: {low: down - 0.5, high: -0.5, title: "first, a"},
+    square: true,
+  }),
+  still: () => [],
+  same: tableAt,
+  moving: (run, i) => {
+    const inks = TABLE_KINDS.map(({colour}) => [...inkOf(colour), 255]);
+    const {down, across} = run.table;
+    return [{kind: "image", down, across, pixels: tableKinds(run, tableAt(run, i)).map((kind) => inks[kind])}];
+  },
+  legend: (run, i) => tableCounts(run, i),
+  words: (run, i) => `Every row of the task's table at step ${run.steps[i]}: ${spoken(tableCounts(run, i))}.`,
+};
+
+const CHARTS = [accuracyChart, rankChart, spectrumChart, fourierChart, patternChart, tableChart];

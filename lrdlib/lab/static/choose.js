@@ -40,11 +40,11 @@ const nearest = (rows, wish, keys = KEYS) => {
 
 const same = (key, value, wished) => value === wished || distance(key, value, wished) === 1e-6;
 
-// The row that the reader's choice of one key leads to.
-const chosen = (rows, row, key, value) => {
+// The row that the reader's choice of one key leads to; wish: all that has been chosen so far.
+const chosen = (rows, row, key, value, wish = row) => {
   const before = KEYS.slice(0, KEYS.indexOf(key));
   const left = rows.filter((one) => one[key] === value && before.every((name) => one[name] === row[name]));
-  return left.length ? nearest(left, row) : row;
+  return left.length ? nearest(left, wish) : row;
 };
 
 // Every value of a key that is recorded of this task (and rule), and whether it can be had with what comes before it.

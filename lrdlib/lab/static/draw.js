@@ -3,10 +3,11 @@
  * A library of plots would be two thousand times as large, and redraw a moved slider in ten times the time that there
  * is. Colours of text and grid are the style sheet's, so that they follow the page by themselves.
  *
- * makePlot(box) -> {draw(axes, still, moving), move(moving), at(clientX)}
+ * makePlot(box) -> {draw(axes, still, moving), move(moving), at(clientX, clientY)}: at is [x, y], the point under the pointer
  *   axes: {x: {low, high, title}, y: {low, high, title, log, words}, square}; words(value): the text of a tick
  *   shapes: {kind: "line", x, y, colour, dash, width} | {kind: "area", ...} as line | {kind: "band", x, low, high, colour}
- *     | {kind: "bars", x, y, colour} | {kind: "dot", x, y, colour} | {kind: "cursor", x} | {kind: "image", size, values, colour}
+ *     | {kind: "bars", x, y, colour} | {kind: "dot", x, y, colour} | {kind: "cursor", x}: what comes after it is pale
+ *     | {kind: "image", down, across, pixels}: pixels of [red, green, blue, opacity up to 255], row by row
  */
 
 const ROOM = {left: 46, right: 18, top: 8, bottom: 38};
@@ -69,21 +70,24 @@ const SHAPES = {
     const d = pathOf(around.map(([a]) => a), around.map(([, b]) => b), X, Y);
     return svg("path", {class: "lab-band", d: d && `${d}Z`, fill: colour, "fill-opacity": 0.22});
   },
-  bars: ({x, y, colour}, {X, Y, bottom}) => {
-    const bar = (k, i) => `M${X(k - 0.4).toFixed(1)} ${bottom}V${Y(y[i]).toFixed(1)}H${X(k + 0.4).toFixed(1)}V${bottom}Z`;
+  bars: ({x, y, colour}, {X, Y}) => {
+    const foot = Y(0).toFixed(1);
+    const bar = (k, i) => `M${X(k - 0.4).toFixed(1)} ${foot}V${Y(y[i]).toFixed(1)}H${X(k + 0.4).toFixed(1)}V${foot}Z`;
     return svg("path", {d: x.map((k, i) => (Number.isFinite(y[i]) ? bar(k, i) : "")).join(""), fill: colour});
   },
   dot: ({x, y, colour}, {X, Y}) => svg("circle", Number.isFinite(y) ? {cx: X(x), cy: Y(y), r: 4, fill: colour} : {}),
-  cursor: ({x}, {X, top, bottom}) => svg("path", {class: "lab-cursor", d: `M${X(x)} ${top}V${bottom}`}),
-  image: ({size, values, colour}, {X, Y}) => {
-    const canvas = Object.assign(document.createElement("canvas"), {width: size, height: size});
+  cursor: ({x}, {X, left, w, top, bottom}) =>
+    svg("g", {},
+      svg("rect", {class: "lab-veil", x: X(x), y: top - 4, width: Math.max(left + w + 4 - X(x), 0), height: bottom - top + 3}),
+      svg("path", {class: "lab-cursor", d: `M${X(x)} ${top}V${bottom}`})),
+  image: ({down, across, pixels}, {X, Y}) => {
+    const canvas = Object.assign(document.createElement("canvas"), {width: across, height: down});
     const context = canvas.getContext("2d");
-    const pixels = context.createImageData(size, size);
-    const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-    values.forEach((value, i) => pixels.data.set([...rgb, 255 * value ** 0.6], 4 * i));
-    context.putImageData(pixels, 0, 0);
-    const [x, y, far, down] = [X(-0.5), Y(-0.5), X(size - 0.5), Y(size - 0.5)];
-    return svg("image", {href: canvas.toDataURL(), x, y, width: far - x, height: down - y, preserveAspectRatio: "none", style: "image-rendering: pixelated"});
+    const data = context.createImageData(across, down);
+    pixels.forEach((pixel, i) => data.data.set(pixel, 4 * i));
+    context.putImageData(data, 0, 0);
+    const [x, y, far, low] = [X(-0.5), Y(-0.5), X(across - 0.5), Y(down - 0.5)];
+    return svg("image", {href: canvas.toDataURL(), x, y, width: far - x, height: low - y, preserveAspectRatio: "none", style: "image-rendering: pixelated"});
   },
 };
 
@@ -133,10 +137,12 @@ const makePlot = (box) => {
     now.moving = moving;
     front.replaceChildren(...shapes(moving));
   };
-  // The value of x under the pointer.
-  const at = (clientX) => {
-    const share = (clientX - box.getBoundingClientRect().left - place.left) / place.w;
-    return now.axes.x.low + Math.min(Math.max(share, 0), 1) * (now.axes.x.high - now.axes.x.low);
+  // The point under the pointer, in the units of the axes.
+  const at = (clientX, clientY) => {
+    const edges = box.getBoundingClientRect();
+    const between = (share, {low, high}) => low + Math.min(Math.max(share, 0), 1) * (high - low);
+    const {left, w, top, bottom} = place;
+    return [between((clientX - edges.left - left) / w, now.axes.x), between((bottom - clientY + edges.top) / (bottom - top), now.axes.y)];
   };
 
   const resized = new ResizeObserver(([{contentRect}]) => {

@@ -18,17 +18,16 @@ const float32 = (values, shape) => ({dtype: "<f4", shape, bytes: bytesOf(Float32
 const int64 = (values) => ({dtype: "<i8", shape: [values.length], bytes: bytesOf(BigInt64Array.from(values, BigInt))});
 
 // lrdlib.training.store's checksum: SHA-256 over names, types, shapes and bytes.
-const digest = async (arrays) => {
+const digest = (arrays) => {
   const parts = Object.keys(arrays).sort().flatMap((name) => {
     const {dtype, shape, bytes} = arrays[name];
     return [new TextEncoder().encode(`${name} ${dtype} ${tupleOf(shape)}\n`), bytes];
   });
-  const hash = await crypto.subtle.digest("SHA-256", await new Blob(parts).arrayBuffer());
-  return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return sha256(joined(parts));
 };
 
-// The bytes of a run's file. records as the worker makes them; weights: {name: {shape, values}}.
-const runFile = async ({config, provenance, records, weights}) => {
+// The bytes of a run's file. records as the worker makes them; weights: {name: {shape, values}}; level: of compression.
+const runFile = ({config, provenance, records, weights}, level = 6) => {
   const arrays = {"history/step": int64(records.map(({step}) => step))};
   for (const name of Object.keys(records[0].metrics))
     arrays[`history/${name}`] = float32(records.map(({metrics}) => metrics[name]), [records.length]);
@@ -41,9 +40,9 @@ const runFile = async ({config, provenance, records, weights}) => {
   rows("spectra", records.map(({spectra}) => spectra));
   if (records[0].fourier) rows("fourier", records.map(({fourier}) => ({embedding: fourier})));
   for (const [name, {shape, values}] of Object.entries(weights)) arrays[`weights/${name}`] = float32(values, shape);
-  const header = JSON.stringify({config, provenance, kind: "lrdlib-run/1", sha256: await digest(arrays)});
+  const header = JSON.stringify({config, provenance, kind: "lrdlib-run/1", sha256: digest(arrays)});
   const text = new TextEncoder().encode(header);
   const files = {"header.json.npy": npy({dtype: "|u1", shape: [text.length], bytes: text})};
   for (const [name, array] of Object.entries(arrays)) files[`${name}.npy`] = npy(array);
-  return fflate.zipSync(files);
+  return fflate.zipSync(files, {level});
 };

@@ -1,6 +1,7 @@
-/* The trainer of this page: a worker that runs lrdlib's train step (worker.js), made when the reader first starts it.
+/* The trainer of this page: a worker that runs lrdlib's train step (worker.js).
  *
- * It has no kernel and no server: after its files have come, it needs no network. While the tab is hidden it rests.
+ * It has no kernel and no server: after its files have come, it needs no network. While the tab is hidden it rests. Every
+ * start and every reset has a number, which the worker repeats: what comes of an earlier one is late, and dropped.
  */
 
 const PAGE_RULES = ["none", "l2", "lrd", "elastic"]; // "proximal" needs an SVD in every step, which ONNX has not
@@ -12,51 +13,90 @@ const pageEngines = async () => {
   return adapter && !software ? ["wasm", "webgpu"] : ["wasm"];
 };
 
+// A line to the worker: send(command, values), ask(command, values) -> Promise, and listeners by event.
+const pageLine = (site, {hear, fail}) => {
+  let worker = null;
+  let runsOn = "wasm";
+  let waiting = []; // {command, event, resolve, reject} of what was asked
+  const settle = (match, act) => {
+    const mine = waiting.filter(match);
+    waiting = waiting.filter((one) => !mine.includes(one));
+    mine.forEach(act);
+  };
+  const close = (why) => {
+    worker?.terminate();
+    worker = null;
+    settle(() => true, ({reject}) => reject(new Told(why)));
+  };
+  const receive = ({data: {event, ...content}}) => {
+    if (event === "broken") return close("The engine did not start.");
+    if (event === "refused") return settle(({command}) => command === content.to, ({reject}) => reject(new Told(content.message)));
+    settle((one) => one.event === event, ({resolve}) => resolve(content));
+    hear(event, content);
+  };
+  const open = (wanted) => {
+    if (worker && wanted === runsOn) return worker;
+    close("The engine was changed.");
+    runsOn = wanted;
+    try {
+      worker = new Worker(new URL(`lab/worker.js#${wanted}`, site));
+    } catch {
+      throw new Told(shutPage() ?? "This browser starts no worker here, and training needs one. Open the page in a tab of its own.");
+    }
+    worker.onmessage = receive;
+    worker.onerror = (error) => {
+      error.preventDefault();
+      close("The engine was lost.");
+      fail(error.message ? `The engine has failed: ${error.message}. Then try again.` : shutPage() ?? "The script worker.js did not come, or something here blocks it (an extension, a firewall). Then try again.");
+    };
+    return worker;
+  };
+  const send = (command, values = {}, engine = runsOn) => open(engine).postMessage({do: command, ...values});
+  const ask = (command, event, values) =>
+    new Promise((resolve, reject) => {
+      waiting.push({command, event, resolve, reject});
+      send(command, values);
+    });
+  return {send, ask};
+};
+
 const makePageTrainer = async (site) => {
   const folder = new URL("lab/train", site).href;
-  const answer = await fetch(`${folder}/presets.json`);
-  if (!answer.ok) throw new Error(`the presets cannot be loaded (${answer.status})`);
-  const presets = await answer.json();
+  const shut = shutPage();
+  if (shut) throw new Told(shut);
+  const presets = jsonOf(await fetchBytes(`${folder}/presets.json`), `${folder}/presets.json`);
   const engines = await pageEngines();
   const listeners = {};
-  let worker = null;
-  let runsOn = null;
+  let number = 0;
   let state = "idle";
   let rests = false; // paused by the tab, not by the reader
-  let waiting = [];
 
   const emit = (event, content) => (listeners[event] ?? []).forEach((listener) => listener(content));
   const tell = (content) => {
     state = content.state;
     emit("status", content);
   };
-  const fail = (message) => tell({state: "failed", message});
-  const receive = ({data: {event, ...content}}) => {
+  const rest = () => {
+    rests = true;
+    send("pause");
+  };
+  const hear = (event, {number: own, ...content}) => {
+    if (event === "engine" || event === "kept") return emit(event, content);
+    if (own !== number) return;
     if (event === "status") tell(rests && content.state === "paused" ? {...content, message: "It rests while this tab is hidden."} : content);
+    if (event === "status" && state === "running" && document.hidden && !rests) rest(); // it was hidden while it loaded
     if (event === "record") emit("record", content);
-    if (event === "file") waiting.splice(0).forEach((resolve) => resolve(new Blob([content.bytes], {type: "application/zip"})));
+    if (event === "config") emit("config", {...content, fresh: false});
   };
-  const engine = (wanted = runsOn ?? "wasm") => {
-    if (worker && wanted === runsOn) return worker;
-    worker?.terminate();
-    runsOn = wanted;
-    worker = new Worker(new URL(`lab/worker.js#${wanted}`, site));
-    worker.onmessage = receive;
-    worker.onerror = (error) => {
-      error.preventDefault();
-      fail(`The engine could not be started: ${error.message ?? "its files did not come"}`);
-    };
-    return worker;
-  };
-  const send = (command, values = {}) => engine().postMessage({do: command, ...values});
+  const line = pageLine(site, {hear, fail: (message) => tell({state: "failed", message})});
+  const send = (command, values = {}, engine) => line.send(command, {number, ...values}, engine);
+  const ask = (command, event, values = {}) => line.ask(command, event, {number, ...values});
   const presetOf = (config) =>
-    Object.keys(presets).find((name) => ["task", "p", "d_model", "layers", "batch_size"].every((key) => presets[name].config[key] === config[key]));
+    Object.keys(presets).find((name) => ["task", "p", "bits", "d_model", "layers", "batch_size"].every((key) => presets[name].config[key] === config[key]));
 
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden && state === "running") {
-      rests = true;
-      send("pause");
-    } else if (!document.hidden && rests) {
+    if (document.hidden && state === "running") rest();
+    else if (!document.hidden && rests) {
       rests = false;
       send("resume");
     }
@@ -66,13 +106,24 @@ const makePageTrainer = async (site) => {
     kind: "page",
     place: "by onnxruntime in a worker: no server, no kernel.",
     presets,
+    presetOf,
     engines,
     rules: PAGE_RULES,
-    start: (config, wanted = "wasm") => {
+    start: (config, wanted = "wasm", plan = []) => {
       rests = false;
+      number += 1;
       tell({state: "loading", message: ""});
-      engine(wanted);
-      send("start", {folder, preset: presetOf(config), config});
+      emit("begun", {config});
+      try {
+        send("start", {folder, preset: presetOf(config), config, plan}, wanted);
+      } catch (error) {
+        tell({state: "failed", message: error.message});
+      }
+    },
+    prepare: () => {
+      try {
+        send("prepare");
+      } catch {} // who starts is told
     },
     set: (values) => send("set", {values}),
     pause: () => {
@@ -83,22 +134,50 @@ const makePageTrainer = async (site) => {
     step: () => send("step"),
     stop: () => send("stop"),
     reset: () => {
-      worker?.terminate();
-      worker = null;
+      number += 1;
       rests = false;
+      send("reset");
       tell({state: "idle", message: "", ms_per_step: null});
     },
-    download: () =>
-      new Promise((resolve) => {
-        waiting.push(resolve);
-        send("file");
-      }),
+    download: async () => new Blob([(await ask("file", "file")).bytes], {type: "application/zip"}),
+    ask: (row) => ask("ask", "answer", {row}),
+    open: (bytes) => ask("open", "opened", {bytes}),
+    kept: {
+      list: () => ask("kept", "kept"),
+      show: (id) => ask("show", "opened", {id}),
+      forget: (id) => ask("forget", "kept", {id}),
+    },
     on: (event, listener) => (listeners[event] ??= []).push(listener),
   };
 };
 
-// Who comes by "Train one now" finds it training; a link to the section's heading starts nothing.
+// The engine, while nothing else is going on, unless the reader saves data.
+const prepareIdly = (root, trainer) => {
+  if (navigator.connection?.saveData) return;
+  const idle = window.requestIdleCallback ?? ((call) => setTimeout(call, 2000));
+  const near = new IntersectionObserver(
+    (entries) => {
+      if (!entries.some(({isIntersecting}) => isIntersecting)) return;
+      near.disconnect();
+      idle(trainer.prepare);
+    },
+    {rootMargin: "200px 0px"},
+  );
+  near.observe(root);
+};
+
+// Who comes by "Train one now" finds it training, and who comes by the address of a run sees that run trained again; a link
+// to the section's heading starts nothing.
 const makeTrain = async (root) => {
-  const live = makeLive(root, await makePageTrainer(new URL("..", HERE)));
+  const trainer = await makePageTrainer(new URL("..", HERE));
+  let own = null;
+  const live = makeLive(root, trainer, (lab) => (own = ownOf(lab)));
+  const back = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
   if (location.hash === "#lab-train") live.start();
+  else if (location.hash.startsWith(TRAIN_START) && !back && own.replay(location.hash)) root.scrollIntoView();
+  else {
+    own.resume().catch(() => {}); // what is not kept is not shown
+    prepareIdly(root, trainer);
+  }
+  window.addEventListener("hashchange", () => own.replay(location.hash) && root.scrollIntoView());
 };

@@ -1,24 +1,27 @@
 /* The linked panels of the lab, for runs from any source.
  *
- * makePanels(root, level) -> {show(view), at(step), remove()}. level: of their headings. show draws everything anew;
- * at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root, another choice of
- * matrix "lrd:matrix". A view is
- *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs; until: where the axis of steps ends
+ * makePanels(root, level, names) -> {show(view), at(step), remove()}. level: of their headings; names: of the charts. show
+ * draws everything anew; at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root,
+ * one on the table of pairs "lrd:pair" with {a, b}, another choice of matrix "lrd:matrix". A view is
+ *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs, in one chart where they can; until: where the axis of steps ends
  *   run = {name, note, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
- *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null}
+ *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null,
+ *          table?: {down, across, trained, steps, hits: [[..], ..]} | null}
  * A record is an index into run.steps. What a run does not have, its panel says in words.
  */
 
 const keyEntry = ({name, colour, dash, value}) => {
-  const mark = element("i", {"aria-hidden": "true", className: {scale: "lab-scale", band: "lab-range"}[dash] ?? ""});
-  if (dash === "band") mark.style.background = colour;
+  const mark = element("i", {"aria-hidden": "true", className: {scale: "lab-scale", band: "lab-range", block: "lab-block"}[dash] ?? ""});
+  if (dash === "band" || dash === "block") mark.style.background = colour;
   else if (dash === "scale") mark.style.backgroundImage = `linear-gradient(90deg, transparent, ${colour})`; // of an image
   else mark.style.borderTop = `3px ${{solid: "solid", dash: "dashed", dot: "dotted"}[dash]} ${colour}`;
   return element("span", {}, mark, `${name} ${value}`);
 };
 
-// One chart of one run: its plot, its key and, where there is nothing to draw, the reason.
-const makeChart = (root, chart, slot) => {
+const RUN_TINTS = [COLOURS.blue, COLOURS.orange]; // of two runs in one chart
+
+// One chart of some of the view's runs: its plot, its key and, where there is nothing to draw of a run, the reason.
+const makeChart = (root, chart, slots) => {
   const box = element("div", {className: chart.square ? "lab-plot lab-square" : "lab-plot", role: "img"});
   const name = element("figcaption", {className: "lab-run"});
   const key = element("div", {className: "lab-key"});
@@ -26,53 +29,65 @@ const makeChart = (root, chart, slot) => {
   const figure = element("figure", {className: "lab-chart"}, name, key, box, none);
   const plot = makePlot(box);
   const same = chart.same ?? ((_run, i) => i);
-  let drawn = null; // the run and the record that are drawn
+  let drawn = []; // {run, i} of each run that is drawn: the run and the record
   let view = null;
 
-  const say = (run, i) => {
-    box.setAttribute("aria-label", `${view.runs.length > 1 ? `${run.name}. ` : ""}${chart.words(run, i, view)}`);
-    key.replaceChildren(...chart.legend(run, i, view).map(keyEntry));
+  const moving = () => drawn.flatMap(({run, i}) => chart.moving(run, i, view));
+  const keyOf = ({run, i}) => {
+    const entries = chart.legend(run, i, view).map(keyEntry);
+    return drawn.length < 2 ? entries : [element("div", {className: "lab-key-run"}, element("strong", {textContent: `${run.name}:`}), ...entries)];
+  };
+  const say = () => {
+    box.setAttribute("aria-label", drawn.map(({run, i}) => `${view.runs.length > 1 ? `${run.name}. ` : ""}${chart.words(run, i, view)}`).join(" "));
+    key.replaceChildren(...drawn.flatMap(keyOf));
   };
 
   const at = (step) => {
-    if (!drawn) return;
-    const {run} = drawn;
-    const i = recordAt(run.steps, step);
-    if (i === drawn.i) return;
-    if (same(run, i) !== same(run, drawn.i)) plot.move(chart.moving(run, i, view));
-    drawn.i = i;
-    say(run, i);
+    const next = drawn.map(({run}) => ({run, i: recordAt(run.steps, step)}));
+    const before = drawn;
+    if (!next.some(({i}, k) => i !== before[k].i)) return;
+    drawn = next;
+    if (next.some(({run, i}, k) => same(run, i) !== same(run, before[k].i))) plot.move(moving());
+    say();
   };
 
   const show = (next) => {
     view = next;
-    const run = view.runs[slot];
-    const missing = chart.missing(run, view);
-    name.textContent = run.name;
-    name.hidden = view.runs.length < 2;
-    none.textContent = missing ?? "";
-    none.hidden = missing === null;
-    box.hidden = key.hidden = missing !== null;
-    drawn = missing === null ? {run, i: recordAt(run.steps, view.step)} : null;
-    if (!drawn) return;
-    plot.draw(chart.axes(run, view), chart.still(run, view), chart.moving(run, drawn.i, view));
-    say(run, drawn.i);
+    const runs = slots.map((slot) => view.runs[slot]);
+    const missing = runs.map((run) => ({run, why: chart.missing(run, view)}));
+    const lacks = missing.filter(({why}) => why !== null);
+    name.textContent = runs[0].name;
+    name.hidden = view.runs.length < 2 || slots.length > 1;
+    none.textContent = lacks.map(({run, why}) => (runs.length > 1 ? `${run.name}: ${why}` : why)).join(" ");
+    none.hidden = !lacks.length;
+    drawn = missing.filter(({why}) => why === null).map(({run}) => ({run, i: recordAt(run.steps, view.step)}));
+    box.hidden = key.hidden = !drawn.length;
+    if (!drawn.length) return;
+    plot.draw(chart.axes(drawn[0].run, view), drawn.flatMap(({run}) => chart.still(run, view)), moving());
+    say();
   };
 
+  const send = (kind, detail) => root.dispatchEvent(new CustomEvent(kind, {detail, bubbles: true}));
   if (chart.scrubs) {
     box.classList.add("lab-scrubs");
-    const scrub = ({clientX, buttons}) =>
-      drawn && buttons && root.dispatchEvent(new CustomEvent("lrd:step", {detail: plot.at(clientX), bubbles: true}));
+    const scrub = ({clientX, clientY, buttons}) => drawn.length && buttons && send("lrd:step", plot.at(clientX, clientY)[0]);
     box.addEventListener("pointerdown", scrub);
     box.addEventListener("pointermove", scrub);
   }
+  if (chart.asks)
+    box.addEventListener("click", ({clientX, clientY}) => {
+      const [b, a] = plot.at(clientX, clientY).map(Math.round);
+      if (drawn.length) send("lrd:pair", {a, b});
+    });
   return {chart, figure, show, at, remove: plot.remove};
 };
 
-const makePanels = (root, level = 3) => {
+const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "fourier", "pattern"]) => {
+  const kinds = CHARTS.filter(({name}) => names.includes(name));
   let charts = [];
   let view = null;
   let listed = null;
+  let built = 0; // for how many runs
   const select = element("select", {
     "aria-label": "matrix",
     onchange: () => {
@@ -85,8 +100,9 @@ const makePanels = (root, level = 3) => {
   const build = (count) => {
     charts.forEach((one) => one.remove());
     charts = [];
-    const panels = CHARTS.map((chart) => {
-      const own = Array.from({length: count}, (_, slot) => makeChart(root, chart, slot));
+    const slots = Array.from({length: count}, (_, slot) => slot);
+    const panels = kinds.map((chart) => {
+      const own = (chart.square ? slots.map((slot) => [slot]) : [slots]).map((some) => makeChart(root, chart, some));
       charts.push(...own);
       const title = element("h4", {className: "lab-title", textContent: chart.title, "aria-level": level});
       const head = element("div", {className: "lab-head"}, title, chart === spectrumChart ? labelled("of", select) : null);
@@ -99,8 +115,9 @@ const makePanels = (root, level = 3) => {
   const show = (next) => {
     const matrices = [...new Set(next.runs.flatMap((run) => Object.keys(run.spectra ?? {})))];
     const wish = next.matrix ?? view?.matrix;
-    view = {...next, matrix: matrices.includes(wish) ? wish : matrices[0]};
-    if (charts.length !== CHARTS.length * view.runs.length) build(view.runs.length);
+    const runs = next.runs.map((run, slot) => ({...run, slot, tint: next.runs.length > 1 ? RUN_TINTS[slot] : null}));
+    view = {...next, runs, matrix: matrices.includes(wish) ? wish : matrices[0]};
+    if (built !== runs.length) build((built = runs.length));
     if (listed !== matrices.join()) fill(select, matrices.map((value) => ({value, text: matrixWords(value)})), view.matrix);
     listed = matrices.join();
     select.value = view.matrix ?? "";

@@ -1,7 +1,7 @@
 /* The controls that choose one run: task, rule, what lambda means, learning rate, lambda, fraction, seed; and its map.
  *
- * makeSide(index, rows, name, go, tell) -> {node, show(row)}: go(row) is called for a choice, tell(words) where there is
- * none. A control offers what is
+ * makeSide(index, rows, name, go, tell) -> {node, show(row), rename(name), strength}: go(row) is called for a choice,
+ * tell(words) where there is none; strength is the control of λ, which may be put elsewhere. A control offers what is
  * recorded; what is not is disabled, and says so.
  */
 
@@ -82,11 +82,18 @@ const makeTask = (index, choose) => {
 
 const makeSide = (index, rows, name, go, tell) => {
   let now = null;
-  const choose = (key, value) => go(chosen(rows, now, key, value));
+  let wish = null; // what the reader has asked for, key by key: a key that had to move comes back when it can
+  let own = null; // the row that a choice has led to
+  const choose = (key, value) => {
+    wish[key] = value;
+    own = chosen(rows, now, key, value, wish);
+    go(own);
+  };
+  const strength = makeStops("λ", "strength", strengthWords, choose);
   const controls = [
     makeTask(index, choose),
     makeRules(index, choose),
-    makeStops("λ", "strength", strengthWords, choose),
+    strength,
     makeStops("fraction", "fraction", (value) => `${percent(value)} of the pairs`, choose),
     makeChoice(index, "λ counts", "variant", choose),
     makeChoice(index, "learning rate", "lr", choose),
@@ -94,13 +101,14 @@ const makeSide = (index, rows, name, go, tell) => {
   ];
   const map = makeMap(index, rows, go, tell);
   const legend = element("legend", {textContent: name});
-  const fields = element("div", {className: "lab-fields"}, ...controls.map(({node}) => node));
+  const fields = element("div", {className: "lab-fields"}, ...controls.map(({node}) => node)); // whoever wants λ elsewhere takes it
   const node = element("fieldset", {className: "lab-side"}, legend, fields, map.node);
   const show = (row) => {
+    if (row !== own) wish = {...row};
     now = row;
     controls.forEach((control) => control.show(rows, row));
     map.show(row);
   };
   const rename = (text) => (legend.textContent = text);
-  return {node, show, rename};
+  return {node, show, rename, strength: strength.node};
 };

@@ -1,43 +1,21 @@
 /* Training in a worker: lrdlib's own train step, exported to ONNX, run by onnxruntime-web.
  *
- * The page sends {do: "start" | "set" | "pause" | "resume" | "step" | "stop" | "file", ...} and gets
- * {event: "record" | "status" | "file", ...}; see page.js. Between any two steps the worker reads its messages, so a
- * slider acts on the next step. Its address says what it runs on: worker.js#wasm or worker.js#webgpu.
+ * The page sends {do: "start" | "set" | "pause" | "resume" | "step" | "stop" | "reset" | "prepare" | "ask" | "file" | "open" |
+ * "kept" | "show" | "forget", ...} and gets {event: "engine" | "record" | "status" | "config" | "answer" | "file" | "opened" |
+ * "kept" | "refused", ...}; see page.js. Between any two steps the worker reads its messages, so a slider acts on the next
+ * step. Its address says what it runs on: worker.js#wasm or worker.js#webgpu.
  */
 
 const VENDOR = "../vendor/";
 const ENGINES = {
-  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread", megabytes: 16}, // with a train step
-  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU", megabytes: 29},
+  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread", megabytes: 16, binary: "ort-wasm-simd-threaded"}, // with a train step
+  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU", megabytes: 29, binary: "ort-wasm-simd-threaded.asyncify"},
 };
 const ENGINE = self.location.hash.slice(1) || "wasm";
+const GRAPHS = ["evaluation", "low", "plain"]; // all at once: a rule chosen later finds its own there
+const LOADS = "The train step and its engine come once.";
 const TOLD_EVERY = 1000; // milliseconds between two words on progress
-const LOW_RANK = ["lrd", "elastic"]; // rules with a low-rank decay (lrdlib.training.config.LOW_RANK)
-
-// The numbers of the exported step, as lrdlib.lab.step.numbers reads them off a TrainConfig.
-const numbers = ({lr, rule, weight_decay, l2, l2_on, select, part, hold, attention}) => {
-  const everywhere = rule === "l2" && l2_on === "all";
-  const places = select.replace("attention", "qk+vo").split("+");
-  const aimed = (place) => Number(everywhere || places.includes(place));
-  return {
-    lr,
-    l2: rule === "l2" ? (everywhere ? weight_decay : 0) : l2,
-    l2_blocks: rule === "l2" ? weight_decay : rule === "elastic" ? l2 : 0,
-    low: LOW_RANK.includes(rule) ? weight_decay : 0,
-    qk: aimed("qk"),
-    vo: aimed("vo"),
-    mlp: aimed("mlp"),
-    radial: Number(part !== "tangential"),
-    tangential: Number(part !== "radial"),
-    held: Number(hold === "norm"),
-    trained: Number(attention !== "frozen"),
-    temper: Number(attention !== "uniform"),
-  };
-};
-
-const scalar = (value) => new ort.Tensor("float32", [value], []);
-
-const integers = (values, shape) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), shape);
+const KEPT_EVERY = 4000; // milliseconds between two times that the run so far is kept
 
 const nextTask = () =>
   new Promise((resolve) => {
@@ -46,122 +24,87 @@ const nextTask = () =>
     port2.postMessage(null);
   });
 
-const getJson = async (url) => {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
-  return answer.json();
+// A script of the site, once; a Told where it does not come.
+const scripts = new Set();
+const takeScript = (path) => {
+  if (scripts.has(path)) return;
+  try {
+    importScripts(VENDOR + path);
+  } catch {
+    const wanted = path.split("/").at(-1);
+    throw new Told(`The script ${wanted} did not come, or something here blocks it (an extension, a firewall). Then try again.`);
+  }
+  scripts.add(path);
 };
-
-// One run: its state, and what may be done with it. preset: the JSON that lrdlib/lab/export.py writes.
-const makeRun = async (folder, name, config) => {
-  const preset = await getJson(`${folder}/${name}.json`);
-  const {shapes, table, width} = preset;
-  const sessions = {};
-  const session = (graph) =>
-    (sessions[graph] ??= ort.InferenceSession.create(`${folder}/${name}-${graph}.onnx`, {executionProviders: [ENGINE]}));
-  const split = splitOf(table, config.fraction, config.seed);
-  const draw = batches(split.train, config.seed, config.batch_size);
-  const places = {};
-  shapes.reduce((start, {name, size, shape}) => ((places[name] = {start, size, shape}), start + size), 0);
-  const matrices = Object.keys(places).filter((name) => /\.(query|key)$/.test(name));
-  const initial = initialWeights(shapes, config.seed);
-  const vector = (values) => new ort.Tensor("float32", values, [initial.length]);
-  const state = {
-    weights: vector(initial),
-    exp_avg: vector(new Float32Array(initial.length)),
-    exp_avg_sq: vector(new Float32Array(initial.length)),
-  };
-  const run = {config: {...config}, steps: 0, records: [], changes: []};
-  const row = table.tokens.length / table.labels.length;
-  const all = {tokens: integers(table.tokens, [table.labels.length, row]), labels: integers(table.labels, [table.labels.length])};
-  const part = (name) => {
-    const {start, size, shape} = places[name];
-    return {shape, values: state.weights.data.subarray(start, start + size)};
-  };
-
-  run.update = async () => {
-    const rows = draw(run.steps);
-    const tokens = integers(Array.from(rows).flatMap((r) => table.tokens.slice(r * row, r * row + row)), [rows.length, row]);
-    const labels = integers(Array.from(rows, (r) => table.labels[r]), [rows.length]);
-    const inputs = {steps: run.steps, ...numbers(run.config)};
-    const step = await session(inputs.low ? "low" : "plain");
-    const feeds = {...state, tokens, labels};
-    for (const [name, value] of Object.entries(inputs)) if (step.inputNames.includes(name)) feeds[name] = scalar(value);
-    const made = await step.run(feeds);
-    for (const name of Object.keys(state)) state[name] = made[`new_${name}`];
-    run.steps += 1;
-    return made.loss.data[0];
-  };
-
-  run.measure = async () => {
-    const {losses, hits, pattern} = await (await session("evaluation")).run({weights: state.weights, ...all});
-    const metrics = {weight_norm: norm(state.weights.data)};
-    for (const [name, rows] of Object.entries(split)) {
-      metrics[`${name}_loss`] = meanOf(rows, losses.data);
-      metrics[`${name}_accuracy`] = meanOf(rows, hits.data);
-    }
-    const spectra = Object.fromEntries(
-      matrices.map((name) => [name, singularValues(part(name).values, ...part(name).shape)]),
-    );
-    const mean = (rank) => matrices.reduce((sum, name) => sum + rank(spectra[name]), 0) / matrices.length;
-    metrics.qk_stable_rank = mean(stableRank);
-    metrics.qk_effective_rank = mean(effectiveRank);
-    const {p} = run.config;
-    const fourier = preset.modular ? fourierPower(part("embedding").values, p, width) : null;
-    const record = {step: run.steps, metrics, spectra, fourier, pattern: {size: width, values: pattern.data}};
-    run.records.push({...record, pattern: null});
-    return record;
-  };
-
-  run.set = (values) => {
-    const changed = Object.entries(values).filter(([key, value]) => run.config[key] !== value);
-    if (!changed.length) return;
-    Object.assign(run.config, Object.fromEntries(changed));
-    const news = Object.fromEntries(changed);
-    if (run.changes.at(-1)?.step === run.steps) Object.assign(run.changes.at(-1), news); // as Training.set notes them
-    else run.changes.push({step: run.steps, ...news});
-  };
-
-  run.file = () => {
-    const provenance = {
-      ...preset.provenance,
-      machine: navigator.userAgent,
-      forward: `onnxruntime-web ${ort.env.versions.web}, ${ENGINES[ENGINE].words}`,
-      command: "trained on a page of the book",
-      ...(run.changes.length ? {changes: JSON.stringify(run.changes)} : {}),
-    };
-    const weights = Object.fromEntries(matrices.map((name) => [name, part(name)]));
-    return runFile({config, provenance, records: run.records, weights});
-  };
-  return run;
-};
-
-const work = () => {
-  importScripts(`${VENDOR}ort/${ENGINES[ENGINE].file}`, `${VENDOR}ml-matrix/matrix.umd.js`, `${VENDOR}fflate/index.js`);
+const takeZip = () => takeScript("fflate/index.js");
+const takeEngine = () => {
+  takeScript(`ort/${ENGINES[ENGINE].file}`);
+  takeScript("ml-matrix/matrix.umd.js");
   ort.env.wasm.numThreads = 1;
   ort.env.logLevel = "error"; // that WebGPU leaves some nodes to the processor is no news for the reader
   ort.env.wasm.wasmPaths = new URL(`${VENDOR}ort/`, self.location).href;
+};
+
+// Files that come once and stay: get(url) is a promise of bytes, arrived() how many megabytes have come in all.
+const makeFiles = (told) => {
+  const kept = new Map();
+  let arrived = 0;
+  const came = (count) => {
+    arrived += count;
+    told();
+  };
+  const get = (url) => {
+    if (!kept.has(url)) {
+      const bytes = fetchWhole(url, {told: came});
+      bytes.catch(() => kept.delete(url)); // so that it can be tried again
+      kept.set(url, bytes);
+    }
+    return kept.get(url);
+  };
+  return {get, arrived: () => arrived / 1e6};
+};
+
+const work = () => {
+  const engine = ["wasm", "mjs"].map((kind) => new URL(`${VENDOR}ort/${ENGINES[ENGINE].binary}.${kind}`, self.location).href);
   let run = null;
+  let number = 0; // of the run, as the page counts them
+  let turn = 0; // of the last start, stop or reset: what began before it is forgotten
   let going = 0; // which of the calls of `go` may go on; 0: none
   let calls = 0;
+  let saved = 0;
 
-  const say = (event, content) => self.postMessage({event, ...content});
+  const say = (event, content) => self.postMessage({event, number, ...content});
   let state = "idle";
   const status = (now, message = "") => {
     state = now;
     const {steps: step = 0, speed = null, changes = [], config} = run ?? {};
     say("status", {state, message, step, steps: config?.steps ?? 0, ms_per_step: speed, changes});
   };
+  let last = Promise.resolve(); // one thing at a time is done with a run's graphs
+  const inTurn = (act) => (last = last.catch(() => {}).then(act));
+
+  // The run so far, in this browser. What cannot be kept is no fault of the run.
+  const keep = async (mine) => {
+    saved = performance.now();
+    try {
+      takeZip();
+      const name = `${mine.config.task}, ${mine.config.rule}, seed ${mine.config.seed}, ${mine.steps} steps`;
+      await keepRun({id: mine.begun, name, preset: mine.preset, bytes: mine.file(0)});
+    } catch {}
+  };
   const record = async () => {
     const mine = run;
-    const made = await mine.measure();
-    if (run === mine) say("record", made); // not one of a run that was left meanwhile
+    const made = await inTurn(mine.measure);
+    if (run !== mine) return; // not one of a run that was left meanwhile
+    say("record", made);
+    if (performance.now() - saved > KEPT_EVERY) await keep(mine);
   };
 
   const one = async (mine) => {
-    const loss = await mine.update();
+    if (mine.follow()) say("config", {config: mine.config});
+    const loss = await inTurn(mine.update);
     if (!Number.isFinite(loss))
-      throw new Error(`The loss is no longer a number at step ${mine.steps}: a smaller strength or learning rate is needed.`);
+      throw new Told(`The loss is no longer a number at step ${mine.steps}: a smaller strength or learning rate is needed.`);
   };
 
   const go = async () => {
@@ -189,25 +132,57 @@ const work = () => {
       }
       await nextTask(); // what the page has said meanwhile
     }
-    if (going === call) status("done");
-    else if (run === mine && mine.records.at(-1).step < mine.steps) await record(); // it shows where it stands
+    if (going === call) {
+      await keep(mine);
+      if (going === call) status("done");
+    } else if (run === mine && mine.records.at(-1).step < mine.steps) await record(); // it shows where it stands
+    if (run === mine && state === "stopped") await keep(mine);
   };
   let training = Promise.resolve(); // what goes on, or has ended: no two steps at a time
 
+  let told = 0;
+  const progress = () => {
+    if (state !== "loading" || performance.now() - told < 100) return;
+    told = performance.now();
+    say("status", {state, message: LOADS, loaded: files.arrived(), total: ENGINES[ENGINE].megabytes});
+  };
+  const files = makeFiles(progress);
+  // The files of a preset and of the engine.
+  const take = async (folder, preset) => {
+    const graphs = GRAPHS.map(async (graph) => [graph, await files.get(`${folder}/${preset}-${graph}.onnx`)]);
+    const [description, binary, , ...pairs] = await Promise.all([files.get(`${folder}/${preset}.json`), ...engine.map(files.get), ...graphs]);
+    return {description: jsonOf(description, `${folder}/${preset}.json`), binary, graphs: Object.fromEntries(pairs)};
+  };
+
+  const forget = (now) => {
+    turn += 1;
+    going = 0;
+    run = now === "stopped" ? run : null;
+  };
+
   const acts = {
-    start: async ({folder, preset, config}) => {
-      going = 0;
-      run = null;
+    prepare: () => Promise.all(engine.map(files.get)).catch(() => {}), // who starts is told what is wrong
+    start: async ({folder, preset, config, plan = []}) => {
+      forget("loading");
+      const mine = turn;
       state = "loading";
-      say("status", {state, message: `The train step and its engine come once: ${ENGINES[ENGINE].megabytes} MB, or a quarter of it if the site compresses them.`});
-      await training.catch(() => {}); // it has said what went wrong
-      const fresh = await makeRun(folder, preset, config);
-      run = fresh;
-      await record();
-      await (training = go());
+      progress();
+      try {
+        await training.catch(() => {}); // it has said what went wrong
+        const {description, binary, graphs} = await take(folder, preset);
+        if (mine !== turn) return;
+        takeEngine();
+        ort.env.wasm.wasmBinary = binary;
+        run = Object.assign(makeRun(description, graphs, config, plan), {preset});
+        await record();
+        if (mine === turn) await (training = go());
+      } catch (error) {
+        if (mine === turn) throw error;
+      }
     },
     set: ({values}) => {
-      if (!run) return;
+      if (!run || state === "loading") return; // the page says it again when it trains
+      run.plan = []; // the hand goes its own way
       run.set(values);
       status(state);
     },
@@ -228,18 +203,56 @@ const work = () => {
       status("paused");
     },
     stop: () => {
-      going = 0;
+      forget("stopped");
       status("stopped");
     },
-    file: async () => say("file", {bytes: await run.file()}),
+    reset: () => forget("idle"),
+  };
+  // What can fail without any harm to the run: refused, and nothing else.
+  const asides = {
+    file: () => {
+      takeZip();
+      say("file", {bytes: run.file()});
+    },
+    ask: async ({row}) => say("answer", await inTurn(() => run.ask(row))),
+    open: ({bytes: file}) => {
+      takeZip();
+      say("opened", openRun(file));
+    },
+    kept: async () => {
+      if (!going) await training.catch(() => {}); // a run that has just stopped is being kept
+      say("kept", {runs: (await keptRuns().catch(() => [])).map(({id, name}) => ({id, name}))});
+    },
+    show: async ({id}) => {
+      takeZip();
+      const {bytes: file} = (await keptRuns()).find((one) => one.id === id) ?? {};
+      if (!file) throw new Told("This run is no longer kept.");
+      say("opened", openRun(file));
+    },
+    forget: async ({id}) => {
+      await forgetRun(id);
+      await asides.kept();
+    },
+  };
+  const fail = (error) => {
+    const began = run !== null && run.records.length > 0;
+    const said = error instanceof Told ? error.message
+      : began ? `The engine says: ${error.message}`
+      : `The engine could not be started (${error.message}). Reload the page; if that does not help, take another browser.`;
+    const advice = ENGINE === "webgpu" && !run?.steps ? " Under “runs on” there is the processor." : "";
+    going = 0;
+    status("failed", said + advice);
+    if (!began) say("broken", {}); // an engine that did not start does not start again: a new worker is needed
   };
   self.onmessage = async ({data}) => {
+    number = data.number;
+    const mine = number;
     try {
-      await acts[data.do](data);
+      await (acts[data.do] ?? asides[data.do])(data);
     } catch (error) {
-      going = 0;
-      const advice = ENGINE === "webgpu" && !run?.steps ? " Under “runs on” there is the processor." : "";
-      say("status", {state: "failed", message: error.message + advice});
+      if (asides[data.do]) say("refused", {to: data.do, message: error.message});
+      else if (mine === number) fail(error);
     }
   };
+  say("engine", {engine: ENGINE, megabytes: ENGINES[ENGINE].megabytes});
 };

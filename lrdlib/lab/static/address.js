@@ -1,0 +1,34 @@
+/* The address of a run that trains here: #train:preset=small&seed=0&...&then=350:weight_decay=0, with every change by hand. */
+
+const TRAIN_START = "#train:";
+const TRAIN_FIELDS = ["fraction", "seed", "rule", "weight_decay", "l2", "lr"];
+const TRAIN_SETS = ["rule", "weight_decay", "l2", "lr"]; // what a change may set
+
+const writeTrain = (preset, config, changes) => {
+  const fields = [["preset", preset], ...TRAIN_FIELDS.map((key) => [key, config[key]])];
+  const then = changes.flatMap(({step, ...news}) => Object.entries(news).map(([key, value]) => ["then", `${step}:${key}=${value}`]));
+  return TRAIN_START + [...fields, ...then].map(([key, value]) => `${key}=${value}`).join("&");
+};
+
+const numberOr = (text, other) => (text !== null && text !== "" && Number.isFinite(Number(text)) ? Number(text) : other);
+
+// {preset, config, plan} of an address, or null where it is none, or of no preset that there is here. A value that is no
+// number, or a rule that is not here, is that of the preset.
+const readTrain = (hash, presets, rules) => {
+  if (!hash.startsWith(TRAIN_START)) return null;
+  const parts = hash.slice(TRAIN_START.length).split("&").map((part) => [part.split("=", 1)[0], part.slice(part.indexOf("=") + 1)]);
+  const asked = new Map(parts);
+  const preset = asked.get("preset");
+  if (!presets[preset]) return null;
+  const own = presets[preset].config;
+  const valueOf = (key, text, other) => (key !== "rule" ? numberOr(text, other) : rules.includes(text) ? text : other);
+  const config = {...own};
+  for (const key of TRAIN_FIELDS) config[key] = valueOf(key, asked.get(key) ?? null, own[key]);
+  const plan = [];
+  for (const [, text] of parts.filter(([name]) => name === "then")) {
+    const [, step, key, value] = /^(\d+):(\w+)=(.*)$/.exec(text) ?? [];
+    const set = TRAIN_SETS.includes(key) ? valueOf(key, value, null) : null;
+    if (set !== null) plan.push({step: Number(step), [key]: set});
+  }
+  return {preset, config, plan};
+};

@@ -1,0 +1,151 @@
+/* What the page's own lab has beside training: a run laid beside it, runs that are kept here or dropped on it, its address,
+ * and questions to the network.
+ *
+ * ownOf(live) is the extension that makeLive takes.
+ */
+
+const OWN_CHARTS = ["accuracy", "rank", "spectrum", "fourier", "pattern", "table"];
+
+// "23 + 36": what is asked, as the table counts it.
+const makeAsk = ({root, trainer, say}) => {
+  let shape = null;
+  const [a, b] = ["a", "b"].map((name) => element("input", {type: "number", min: 0, step: 1, value: 0, inputMode: "numeric", "aria-label": name}));
+  const answer = element("p", {className: "lab-answer", role: "status"});
+  const bars = element("ol", {className: "lab-answers"});
+  const put = async () => {
+    if (!shape) return;
+    const clip = (input, end) => (input.value = Math.min(Math.max(Math.trunc(Number(input.value)) || 0, 0), end - 1));
+    const row = clip(a, shape.down) * shape.across + clip(b, shape.across);
+    try {
+      const {probabilities, label, trained, step} = await trainer.ask(row);
+      const best = probabilities.map((share, value) => ({share, value})).sort((x, y) => y.share - x.share).slice(0, 5);
+      const right = best[0].value === label;
+      answer.textContent = `At step ${step} it answers ${best[0].value} to (${a.value}, ${b.value}): ${right ? "right" : `wrong, ${label} is right`}. It has ${trained ? "" : "not "}been trained on this pair.`;
+      bars.replaceChildren(...best.map(({share, value}) => {
+        const bar = element("span", {className: "lab-answer-bar"});
+        bar.style.width = `${(60 * share).toFixed(1)}%`;
+        return element("li", {className: value === label ? "lab-answer-right" : ""}, element("b", {textContent: value}), bar, ` ${percent(share)}`);
+      }));
+    } catch (error) {
+      say(`No answer. ${error.message}`);
+    }
+  };
+  const form = element("form", {className: "lab-ask", hidden: true}, element("span", {textContent: "Ask it:"}), a, b, element("button", {type: "submit", textContent: "Ask"}), answer, bars);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    put();
+  });
+  root.addEventListener("lrd:pair", ({detail}) => {
+    [a.value, b.value] = [detail.a, detail.b];
+    put();
+  });
+  const ready = (table) => {
+    shape = table;
+    form.hidden = !table;
+    if (!table) return answer.replaceChildren(), bars.replaceChildren();
+    [a.max, b.max] = [table.down - 1, table.across - 1];
+  };
+  return {node: form, ready};
+};
+
+// Runs that this browser keeps: a list, with a button to show one and one to forget it.
+const makeKept = ({trainer, open, say}) => {
+  const select = element("select");
+  const act = (name, job) => element("button", {type: "button", textContent: name, onclick: () => job(Number(select.value)).catch((error) => say(error.message))});
+  const show = act("Show", async (id) => open(await trainer.kept.show(id)));
+  const forget = act("Delete", async (id) => list(await trainer.kept.forget(id)));
+  const node = element("div", {className: "lab-kept", hidden: true}, labelled("kept here", select), show, forget);
+  const list = ({runs}) => {
+    fill(select, runs.map(({id, name}) => ({value: id, text: name})), runs[0]?.id);
+    node.hidden = !runs.length;
+    return runs;
+  };
+  const ask = async () => {
+    try {
+      return list(await trainer.kept.list());
+    } catch {
+      return []; // who starts is told what is wrong
+    }
+  };
+  return {node, ask};
+};
+
+// A file of a run, chosen or dropped on the lab.
+const makeFile = ({root, trainer, open, say}) => {
+  const take = async (file) => {
+    if (!file) return;
+    try {
+      open(await trainer.open(new Uint8Array(await file.arrayBuffer())));
+    } catch (error) {
+      say(error.message);
+    }
+  };
+  const input = element("input", {type: "file", accept: ".npz", className: "lab-file", onchange: () => take(input.files[0])});
+  for (const kind of ["dragover", "drop"])
+    root.addEventListener(kind, (event) => {
+      if (![...event.dataTransfer.types].includes("Files")) return;
+      event.preventDefault(); // else the browser leaves the page for the file
+      if (kind === "drop") take(event.dataTransfer.files[0]);
+    });
+  return element("label", {className: "lab-field"}, element("span", {textContent: "open a run"}), input);
+};
+
+const makeBeside = ({draw}) => {
+  const box = element("input", {type: "checkbox", onchange: () => draw()});
+  const node = element("label", {className: "lab-beside"}, box, element("span", {textContent: "lay the recorded run that is shown above beside it"}));
+  const run = () => (box.checked ? RECORDED_SHOWN.run : null);
+  node.hidden = true;
+  const offer = () => (node.hidden = !RECORDED_SHOWN.run);
+  document.addEventListener("lrd:shown", () => {
+    offer();
+    if (box.checked) draw();
+  });
+  offer();
+  return {node, run};
+};
+
+const ownOf = (live) => {
+  const {trainer, controls, changes} = live;
+  const ask = makeAsk(live);
+  const kept = makeKept(live);
+  const beside = makeBeside(live);
+  let begun = null; // {preset, config} of the run that trains
+  let written = "";
+  let before = "idle";
+  let later = null;
+
+  const write = () => {
+    later = null;
+    const hash = writeTrain(begun.preset, begun.config, changes());
+    if (hash === written) return;
+    written = hash;
+    history.replaceState(history.state, "", hash);
+  };
+  trainer.on("begun", ({config}) => {
+    begun = {preset: trainer.presetOf(config), config};
+    ask.ready(null);
+  });
+  trainer.on("record", ({table}) => ask.ready(table));
+  const told = ({state}) => {
+    if (begun && LIVE_ACTIVE.includes(state)) later ??= setTimeout(write, 300); // browsers refuse an address that changes too often
+    if (state === "idle" && before !== "idle") ask.ready(null);
+    if (state !== before && (state === "done" || state === "stopped")) kept.ask();
+    before = state;
+  };
+
+  // A run that this page had when it was left, by Reload or Back, is shown again.
+  const resume = async () => {
+    const runs = await kept.ask();
+    const way = performance.getEntriesByType("navigation")[0]?.type;
+    if (runs.length && before === "idle" && ["reload", "back_forward"].includes(way)) live.open(await trainer.kept.show(runs[0].id));
+  };
+  const replay = (hash) => {
+    const asked = readTrain(hash, trainer.presets, trainer.rules);
+    if (!asked) return false;
+    controls.take(asked.preset);
+    controls.show(asked.config);
+    live.start(asked.plan);
+    return true;
+  };
+  return {left: [beside.node, kept.node, makeFile(live)], below: [ask.node], charts: OWN_CHARTS, beside: beside.run, told, resume, replay};
+};

@@ -1,0 +1,31 @@
+/* Recorded runs by their row of the index, as panels.js wants them. load(name) is a promise of a piece. */
+
+const toRun = async (index, row, load) => {
+  const data = await load(row.piece);
+  const pattern = data.pattern ? await load(`${row.piece}.pattern`) : null;
+  await new Promise((resolve) => setTimeout(resolve)); // reading a piece and drawing it are two tasks
+  return {
+    name: nameOf(index, row),
+    note: noteOf(index, row),
+    command: data.command,
+    steps: data.steps,
+    curves: decodeEach(data.curves),
+    bands: data.bands && {...data.bands, low: decodeEach(data.bands.low), high: decodeEach(data.bands.high)},
+    spectra: Object.fromEntries(Object.entries(data.spectra).map(([name, code]) => [name, decodeRows(code)])),
+    fourier: data.fourier && decodeRows(data.fourier),
+    pattern: pattern && {...pattern, values: pattern.values.map(decode)},
+  };
+};
+
+// Keeps what was decoded: a run that is shown again is there at once.
+const makeRuns = (index, load) => {
+  const runs = new Map();
+  return (row) => {
+    if (!runs.has(row.piece)) {
+      const run = toRun(index, row, load);
+      run.catch(() => runs.delete(row.piece)); // so that it can be tried again
+      runs.set(row.piece, run);
+    }
+    return runs.get(row.piece);
+  };
+};
