@@ -430,7 +430,7 @@ def test_two_runs_are_compared_on_the_same_axes(lab):
     runs = lab.locator("[data-panel=rank] .lab-key-run")
     assert [text.split(":")[0] for text in runs.all_inner_texts()] == [
         "LRD λ = 0.01",
-        "L2 λ = 3",
+        "L2 λ = 1",
     ]
     # two curves of each run: a colour is a run, dashes tell its curves apart
     styles = lab.evaluate(
@@ -439,7 +439,7 @@ def test_two_runs_are_compared_on_the_same_axes(lab):
     )
     assert len(set(map(tuple, styles))) == 4 and len({colour for colour, _ in styles}) == 2
     label = lab.locator("[data-panel=rank] .lab-plot").get_attribute("aria-label")
-    assert "LRD λ = 0.01. Mean rank" in label and "L2 λ = 3. Mean rank" in label
+    assert "LRD λ = 0.01. Mean rank" in label and "L2 λ = 1. Mean rank" in label
     second = lab.get_by_role("group", name="second run")
     second.get_by_role("slider", name="λ", exact=True).press("Home")
     settled(lab)

@@ -6,7 +6,7 @@
  *   legend(run, i, view): [{name, colour, dash, value}], the key with the values at record i
  *   words(run, i, view): what the chart shows, for those who cannot see it
  * run.tint: the colour of a run that shares its chart with another, or null; then colours say which run, dashes which curve.
- * run.slot: 0, or 1 for the second. square: such a chart is drawn once for each run, side by side.
+ * run.slot: 0, or 1 for the second. square: such a chart is drawn once for each run, side by side; alone: of the first run only.
  * run.changes [{step, words}]: where a run that trains was given other values; drawn in the charts of steps.
  * scrubs: whether its x axis is the step, so that a pointer on it moves the lab.
  */
@@ -220,6 +220,7 @@ const tableChart = {
   name: "table",
   title: "Every pair",
   square: true,
+  alone: true,
   asks: true,
   missing: (run) => (run.table ? null : "Which pairs are right is known of a run that trains here, and is not stored with it."),
   axes: ({table: {down, across}}) => ({

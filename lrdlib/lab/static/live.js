@@ -62,6 +62,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   let run = null;
   let opened = null; // a run from a file, shown in place of one that trains
   const place = element("div", {className: "lab-live-panels"});
+  const waits = element("p", {className: "lab-waits", textContent: "The charts come here, with the first record."});
   const told = liveTold();
   const changed = element("p", {className: "lab-live-changed"});
   const aside = element("p", {className: "lab-live-aside", role: "status"}); // on what is no part of the run
@@ -141,6 +142,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
 
   const tell = () => {
     told.tell(status);
+    waits.hidden = !place.hidden;
     root.dataset.state = status.state;
     controls.lock(active(), status.state === "gone");
     buttons.follow(status.state, run?.steps.length ?? 0);
@@ -182,6 +184,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
     scrub.follow([]);
     scrub.follow(past.steps);
     place.hidden = false;
+    tell();
     draw();
     say(`Opened: ${opened.note}, ${past.config.rule}, ${until} steps.`);
   };
@@ -197,7 +200,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   place.hidden = true;
   const left = element("div", {className: "lab-left lab-live-controls"}, ...controls.groups, buttons.row, told.node, changed, aside, ...(extra.left ?? []));
   const bar = element("div", {className: "lab-bar"}, scrub.row, controls.strength);
-  const stage = element("div", {className: "lab-stage"}, bar, place, ...(extra.below ?? []));
+  const stage = element("div", {className: "lab-stage"}, bar, place, waits, ...(extra.below ?? []));
   root.replaceChildren(source, element("div", {className: "lab-body"}, left, stage));
   tell();
   return {remove: () => panels.remove(), start};

@@ -92,7 +92,7 @@ const makeFile = ({root, trainer, open, say}) => {
 
 const makeBeside = ({draw}) => {
   const box = element("input", {type: "checkbox", onchange: () => draw()});
-  const node = element("label", {className: "lab-beside"}, box, element("span", {textContent: "lay the recorded run that is shown above beside it"}));
+  const node = element("label", {className: "lab-beside"}, box, element("span", {textContent: "with the recorded run from above"}));
   const run = () => (box.checked ? RECORDED_SHOWN.run : null);
   node.hidden = true;
   const offer = () => (node.hidden = !RECORDED_SHOWN.run);

@@ -102,7 +102,8 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
     charts = [];
     const slots = Array.from({length: count}, (_, slot) => slot);
     const panels = kinds.map((chart) => {
-      const own = (chart.square ? slots.map((slot) => [slot]) : [slots]).map((some) => makeChart(root, chart, some));
+      const shares = chart.alone ? [[0]] : chart.square ? slots.map((slot) => [slot]) : [slots];
+      const own = shares.map((some) => makeChart(root, chart, some));
       charts.push(...own);
       const title = element("h4", {className: "lab-title", textContent: chart.title, "aria-level": level});
       const head = element("div", {className: "lab-head"}, title, chart === spectrumChart ? labelled("of", select) : null);

@@ -1,0 +1,534 @@
+"""The labs of the built book as a reader meets them: all of it on one screen, what goes wrong
+told in a sentence, and runs of one's own.
+
+Build the book first (`make book`; `make test` does).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright.sync_api")
+
+from browser import DESKTOP, FLAGS, HTML, PHONE, ROOT, Visit, serve, visit
+from chromium import find
+from waiting import PATIENCE_MS
+
+from lrdlib.lab.script import STATIC
+from lrdlib.training.runs import load_run, save_run
+
+if not (HTML / "lab" / "train").exists():
+    pytest.skip("the book is not built: run make book", allow_module_level=True)
+
+RECORDED, TRAIN = ".lrd-lab[data-lab=recorded]", ".lrd-lab[data-lab=train]"
+LAPTOP = {"width": 1280, "height": 800}
+RUN = ROOT / "book/runs/lrd-0.01-p97-f0.4-seed0.npz"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with serve() as address:
+        yield address
+
+
+@contextmanager
+def lab(chromium, url: str, **options) -> Iterator[Visit]:
+    """The page of the labs, with both of them there."""
+    with visit(chromium, url, **options) as seen:
+        seen.page.wait_for_selector(f"{RECORDED}[data-state=ready]")
+        seen.page.wait_for_selector(f"{TRAIN}[data-state]")
+        yield seen
+
+
+def trainer(seen: Visit):
+    """The lab that trains, in sight, and ready."""
+    seen.page.wait_for_selector(f"{TRAIN}[data-state=idle]")
+    root = seen.page.locator(TRAIN)
+    root.scroll_into_view_if_needed()
+    return root
+
+
+def press(root, name: str) -> None:
+    root.get_by_role("button", name=name, exact=True).click()
+
+
+def state(seen: Visit, name: str) -> None:
+    seen.page.wait_for_selector(f"{TRAIN}[data-state={name}]")
+
+
+def step_of(seen: Visit) -> int:
+    words = seen.page.locator(f"{TRAIN} .lab-live-progress").inner_text()
+    return int(words.split()[1]) if words.startswith("Step") else 0
+
+
+def reaches(seen: Visit, step: int) -> None:
+    """Wait for a record at `step` or later."""
+    seen.page.wait_for_function(
+        f"Number(document.querySelector('{TRAIN} .lab-live-scrub .lab-value').textContent)"
+        f" >= {step}"
+    )
+
+
+def saved(seen: Visit, path: Path):
+    with seen.page.expect_download() as download:
+        press(seen.page.locator(TRAIN), "Download")
+    download.value.save_as(path)
+    return load_run(path)
+
+
+# ---- one screen
+
+
+def test_every_panel_is_in_sight_on_a_laptop(chromium, site):
+    with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
+        page = seen.page
+        page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
+        boxes = [b.bounding_box() for b in page.locator(f"{RECORDED} .lab-plot").all()]
+        assert len(boxes) == 5
+        for box in boxes:
+            assert box["y"] >= 0 and box["y"] + box["height"] <= LAPTOP["height"]
+            assert box["x"] >= 0 and box["x"] + box["width"] <= LAPTOP["width"]
+        left = page.locator(f"{RECORDED} .lab-left").bounding_box()
+        assert left["x"] + left["width"] <= min(box["x"] for box in boxes)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert seen.errors == []
+
+
+def test_the_side_bars_are_folded_and_can_be_unfolded(chromium, site):
+    with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
+        bar = seen.page.locator(".bd-sidebar-primary")
+        assert not bar.is_visible()
+        assert not seen.page.locator(".bd-sidebar-secondary").is_visible()
+        seen.page.locator("button.primary-toggle:visible").first.click()
+        bar.wait_for(state="visible")
+
+
+def test_a_phone_has_step_and_strength_at_its_bottom(chromium, site):
+    with lab(chromium, f"{site}/lab.html", viewport=PHONE) as seen:
+        bar = seen.page.locator(f"{RECORDED} .lab-bar")
+        box, height = bar.bounding_box(), PHONE["height"]
+        assert box["y"] > 0.8 * height and box["y"] + box["height"] <= height + 1
+        names = [bar.get_by_role("slider", name=name) for name in ("training", "λ")]
+        assert all(slider.is_visible() for slider in names)
+        panel = seen.page.locator(f"{RECORDED} .lab-panel").first.bounding_box()
+        assert panel["y"] < box["y"]
+        assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+SHIFTS = """new PerformanceObserver((list) => {
+    window.shifts ??= [];
+    window.shifts.push(...list.getEntries().filter((one) => !one.hadRecentInput)
+        .map(({value}) => value));
+}).observe({type: "layout-shift", buffered: true});"""
+
+
+@pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_nothing_jumps_while_the_page_comes(chromium, site, viewport):
+    """The layout shift that browsers count; 0.1 is what web.dev calls good."""
+    context = chromium.new_context(viewport=viewport, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(SHIFTS)
+    page = context.new_page()
+    page.goto(f"{site}/lab.html")
+    page.wait_for_selector(f"{RECORDED}[data-state=ready]")
+    page.wait_for_timeout(500)
+    assert sum(page.evaluate("window.shifts ?? []")) < 0.1
+    context.close()
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_it_opens_early_and_plays_once_where_things_may_move(chromium, site, motion):
+    context = chromium.new_context(viewport=DESKTOP, reduced_motion=motion)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{site}/lab.html")
+    page.wait_for_selector(f"{RECORDED}[data-state=ready]")
+    place = (
+        "[...document.querySelectorAll('.lab-transport input')].map((i) => Number(i.value))"
+    )
+    (first,) = page.evaluate(place)
+    end = int(page.locator(".lab-transport input").get_attribute("max"))
+    assert first < 0.3 * end
+    if motion == "reduce":
+        page.wait_for_timeout(500)
+        assert page.evaluate(place) == [first]
+    else:
+        page.wait_for_function(f"{place}[0] === {end}")
+        page.wait_for_timeout(500)
+        assert page.evaluate(place) == [end]  # once
+    context.close()
+
+
+# What ARIA gives no children of their own, and what a browser gives none.
+NESTED = """(root) => {
+    const outer = "a[href], button, summary, [role=img], [role=slider], [role=checkbox], " +
+        "[role=button], [role=radio], [role=switch], [role=tab], [role=option]";
+    const inner = "a[href], button, input, select, textarea, summary, [tabindex]";
+    return [...document.querySelectorAll(`${root} :is(${outer})`)]
+        .filter((one) => one.querySelector(inner)).map((one) => one.outerHTML.slice(0, 80));
+}"""
+
+
+def test_no_control_is_inside_another(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        assert [seen.page.evaluate(NESTED, root) for root in (RECORDED, TRAIN)] == [[], []]
+
+
+# ---- tours
+
+
+def test_a_tour_is_walked_inside_the_lab(chromium, site):
+    with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
+        page = seen.page
+        strip = page.get_by_role("region", name="tour")
+        assert strip.count() == 0
+        page.get_by_role("combobox", name="tour").select_option("0")
+        value = f"document.querySelector('{RECORDED} .lab-transport input').ariaValueText"
+        page.wait_for_function(f"{value} === 'step 700'")
+        assert "half of the directions" in strip.inner_text() and "1 of 3" in (
+            strip.inner_text()
+        )
+        strip.get_by_role("button", name="Next").click()
+        page.wait_for_function(f"{value} === 'step 1300'")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"{value} === 'step 1400'")
+        page.keyboard.press("ArrowRight")  # there is no fourth
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function(f"{value} === 'step 1300'")
+        words, chart = (
+            page.locator(part).first.bounding_box() for part in (".lab-tour", ".lab-plot")
+        )
+        assert 0 <= words["y"] < chart["y"] < LAPTOP["height"] - 100  # seen together
+        assert seen.errors == []
+
+
+def test_every_stop_of_every_tour_is_a_recorded_run(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        page = seen.page
+        tour = page.get_by_role("combobox", name="tour")
+        assert tour.locator("option").count() == 6  # five, and none
+        for number in range(5):
+            tour.select_option(str(number))
+            strip = page.get_by_role("region", name="tour")
+            while True:
+                page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
+                link = strip.get_by_role("link").first.get_attribute("href")
+                page.wait_for_function("(hash) => location.hash === hash", arg=link)
+                assert page.locator(f"{RECORDED} .lab-say").inner_text() == ""
+                following = strip.get_by_role("button", name="Next")
+                if following.get_attribute("aria-disabled") == "true":
+                    break
+                following.click()
+        assert seen.errors == []
+
+
+# ---- what goes wrong
+
+
+def test_back_leads_to_what_was_left(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        page = seen.page
+        root = page.locator(RECORDED)
+        slider = root.get_by_role("slider", name="training")
+        slider.press("Home")
+        slider.press("ArrowRight")
+        left = [
+            slider.get_attribute("aria-valuetext"),
+            root.locator(".lab-source").inner_text(),
+        ]
+        page.locator("a.lrd-go[href*='lambda=0.0001']").first.click()
+        page.wait_for_function(
+            f"document.querySelector('{RECORDED} .lab-source').textContent.includes('0.0001')"
+        )
+        page.go_back()
+        page.wait_for_function(
+            f"(text) => document.querySelector('{RECORDED} .lab-source').innerText === text",
+            arg=left[1],
+        )
+        page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
+        assert slider.get_attribute("aria-valuetext") == left[0]
+
+
+@pytest.mark.parametrize(("button", "left"), [("Stop", "stopped"), ("Reset", "idle")])
+def test_what_is_stopped_while_it_loads_stays_stopped(chromium, site, button, left):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        held: list = []
+        seen.page.context.route("**/small-*.onnx", held.append)
+        root = trainer(seen)
+        press(root, "Start")
+        state(seen, "loading")
+        seen.page.wait_for_function("() => true")
+        press(root, button)
+        state(seen, left)
+        seen.page.context.unroute("**/small-*.onnx")
+        with seen.page.expect_event("requestfinished"):
+            for route in held:
+                route.continue_()
+        seen.page.wait_for_timeout(2500)  # it trained by then
+        assert root.get_attribute("data-state") == left and step_of(seen) == 0
+        press(root, "Start")  # and it can be started
+        state(seen, "running")
+        assert seen.errors == []
+
+
+BROKEN = {
+    "blocked engine": (
+        "**/*.wasm",
+        None,
+        r"ort-wasm-simd-threaded\.wasm did not come whole",
+    ),
+    "blocked script": ("**/ort.wasm.min.js", None, r"ort\.wasm\.min\.js did not come"),
+    "text for a graph": (
+        "**/small-low.onnx",
+        "<html>",
+        r"something else for small-low\.onnx",
+    ),
+    "half of a table": ("**/small.json", '{"shapes": [', r"something else for small\.json"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_file_that_does_not_come_is_a_sentence_and_can_be_tried_again(
+    chromium, site, kind
+):
+    pattern, body, words = BROKEN[kind]
+    with lab(chromium, f"{site}/lab.html") as seen:
+        context = seen.page.context
+        context.route(
+            pattern,
+            lambda route: (
+                route.abort()
+                if body is None
+                else route.fulfill(body=body, content_type="text/html")
+            ),
+        )
+        root = trainer(seen)
+        press(root, "Start")
+        state(seen, "failed")
+        said = root.locator(".lab-live-status").inner_text()
+        assert re.search(words, said) and said.count(".") >= 2  # what, and what to do
+        context.unroute(pattern)
+        press(root, "Start")
+        state(seen, "running")
+
+
+def test_a_download_that_fails_ends_no_run(chromium, site, tmp_path):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        seen.page.context.route("**/vendor/fflate/*", lambda route: route.abort())
+        root = trainer(seen)
+        press(root, "Start")
+        reaches(seen, 25)
+        press(root, "Download")
+        root.get_by_text("No file.").wait_for()
+        assert "fflate" in root.locator(".lab-live-aside").inner_text() or "index.js" in (
+            root.locator(".lab-live-aside").inner_text()
+        )
+        assert root.get_attribute("data-state") == "running"
+        reaches(seen, 50)
+        seen.page.context.unroute("**/vendor/fflate/*")
+        assert len(saved(seen, tmp_path / "run.npz").history["step"]) >= 3
+
+
+def test_a_page_that_came_by_host_name_gives_a_file_too(site, chromium, tmp_path):
+    """Over plain http, no host but this machine is a secure context: no crypto.subtle."""
+    port = site.rsplit(":", 1)[1]
+    rules = "--host-resolver-rules=MAP lab.test 127.0.0.1"
+    browser = chromium.browser_type.launch(executable_path=find(), args=[*FLAGS, rules])
+    try:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        seen = Visit(page)
+        page.goto(f"http://lab.test:{port}/lab.html")
+        assert page.evaluate("[window.isSecureContext, crypto.subtle]") == [False, None]
+        root = trainer(seen)
+        press(root, "Start")
+        reaches(seen, 25)
+        press(root, "Stop")
+        state(seen, "stopped")
+        assert saved(seen, tmp_path / "run.npz").history["step"][:2].tolist() == [0, 25]
+    finally:
+        browser.close()
+
+
+def test_a_frame_that_forbids_everything_is_told(chromium, site):
+    page = chromium.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(f"{site}/notation.html")
+    page.evaluate(
+        "(src) => document.body.prepend(Object.assign(document.createElement('iframe'), "
+        "{src, sandbox: 'allow-scripts', width: 1000, height: 700}))",
+        f"{site}/lab.html",
+    )
+    frame = page.frame_locator("iframe")
+    alert = frame.locator(f"{TRAIN} [role=alert]")
+    alert.wait_for()
+    assert "Open it in a tab of its own." in alert.inner_text()
+    frame.locator(f"{RECORDED}[data-state=ready]").wait_for()  # which needs nothing of it
+    page.close()
+
+
+# ---- runs of one's own
+
+
+def test_a_run_from_a_file_opens_and_is_laid_beside_the_recorded_one(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        root.locator("input[type=file]").set_input_files(RUN)
+        root.get_by_text("Opened: add, trained on 40%").wait_for()
+        run = load_run(RUN)
+        slider = root.get_by_label("shown step")
+        assert slider.get_attribute("aria-valuetext") == f"step {run.history['step'][-1]}"
+        label = root.locator("[data-panel=accuracy] .lab-plot").get_attribute("aria-label")
+        last = 100 * run.history["orbit_clean_accuracy"][-1]
+        assert f"orbit-clean {np.round(last, 1):g}%" in label
+        root.get_by_label("with the recorded run").check()
+        root.locator("[data-panel=rank] .lab-key-run").nth(1).wait_for()
+        names = root.locator("[data-panel=rank] .lab-key-run strong").all_inner_texts()
+        assert names[0] == "the opened run:" and "λ" in names[1]
+        assert root.locator("[data-panel=rank] .lab-plot").count() == 1
+        assert seen.errors == []
+
+
+def damaged(kind: str, folder: Path) -> Path:
+    """A file that is no whole run."""
+    path = folder / "run.npz"
+    content = RUN.read_bytes()
+    if kind == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "no zip":
+        path.write_bytes(b"<script>alert(1)</script>")
+    elif kind == "another kind":
+        np.savez(path, **{"header.json": np.frombuffer(b'{"kind": "x/1"}', np.uint8)})
+    elif kind == "pickled":
+        np.savez(path, **{"header.json": np.array([{}], dtype=object)})
+    else:  # a number is changed, its checksum is not
+        with np.load(RUN) as arrays:
+            parts = dict(arrays)
+        parts["history/train_accuracy"] = parts["history/train_accuracy"] + np.float32(1)
+        np.savez(path, **parts)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    {
+        "cut off": "cannot be unpacked",
+        "no zip": "cannot be unpacked",
+        "another kind": "it is x/1",
+        "pickled": "holds no numbers",
+        "changed": "do not match its checksum",
+    }.items(),
+)
+def test_a_file_that_is_no_whole_run_is_refused(chromium, site, tmp_path, kind, why):
+    path = damaged(kind, tmp_path)
+    with pytest.raises(ValueError):
+        load_run(path)  # which refuses it as well
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        root.locator("input[type=file]").set_input_files(path)
+        root.get_by_text("This file is no whole run of lrdlib").wait_for()
+        assert why in root.locator(".lab-live-aside").inner_text()
+        assert not root.locator(".lab-panels").is_visible()
+        assert seen.errors == []
+
+
+def test_a_file_can_be_dropped_on_the_lab(chromium, site, tmp_path):
+    run = load_run(RUN)
+    save_run(run, path := tmp_path / "mine.npz")
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        root.evaluate(
+            """(lab, bytes) => {
+                const held = new DataTransfer();
+                held.items.add(new File([Uint8Array.from(bytes)], "mine.npz"));
+                lab.dispatchEvent(new DragEvent("drop",
+                    {dataTransfer: held, bubbles: true, cancelable: true}));
+            }""",
+            list(path.read_bytes()),
+        )
+        root.get_by_text("Opened: add").wait_for()
+
+
+def test_an_address_trains_the_same_run_again(chromium, site, tmp_path):
+    address = (
+        f"{site}/lab.html#train:preset=small&fraction=0.5&seed=3&rule=lrd"
+        "&weight_decay=0.05&l2=0&lr=0.003&then=7:weight_decay=0.001&then=9:rule=l2"
+    )
+    runs = []
+    for name in ("one.npz", "two.npz"):
+        with visit(chromium, address) as seen:
+            reaches(seen, 25)
+            press(seen.page.locator(TRAIN), "Stop")
+            state(seen, "stopped")
+            runs.append(saved(seen, tmp_path / name))
+            written = seen.page.evaluate("location.hash")
+            assert seen.errors == []
+        changes = json.loads(runs[-1].provenance["changes"])
+        assert changes == [{"step": 7, "weight_decay": 0.001}, {"step": 9, "rule": "l2"}]
+        assert written == address.partition("#")[1] + address.partition("#")[2]
+        assert (runs[-1].config["seed"], runs[-1].config["fraction"]) == (3, 0.5)
+    for metric in ("step", "train_loss", "test_loss", "qk_effective_rank"):
+        one, two = (run.history[metric][:2] for run in runs)
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_reload_loses_no_run_and_a_kept_run_can_be_deleted(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        press(root, "Start")
+        reaches(seen, 25)
+        press(root, "Stop")
+        state(seen, "stopped")
+        root.get_by_role("combobox", name="kept here").wait_for()
+        seen.page.reload()
+        root.get_by_text("Opened: add").wait_for()
+        assert root.locator("[data-panel=accuracy]").is_visible()
+        press(root, "Delete")
+        root.get_by_role("combobox", name="kept here").wait_for(state="hidden")
+        assert seen.errors == []
+
+
+def test_it_says_which_pairs_are_right_and_answers(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        press(root, "Start")
+        reaches(seen, 25)
+        press(root, "Pause")
+        state(seen, "paused")
+        seen.page.wait_for_timeout(300)  # for the step that was under way
+        words = root.locator("[data-panel=table] .lab-plot").get_attribute("aria-label")
+        counts = [int(n) for n in re.findall(r"(?:right|wrong) (\d+)", words)]
+        assert sum(counts) == 59 * 59 and counts[2] + counts[3] == round(0.6 * 59 * 59)
+        rights = trained = 0
+        pairs = [(a, (7 * a) % 59) for a in range(0, 59, 12)]
+        for a, b in pairs:
+            for name, value in (("a", a), ("b", b)):
+                root.get_by_label(name, exact=True).fill(str(value))
+            press(root, "Ask")
+            said = root.locator(".lab-answer", has_text=f"({a}, {b})")
+            said.wait_for()
+            text = said.inner_text()
+            answer = int(re.search(r"it answers (\d+)", text)[1])
+            assert ("right." in text.split(":")[1][:8]) == (answer == (a + b) % 59)
+            assert f"{(a + b) % 59} is right" in text or answer == (a + b) % 59
+            shares = root.locator(".lab-answers li").all_inner_texts()
+            values = [float(re.search(r"([\d.]+)%", share)[1]) for share in shares]
+            assert len(values) == 5 and values == sorted(values, reverse=True)
+            assert 0 < sum(values) <= 100.3
+            rights, trained = (
+                rights + (answer == (a + b) % 59),
+                trained + ("not" not in text),
+            )
+        assert 0 < trained < len(pairs)
+        assert seen.errors == []
+
+
+def test_a_fragment_is_about_one_idea():
+    """Files that can be read in one go."""
+    long = {p.name: len(p.read_text("utf-8").splitlines()) for p in STATIC.glob("*.js")}
+    assert {name: lines for name, lines in long.items() if lines > 300} == {}
