@@ -258,11 +258,10 @@ def test_back_leads_to_what_was_left(chromium, site):
 def test_what_is_stopped_while_it_loads_stays_stopped(chromium, site, button, left):
     with lab(chromium, f"{site}/lab.html") as seen:
         held: list = []
-        seen.page.context.route("**/small-*.onnx", held.append)
+        seen.page.context.route("**/small-*.onnx", lambda route: held.append(route))
         root = trainer(seen)
         press(root, "Start")
         state(seen, "loading")
-        seen.page.wait_for_function("() => true")
         press(root, button)
         state(seen, left)
         seen.page.context.unroute("**/small-*.onnx")

@@ -36,7 +36,7 @@ const pageLine = (site, {hear, fail}) => {
   };
   const open = (wanted) => {
     if (worker && wanted === runsOn) return worker;
-    close("The engine was changed.");
+    if (worker) close("The engine was changed.");
     runsOn = wanted;
     try {
       worker = new Worker(new URL(`lab/worker.js#${wanted}`, site));

@@ -155,6 +155,7 @@ const work = () => {
   };
 
   const forget = (now) => {
+    state = now;
     turn += 1;
     going = 0;
     run = now === "stopped" ? run : null;
@@ -165,7 +166,6 @@ const work = () => {
     start: async ({folder, preset, config, plan = []}) => {
       forget("loading");
       const mine = turn;
-      state = "loading";
       progress();
       try {
         await training.catch(() => {}); // it has said what went wrong
