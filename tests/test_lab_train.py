@@ -29,6 +29,7 @@ from waiting import PATIENCE_MS
 
 from lrdlib.lab.export import sources
 from lrdlib.lab.script import STATIC
+from lrdlib.lab.step import numbers
 from lrdlib.model import init_params
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run, load_run, runs_of
@@ -93,7 +94,7 @@ def arrays_of(training: Training) -> list[np.ndarray]:
 
 def data_of(training: Training) -> dict[str, np.ndarray]:
     """Inputs of the exported step for the training's next step, but for the state."""
-    names = ("steps", "tokens", "labels", "lr", "l2", "l2_blocks", "low")
+    names = ("steps", "tokens", "labels", *numbers(training.configs[0]))
     return {n: v.numpy() for n, v in zip(names, inputs_of(training), strict=True)}
 
 

@@ -60,7 +60,8 @@ from lrdlib.training.step import (
 from lrdlib.training.store import checked_path, read_arrays, read_header, write_arrays
 
 CHECKPOINT = "lrdlib-checkpoint/2"
-SETTABLE = ("rule", "weight_decay", "l2", "lr")  # what may change while a stack trains
+# what may change while a stack trains
+SETTABLE = ("rule", "weight_decay", "l2", "lr", "part", "select", "l2_on", "attention")
 MASKS = ("train", "test", "orbit_clean")  # the parts of the table with a loss of their own
 GROUPS = ("qk", "vo", "mlp")  # of block matrices (lrdlib.decay.PLACES)
 METRICS = (
@@ -412,8 +413,8 @@ class Training(Iterator[Record]):
             self._broken = ""
 
     def set(self, **values: Any) -> None:
-        """From the next step on, train every run with these values of rule, weight_decay,
-        l2 or lr.
+        """From the next step on, train every run with these values, of SETTABLE: rule,
+        weight_decay, l2, lr, part, select, l2_on or attention.
 
         Batches, weights and AdamW's moments stay as they are. `configs` and the histories
         made so far stay too; what differs from before goes into `changes`, as {"step":

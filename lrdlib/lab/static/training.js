@@ -5,12 +5,26 @@
 
 const LOW_RANK = ["lrd", "elastic"]; // rules with a low-rank decay (lrdlib.training.config.LOW_RANK)
 
-// The inputs of the exported step that say which decay acts how strongly; as lrdlib.training.train reads a TrainConfig.
-const strengths = ({rule, weight_decay, l2}) => ({
-  l2: rule === "l2" ? weight_decay : l2,
-  l2_blocks: rule === "l2" ? weight_decay : rule === "elastic" ? l2 : 0,
-  low: LOW_RANK.includes(rule) ? weight_decay : 0,
-});
+// The numbers of the exported step, as lrdlib.lab.step.numbers reads them off a TrainConfig.
+const numbers = ({lr, rule, weight_decay, l2, l2_on, select, part, hold, attention}) => {
+  const everywhere = rule === "l2" && l2_on === "all";
+  const places = select.replace("attention", "qk+vo").split("+");
+  const aimed = (place) => Number(everywhere || places.includes(place));
+  return {
+    lr,
+    l2: rule === "l2" ? (everywhere ? weight_decay : 0) : l2,
+    l2_blocks: rule === "l2" ? weight_decay : rule === "elastic" ? l2 : 0,
+    low: LOW_RANK.includes(rule) ? weight_decay : 0,
+    qk: aimed("qk"),
+    vo: aimed("vo"),
+    mlp: aimed("mlp"),
+    radial: Number(part !== "tangential"),
+    tangential: Number(part !== "radial"),
+    held: Number(hold === "norm"),
+    trained: Number(attention !== "frozen"),
+    temper: Number(attention !== "uniform"),
+  };
+};
 
 const scalar = (value) => new ort.Tensor("float32", [value], []);
 
@@ -54,11 +68,10 @@ const makeRun = (preset, graphs, config, plan = []) => {
     const rows = draw(run.steps);
     const tokens = integers(Array.from(rows).flatMap((r) => table.tokens.slice(r * row, r * row + row)), [rows.length, row]);
     const labels = integers(Array.from(rows, (r) => table.labels[r]), [rows.length]);
-    const decays = strengths(run.config);
-    const step = await session(decays.low ? "low" : "plain");
-    const inputs = {lr: run.config.lr, steps: run.steps, ...decays};
+    const inputs = {steps: run.steps, ...numbers(run.config)};
+    const step = await session(inputs.low ? "low" : "plain");
     const feeds = {...state, tokens, labels};
-    for (const [name, value] of Object.entries(inputs)) feeds[name] = scalar(value);
+    for (const [name, value] of Object.entries(inputs)) if (step.inputNames.includes(name)) feeds[name] = scalar(value);
     const made = await step.run(feeds);
     for (const name of Object.keys(state)) state[name] = made[`new_${name}`];
     run.steps += 1;
