@@ -142,8 +142,9 @@ def take_in(source: Path, folder: Path) -> None:
         held = runs | held
     plan = with_choices(read_plan(folder / PLAN), read_plan(source / PLAN))
     known = {config: generalised(run) for config, run in held.items()}
+    plan = with_choices(plan, chosen(known))
     make_folder("--out", folder)
-    write_plan(with_choices(plan, chosen(known)), folder / PLAN)
+    write_plan(plan, folder / PLAN)
     for path, several in new.items():
         if several:
             save_runs(several, folder / name_of(several))
