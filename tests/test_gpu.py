@@ -3,10 +3,14 @@ what a stub of the capture can show anywhere."""
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
+from lrdlib.training import stacks
 from lrdlib.training.config import TrainConfig
+from lrdlib.training.records import Snapshot
+from lrdlib.training.runs import runs_of
 from lrdlib.training.stacks import train_stack
 from lrdlib.training.train import Training
 
@@ -150,3 +154,72 @@ def test_a_stack_filled_up_is_the_stack():
 
 def test_a_stack_out_of_time_is_none():
     assert train_stack(stack(), device="cpu", compile=False, until=0.0) is None
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_stack_is_what_its_training_gives_and_records_wait_so_many(monkeypatch, ahead):
+    """To the bit; and a snapshot is not taken before the one `ahead` + 1 earlier has become
+    a record."""
+    done, begun = [], []
+    record, snapshots = Snapshot.record, Training.snapshots
+
+    def told(snapshot):
+        made = record(snapshot)
+        done.append(snapshot.step)
+        return made
+
+    def taken(training):
+        for snapshot in snapshots(training):
+            begun.append((snapshot.step, list(done)))
+            yield snapshot
+
+    configs = stack()
+    training = Training(configs)
+    list(training)
+    monkeypatch.setattr(stacks, "AHEAD", ahead)
+    monkeypatch.setattr(Snapshot, "record", told)
+    monkeypatch.setattr(Training, "snapshots", taken)
+    runs = train_stack(
+        configs, device="cpu", compile=False, precision="float32", command="python x"
+    )
+    for a, b in zip(runs, runs_of(training), strict=True):
+        assert a.config == b.config and a.provenance["command"] == "python x"
+        for part in ("history", "spectra", "weights", "fourier"):
+            assert getattr(a, part).keys() == getattr(b, part).keys()
+            for name, values in getattr(b, part).items():
+                np.testing.assert_array_equal(getattr(a, part)[name], values)
+    steps = [step for step, _ in begun]
+    assert steps == [0, 10, 20]
+    for i, (_, before) in enumerate(begun):
+        assert set(steps[: max(0, i - ahead)]) <= set(before)
+
+
+@pytest.mark.parametrize("until", [float("inf"), 0.0])
+def test_the_threads_are_as_they_were(until):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train_stack(stack()[:2], device="cpu", compile=False, until=until)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"configs": []}, ValueError, "configs must hold at least one"),
+        ({"configs": [], "size": 4}, ValueError, "configs must hold at least one"),
+        ({"configs": stack()[0]}, TypeError, "configs must hold TrainConfigs"),
+        ({"configs": [{}]}, TypeError, "configs must hold TrainConfigs, got dict"),
+        ({"size": 1}, ValueError, "size must be an integer >= 2, got 1"),
+        ({"size": 2.0}, TypeError, "size must be an integer"),
+        ({"compile": 1}, TypeError, "compile must be True or False"),
+        ({"device": "gpu"}, ValueError, "device must be one that torch can use"),
+        ({"precision": "half"}, ValueError, "precision must be one of"),
+    ],
+)
+def test_bad_arguments_of_a_stack_are_one_clear_error(arguments, error, words):
+    good = {"configs": stack()[:2], "device": "cpu", "compile": False}
+    with pytest.raises(error, match=words):
+        train_stack(**good | arguments)
