@@ -95,7 +95,7 @@ def first(mark: str) -> str:
 
 
 # lines; lines under a slider; a phase diagram; 3-D traces
-PRINTED = sorted({"intro.html", *map(first, ('"sliders"', '"phase"', '"scatter3d"'))})
+PRINTED = sorted({FIGURES[0], *map(first, ('"sliders"', '"phase"', '"scatter3d"'))})
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -279,6 +279,26 @@ def test_a_formula_that_cannot_be_read_is_an_error(monkeypatch):
         assert "MathJax_Main-Regular.woff" in typesetter.sheet()
     finally:
         typesetter.end()
+
+
+# ---- where the reader is
+
+
+def test_a_chapter_says_which_it_is_and_how_long_it_takes(chromium, site):
+    """The same numbers and minutes on the first page, in the sidebar and in the chapter."""
+    listed = """() => [...document.querySelectorAll("main ol > li:has(.lrd-minutes)")]
+        .map((item) => [item.querySelector("a").pathname.slice(1),
+            [...item.parentElement.children].indexOf(item) + (item.parentElement.start || 1),
+            item.querySelector(".lrd-minutes").innerText])"""
+    with visit(chromium, f"{site}/intro.html") as seen:
+        items = seen.page.evaluate(listed)
+        side = seen.page.locator(".bd-toc-item p.caption + ul > li.toctree-l1 > a")
+        addresses = [link.get_attribute("href") for link in side.all()]
+    assert [name for name, *_ in items] == addresses[: len(items)], "as in the sidebar"
+    assert len(items) == 17 and [number for _, number, _ in items] == [*range(1, 18)]
+    for name, number, said in items:
+        where = f"Chapter {number} of {len(items)} · {said.split()[0]} minutes"
+        assert where in (HTML / name).read_text(encoding="utf-8")
 
 
 # ---- addresses
