@@ -33,7 +33,7 @@ PYTEST := $(PY) -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reord
 NBVAL := -p no:cacheprovider --nbval --nbval-current-env
 STAGES := lint types chromium book pool
 # what the pages are made of
-SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/colab/*.py) book/typeset.py book/formulas.py book/cells.py book/website.py lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/*.py book/colab/*.py) lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
 
 .PHONY: help venv book serve test lint types unit nbval browser pool bench chromium notebooks screenshots colab clean
 
