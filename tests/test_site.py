@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("playwright.sync_api")
 
 from browser import CONTRAST, DESKTOP, HTML, PHONE, Quiet, pages, serve, visit
+from playwright.sync_api import Locator, Page
 from waiting import PATIENCE_MS
 
 if not (HTML / "index.html").exists():
@@ -299,6 +300,53 @@ def test_a_chapter_says_which_it_is_and_how_long_it_takes(chromium, site):
     for name, number, said in items:
         where = f"Chapter {number} of {len(items)} · {said.split()[0]} minutes"
         assert where in (HTML / name).read_text(encoding="utf-8")
+
+
+# ---- cards
+
+
+def rest_on(page: Page, link: Locator) -> Locator:
+    """Rests the mouse on a link; its card, once that is there."""
+    link.scroll_into_view_if_needed()
+    link.hover()
+    card = page.locator(".lrd-card:visible")
+    card.wait_for()
+    assert link.get_attribute("aria-describedby") == card.get_attribute("id")
+    return card
+
+
+LEADS = {  # page -> links on it, by what their addresses hold: to the same page and to others
+    "scale_invariance.html": ["#equation-", "#scale-", "bibliography.html#"],
+    "nuclear_norm.html": ["#term-", "#paper-equation", "scale_invariance.html#scale-qk"],
+}
+
+
+@pytest.mark.parametrize("name", LEADS)
+def test_a_card_shows_what_a_link_leads_to(chromium, site, name):
+    with visit(chromium, f"{site}/{name}") as seen:
+        page = seen.page
+        ids = page.locator("[id]").count()
+        for target in LEADS[name]:
+            links = page.locator(f'main p a.internal[href*="{target}"]:visible')
+            assert links.count(), target
+            card = rest_on(page, links.first)
+            assert card.locator(":is(.math, p)").count(), target
+            assert card.locator("[id], .headerlink").count() == 0
+            page.keyboard.press("Escape")
+            assert card.count() == 0
+        assert page.locator("[id]").count() == ids
+        assert seen.errors == []
+
+
+def test_a_card_stays_under_the_mouse_and_goes_with_it(chromium, site):
+    with visit(chromium, f"{site}/grokking.html") as seen:
+        card = rest_on(seen.page, seen.page.locator('main p a[href*="#term-"]').first)
+        card.hover()
+        seen.page.wait_for_timeout(600)  # more than it would take to go
+        assert card.count() == 1
+        seen.page.mouse.move(5, 5)
+        card.wait_for(state="hidden")
+        assert seen.page.locator("[aria-describedby=lrd-card]").count() == 0
 
 
 # ---- addresses
