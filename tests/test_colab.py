@@ -590,6 +590,13 @@ def output(*command) -> str:
     return done.stdout.strip()
 
 
+@cache
+def versions() -> list[str]:
+    """Those of the environment whose packages the copies find."""
+    base = os.environ.get("COLAB", sys.executable)
+    return json.loads(output(base, "-c", f"{VERSIONS}\nprint(json.dumps(versions))"))
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """This working tree as a repository with one commit, in place of the public one."""
@@ -603,6 +610,11 @@ def repository(tmp_path_factory):
             shutil.copy(ROOT / name, folder / name)
     git = ("git", "-C", folder, "-c", "user.name=test", "-c", "user.email=test@localhost")
     output(*git, "init", "-q")
+    for setting in (
+        "window",
+        "compression",
+    ):  # its clones are taken in a quarter of the time
+        output(*git, "config", f"pack.{setting}", "0")
     output(*git, "add", "--all", "--force")
     output(*git, "commit", "-q", "-m", "the working tree")
     return folder
@@ -668,9 +680,7 @@ class TestAlone:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         assert report["python"] == str(tmp_path / "env")
         assert report["lrdlib"].startswith(report["python"])  # installed by the first cell
-        base = os.environ.get("COLAB", sys.executable)
-        have = output(base, "-c", f"{VERSIONS}\nprint(json.dumps(versions))")
-        assert report["versions"] == json.loads(have)  # and nothing else was installed
+        assert report["versions"] == versions()  # and nothing else was installed
         drawn = [
             cell.id
             for cell in source.cells
