@@ -402,7 +402,7 @@ def test_out_of_time_within_a_stack_what_is_stored_stays(
 
 def fake(config):
     """A run of no training, that never generalises."""
-    metrics = dict.fromkeys(study.JUDGED_BY, np.zeros(2, np.float32) + 0.5)
+    metrics = dict.fromkeys(studies.JUDGED_BY, np.zeros(2, np.float32) + 0.5)
     return Run(plain(config), {"step": np.array([0, 1])} | metrics, {}, {}, {})
 
 

@@ -17,7 +17,6 @@ from lrdlib._check import check_choice, check_integer, check_real
 from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
 from lrdlib.evidence.results import as_table, results
 from lrdlib.evidence.studies import (
-    OUTCOME,
     SEEDS,
     STUDIES,
     WORTH,
@@ -25,9 +24,11 @@ from lrdlib.evidence.studies import (
     choices,
     generalised,
     missing,
+    packed,
+    studied,
 )
 from lrdlib.training.config import SHARED, TrainConfig
-from lrdlib.training.packs import load_runs, save_runs
+from lrdlib.training.packs import save_runs
 from lrdlib.training.runs import Run, compact
 from lrdlib.training.stacks import train_stack
 from lrdlib.training.store import written_whole
@@ -47,7 +48,6 @@ FOLDER = Path("book/runs/studies")
 STACK = 144  # runs that train together on a GPU
 PLAN = "plan.json"
 SINGLE = "single"  # the folder of the runs that a CPU trains, as a sweep stores them
-JUDGED_BY = {OUTCOME, "qk_stable_rank", "vo_stable_rank"}  # metrics of a study's runs
 Plan = dict[str, dict[str, Any]]
 GUESS = {True: 0.017, False: 0.01}  # seconds a step of a full stack, with low-rank decay
 COMPILING = 60.0  # seconds, once per model
@@ -100,26 +100,6 @@ def run_study(options: argparse.Namespace) -> None:
         else:
             on_gpu(names, known, options.out, options.device, end)
         report(names, known)
-
-
-def studied(folder: Path) -> dict[TrainConfig, Run]:
-    """All runs of the studies that the folder holds."""
-    found: dict[TrainConfig, Run] = {}
-    for path in sorted(folder.glob("*.npz")):
-        found |= packed(path)
-    return found
-
-
-def packed(path: Path) -> dict[TrainConfig, Run]:
-    """The runs of a file by their configs. Raises as load_runs, and ValueError for runs
-    that no study can judge."""
-    runs = load_runs(path)
-    if lacking := JUDGED_BY - runs[0].history.keys():
-        raise ValueError(
-            f"{str(path)!r} must hold runs of a study, got some without "
-            f"{', '.join(sorted(lacking))}"
-        )
-    return {TrainConfig(**run.config): run for run in runs}
 
 
 def report(names: Sequence[str], known: Known) -> None:

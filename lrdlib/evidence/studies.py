@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +23,16 @@ import numpy as np
 from lrdlib._check import check_choice
 from lrdlib.evidence.survival import GENERALISED, confirmed_step
 from lrdlib.training.config import TrainConfig
+from lrdlib.training.packs import load_runs
 from lrdlib.training.runs import Run
+from lrdlib.training.store import checked_path
 
 Known = Mapping[TrainConfig, float]
 
 STEPS = 3000
 BASE: dict[str, Any] = {"steps": STEPS, "eval_every": 50, "mode": "decoupled"}
 OUTCOME = "orbit_clean_accuracy"
+JUDGED_BY = {OUTCOME, "qk_stable_rank", "vo_stable_rank"}  # metrics of a study's runs
 TUNING, MORE_TUNING = (500, 501), (502, 503)
 SEEDS = tuple(range(1000, 1020))
 FRACTIONS = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
@@ -101,6 +105,27 @@ def weight_decay(t: float, lr: float) -> float:
     2.5
     """
     return float(f"{t / lr:.6g}")
+
+
+def studied(folder: str | Path) -> dict[TrainConfig, Run]:
+    """All runs of the studies in the files of the folder; none if there is no such folder.
+    Raises TypeError for anything but a path, and as `packed`."""
+    found: dict[TrainConfig, Run] = {}
+    for path in sorted(checked_path("folder", folder).glob("*.npz")):
+        found |= packed(path)
+    return found
+
+
+def packed(path: Path) -> dict[TrainConfig, Run]:
+    """The runs of a file by their configs. Raises as load_runs, and ValueError for runs
+    that no study can judge."""
+    runs = load_runs(path)
+    if lacking := JUDGED_BY - runs[0].history.keys():
+        raise ValueError(
+            f"{str(path)!r} must hold runs of a study, got some without "
+            f"{', '.join(sorted(lacking))}"
+        )
+    return {TrainConfig(**run.config): run for run in runs}
 
 
 def generalised(run: Run) -> float:
