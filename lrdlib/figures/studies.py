@@ -34,13 +34,13 @@ from lrdlib.training.runs import Run
 Stops = Mapping[str, Mapping[str, Sequence[Run]]]
 Arms = Mapping[str, Sequence[Run]]
 
-DASHES = ("solid", "dash", "dot", "dashdot")  # of the arms of one rule
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # of the arms of one rule
 SYMBOLS = ("circle", "diamond-open", "square", "triangle-up-open", "x-thin-open", "star")
 RANK = "qk_stable_rank"
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)  # ticks
 SHARES = (0, 0.25, 0.5, 0.75, 1)
 COLOURS = {"none": INK, "l2": PALETTE[0], "lrd": PALETTE[1], "elastic": PALETTE[2]}
-NEVER = 1.08  # times the last step: where a run that never generalises is drawn
+NEVER = 1.12  # times the last step: where a run that never generalises is drawn
 BINS = 26
 
 
@@ -70,6 +70,7 @@ def survival_figure(stops: Stops, *, prefix: str, start: str | None = None) -> g
         for trace in traces[len(shown_first) :]:
             trace.update(xaxis="x2", yaxis="y2")
     movable(fig, frames, prefix=prefix, start=start)
+    fig.add_traces(_key(shown_first))
     axes(fig, "step", "share not generalised yet", row=1)
     axes(fig, "steps before it generalises (RMST)", "instability", row=2)
     fig.update_xaxes(range=[0, 1.02 * last])
@@ -133,11 +134,11 @@ def rank_figure(stops: Stops, *, prefix: str, start: str | None = None) -> go.Fi
     fig.add_traces(_rank_traces(shown_first))
     frames = {name: _rank_traces(arms) for name, arms in stops.items()}
     movable(fig, frames, prefix=prefix, start=start)
-    axes(fig, "stable rank of queries and keys at the end (mean)", "step T<sub>gen</sub>")
+    axes(fig, "stable rank of Q and K at the end", "step T<sub>gen</sub>")
     fig.update_xaxes(type="log", range=[-0.05, 2.2], tickvals=RANKS)
     steps = [*range(0, int(last) + 1, 1000), NEVER * last]
     words = [*(str(step) for step in steps[:-1]), "never"]
-    fig.update_yaxes(range=[0, 1.16 * last], tickvals=steps, ticktext=words)
+    fig.update_yaxes(range=[0, 1.22 * last], tickvals=steps, ticktext=words)
     fig.add_hline(1.02 * last, line={"color": GRID, "width": 1})
     texts = [
         f"{name}: {_won(runs)} of {len(runs)} generalise, rank at the end "
@@ -227,9 +228,13 @@ def outcome_figure(
     axes(fig, "rank", "share of the runs, %")
     fig.update_xaxes(type="log", range=[edges[0], edges[-1]], tickvals=RANKS)
     fig.update_yaxes(rangemode="tozero")
+    at_first = list(arrays.values())[at]
+    middle = [np.quantile(at_first[some], (0.25, 0.75)) for some in (won, ~won)]
+    spread = [f"{low:.3g} and {high:.3g}" for low, high in middle]
     alt = (
         f"How ranks are spread among {won.sum()} runs that generalise and {(~won).sum()} "
-        f"that do not; the two overlap. Area under the ROC curve, 0.5 if the rank tells "
+        f"that do not. {list(arrays)[at]}: half of the first lie between {spread[0]}, half "
+        f"of the others between {spread[1]}. Area under the ROC curve, 0.5 if the rank tells "
         f"nothing: {'; '.join(f'{name} {a:.2f}' for name, a in area.items())}."
     )
     return finish(fig, alt)
@@ -259,6 +264,7 @@ def _survival_traces(arms: Arms) -> tuple[list[go.Scatter], list[go.Scatter]]:
                 mode="lines",
                 line=line,
                 legendgroup=name,
+                showlegend=False,
                 hovertemplate=said,
             )
         )
@@ -277,6 +283,23 @@ def _survival_traces(arms: Arms) -> tuple[list[go.Scatter], list[go.Scatter]]:
             )
         )
     return curves, marks
+
+
+def _key(arms: Arms) -> list[go.Scatter]:
+    """The legend of arms that are drawn as a line here and as a mark there."""
+    return [
+        go.Scatter(
+            x=[None],
+            y=[None],
+            name=name,
+            mode="lines+markers",
+            line={"color": style["color"], "dash": style["dash"]},
+            marker=_marker(style, 8),
+            legendgroup=name,
+            hoverinfo="skip",
+        )
+        for name, style in zip(arms, _styles(arms), strict=True)
+    ]
 
 
 def _threshold_traces(arms: Arms) -> list[go.Scatter]:
@@ -306,7 +329,7 @@ def _rank_traces(arms: Arms) -> list[go.Scatter]:
         zip(arms.items(), _styles(arms), strict=True)
     ):
         T = _times(runs)
-        spread = last * (0.06 * (i + 0.5) / len(arms) - 0.03)  # of those that never do
+        spread = last * 0.14 * ((i + 0.5) / len(arms) - 0.5)  # of those that never do
         traces.append(
             go.Scatter(
                 x=[round(float(run.history[RANK][-1]), 3) for run in runs],
