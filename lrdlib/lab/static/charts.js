@@ -149,7 +149,7 @@ const strongest = (row) =>
 const fourierChart = {
   name: "fourier",
   title: "Fourier power of the embedding",
-  missing: (run) => (run.fourier?.length ? null : "The Fourier power of the embedding is not recorded for this run."),
+  missing: (run) => (run.fourier?.length ? null : "There is no Fourier power here: it was not recorded, or the task has no frequencies."),
   axes: (run, view) => {
     const shares = view.runs.flatMap((one) => (one.fourier ?? []).flat()).filter(Number.isFinite);
     const top = shares.reduce((most, value) => Math.max(most, value), 1e-6);

@@ -90,6 +90,7 @@ const liveControls = (trainer, {moved, chosen}) => {
     const {config: fields, first} = trainer.presets[preset.value];
     Object.assign(strengths, first);
     shows.textContent = trainer.presets[preset.value].shows ?? "";
+    shows.hidden = !shows.textContent;
     show(fields);
   };
   const live = () => ({
