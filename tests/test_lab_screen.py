@@ -527,6 +527,37 @@ def test_it_says_which_pairs_are_right_and_answers(chromium, site):
         assert seen.errors == []
 
 
+def test_the_quick_preset_groks_on_the_page(chromium, site, tmp_path):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        root.get_by_label("preset").select_option("mul")
+        assert "get there by step 700" in root.locator(".lab-live-shows").inner_text()
+        press(root, "Start")
+        state(seen, "done")
+        run = saved(seen, tmp_path / "run.npz")
+        assert run.config["task"] == "mul" and run.history["step"][-1] == 700
+        assert run.first_step("orbit_clean_accuracy") is not None
+        assert run.history["orbit_clean_accuracy"][5] < 0.1  # and long before it does not
+        assert seen.errors == []
+
+
+@pytest.mark.parametrize("preset", ["sub", "s5", "parity"])
+def test_every_preset_trains_and_shows_its_table(chromium, site, preset):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        root.get_by_label("preset").select_option(preset)
+        press(root, "Start")
+        root.locator("[data-panel=table] .lab-plot").wait_for()
+        words = root.locator("[data-panel=table] .lab-plot").get_attribute("aria-label")
+        counts = [int(n) for n in re.findall(r"(?:right|wrong) (\d+)", words)]
+        assert sum(counts) == {"sub": 59**2, "s5": 120**2, "parity": 2**8}[preset]
+        frequencies = root.locator("[data-panel=fourier] .lab-none")
+        assert frequencies.is_visible() == (preset != "sub")
+        press(root, "Stop")
+        state(seen, "stopped")
+        assert seen.errors == []
+
+
 def test_a_fragment_is_about_one_idea():
     """Files that can be read in one go."""
     long = {p.name: len(p.read_text("utf-8").splitlines()) for p in STATIC.glob("*.js")}

@@ -28,10 +28,12 @@ const recordedOf = (run, kinds) => Object.entries(kinds).filter(([metric]) => ru
 const linesOf = (run, kinds) =>
   recordedOf(run, kinds).map(([metric, style]) => ({kind: "line", x: run.steps, y: run.curves[metric], ...style, colour: run.tint ?? style.colour}));
 
+// The range over seeds, where a run has its chart for itself.
+const bandOf = (run) => (run.tint ? null : run.bands);
 const bandsOf = (run) =>
   recordedOf(run, ACCURACIES)
-    .filter(() => run.bands)
-    .map(([metric, {colour}]) => ({kind: "band", x: run.bands.steps, low: run.bands.low[metric], high: run.bands.high[metric], colour: run.tint ?? colour}));
+    .filter(() => bandOf(run))
+    .map(([metric, {colour}]) => ({kind: "band", x: run.bands.steps, low: run.bands.low[metric], high: run.bands.high[metric], colour}));
 
 const marksAt = (run, kinds, i) => [
   ...(run.slot ? [] : [{kind: "cursor", x: run.steps[i]}]), // one for both
@@ -46,7 +48,7 @@ const changeWords = (run) => (run.changes ?? []).map(({step, words}) => ` Change
 
 // " (96% to 99%)", where the step is one that all seeds have recorded, and they differ.
 const rangeAt = (run, metric, i, said) => {
-  const at = run.bands?.low[metric] ? run.bands.steps.indexOf(run.steps[i]) : -1;
+  const at = bandOf(run)?.low[metric] ? run.bands.steps.indexOf(run.steps[i]) : -1;
   if (at < 0) return "";
   const all = [run.bands.low[metric][at], run.bands.high[metric][at], run.curves[metric][i]]; // rounded each on its own
   const [low, high] = [Math.min(...all), Math.max(...all)].map(said);
@@ -57,7 +59,7 @@ const valuesAt = (run, kinds, i, said) =>
   recordedOf(run, kinds).map(([metric, {name, colour, dash}]) => ({
     name, colour: run.tint ?? colour, dash, value: said(run.curves[metric][i]) + rangeAt(run, metric, i, said),
   }));
-const bandKey = (run) => (run.bands ? [{name: "in brackets:", colour: COLOURS.grey, dash: "band", value: `range over ${run.bands.seeds} seeds`}] : []);
+const bandKey = (run) => (bandOf(run) ? [{name: "in brackets:", colour: COLOURS.grey, dash: "band", value: `range over ${run.bands.seeds} seeds`}] : []);
 
 const spoken = (entries) => entries.map(({name, value}) => `${name} ${value}`).join(", ");
 
@@ -125,11 +127,9 @@ const spectrumChart = {
     ["area", "line"].map((kind) => spectrumLine(spectrumAt(run, i, view), {kind, colour: run.tint ?? COLOURS.violet, width: 2.5})),
   legend: (run, i, view) => {
     const row = spectrumAt(run, i, view);
-    const value = `${alive(row)} of ${row.length} above 1% of the largest`;
-    return [
-      {name: `step ${run.steps[i]}:`, colour: run.tint ?? COLOURS.violet, dash: "solid", value},
-      {name: `step ${run.steps[0]}`, colour: COLOURS.grey, dash: "dot", value: ""},
-    ];
+    const value = `${alive(row)} of ${row.length} above 1%${run.tint ? "" : " of the largest"}`;
+    const now = {name: `step ${run.steps[i]}:`, colour: run.tint ?? COLOURS.violet, dash: "solid", value};
+    return run.tint ? [now] : [now, {name: `step ${run.steps[0]}`, colour: COLOURS.grey, dash: "dot", value: ""}];
   },
   words: (run, i, view) => {
     const row = spectrumAt(run, i, view);
@@ -138,11 +138,11 @@ const spectrumChart = {
   },
 };
 
-const strongest = (row) =>
+const strongest = (row, count = 5) =>
   row
     .map((share, k) => ({share, k: k + 1}))
     .sort((a, b) => b.share - a.share)
-    .slice(0, 5)
+    .slice(0, count)
     .map(({share, k}) => `${k} (${percent(share)})`)
     .join(", ");
 

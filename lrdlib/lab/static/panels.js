@@ -122,7 +122,7 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
     if (listed !== matrices.join()) fill(select, matrices.map((value) => ({value, text: matrixWords(value)})), view.matrix);
     listed = matrices.join();
     select.value = view.matrix ?? "";
-    root.toggleAttribute("data-bands", view.runs.some((run) => run.bands));
+    root.toggleAttribute("data-bands", view.runs.some(bandOf));
     charts.forEach((one) => one.show(view));
   };
 

@@ -56,7 +56,7 @@ const makeRecorded = async (root, load) => {
   };
   const transport = makeTransport((step) => {
     panels.at(step);
-    settle();
+    if (!transport.alone()) settle();
   });
 
   const show = async (said = "") => {

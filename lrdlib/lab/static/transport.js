@@ -7,6 +7,7 @@ const makeTransport = (move) => {
   let steps = [0];
   let timer = null;
   let until = null;
+  let alone = false; // it moves by itself, as the page opens
   const button = element("button", {type: "button", className: "lab-play"});
   const input = element("input", {type: "range", min: 0, step: 1, value: 0});
   const output = valueBeside();
@@ -20,6 +21,7 @@ const makeTransport = (move) => {
   const stop = () => {
     clearInterval(timer);
     timer = null;
+    alone = false;
     say();
   };
   const to = (place) => {
@@ -39,6 +41,7 @@ const makeTransport = (move) => {
   };
   button.onclick = () => {
     if (timer) return stop();
+    alone = false;
     if (Number(input.value) === steps.length - 1) to(0);
     play(steps.length - 1);
   };
@@ -61,9 +64,10 @@ const makeTransport = (move) => {
   };
   // Early in the run, and from there to its end, unless nothing is to move.
   const open = (part, still) => {
+    alone = true;
     to(Math.floor(part * (steps.length - 1)));
-    if (!still) play(steps.length - 1);
+    still ? stop() : play(steps.length - 1);
   };
   const node = element("div", {className: "lab-transport"}, button, element("label", {className: "lab-stops"}, element("span", {textContent: "training"}), input, output));
-  return {node, set, stop, playTo, open, focus: () => input.focus({preventScroll: true}), jump: (step) => (stop(), to(recordAt(steps, step))), step: () => steps[input.value]};
+  return {node, set, stop, playTo, open, alone: () => alone, focus: () => input.focus({preventScroll: true}), jump: (step) => (stop(), to(recordAt(steps, step))), step: () => steps[input.value]};
 };
