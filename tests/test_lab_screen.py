@@ -436,7 +436,7 @@ def test_a_file_that_is_no_whole_run_is_refused(chromium, site, tmp_path, kind, 
         assert seen.errors == []
 
 
-def test_a_file_can_be_dropped_on_the_lab(chromium, site, tmp_path):
+def test_a_file_can_be_dropped_on_the_page(chromium, site, tmp_path):
     run = load_run(RUN)
     save_run(run, path := tmp_path / "mine.npz")
     with lab(chromium, f"{site}/lab.html") as seen:
@@ -445,7 +445,7 @@ def test_a_file_can_be_dropped_on_the_lab(chromium, site, tmp_path):
             """(lab, bytes) => {
                 const held = new DataTransfer();
                 held.items.add(new File([Uint8Array.from(bytes)], "mine.npz"));
-                lab.dispatchEvent(new DragEvent("drop",
+                document.body.dispatchEvent(new DragEvent("drop",
                     {dataTransfer: held, bubbles: true, cancelable: true}));
             }""",
             list(path.read_bytes()),

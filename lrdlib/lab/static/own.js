@@ -70,19 +70,20 @@ const makeKept = ({trainer, open, say}) => {
   return {node, ask};
 };
 
-// A file of a run, chosen or dropped on the lab.
+// A file of a run, chosen or dropped on the page.
 const makeFile = ({root, trainer, open, say}) => {
   const take = async (file) => {
     if (!file) return;
     try {
       open(await trainer.open(new Uint8Array(await file.arrayBuffer())));
+      root.scrollIntoView();
     } catch (error) {
       say(error.message);
     }
   };
   const input = element("input", {type: "file", accept: ".npz", className: "lab-file", onchange: () => take(input.files[0])});
   for (const kind of ["dragover", "drop"])
-    root.addEventListener(kind, (event) => {
+    document.addEventListener(kind, (event) => {
       if (![...event.dataTransfer.types].includes("Files")) return;
       event.preventDefault(); // else the browser leaves the page for the file
       if (kind === "drop") take(event.dataTransfer.files[0]);

@@ -57,17 +57,10 @@ const makeChoice = (index, text, key, choose) => {
   const select = element("select", {onchange: () => choose(key, key === "lr" ? Number(select.value) : select.value)});
   const node = labelled(text, select);
   const show = (rows, row) => {
-    const words = (value) => TEXTS[key](index, value);
-    if (key === "variant" && row.variant === "") {
-      fill(select, [{value: "", text: row.rule === "none" ? "there is no λ" : "as λ × lr"}], "");
-      select.disabled = true;
-      return;
-    }
     const options = optionsOf(rows, row, key).filter(({value}) => value !== "");
-    const only = options.length < 2;
-    const said = (open) => (open ? (only ? " (the only one)" : "") : " (not recorded)");
-    fill(select, options.map(({value, open}) => ({value, text: words(value) + said(open), disabled: !open})), row[key]);
-    select.disabled = only;
+    node.hidden = options.length < 2 || row[key] === ""; // no choice; the line above the lab says the value
+    const said = (open) => (open ? "" : " (not recorded)");
+    fill(select, options.map(({value, open}) => ({value, text: TEXTS[key](index, value) + said(open), disabled: !open})), row[key]);
   };
   return {node, show};
 };
