@@ -228,7 +228,7 @@ def test_runs_of_other_lengths_are_not_drawn_together():
 
 @pytest.fixture(scope="module")
 def recorded(request):
-    return studies.studied(request.config.rootpath / "book" / "runs" / "studies")
+    return studies.studied(request.config.rootpath / "book" / "runs" / "sweep" / "packs")
 
 
 def test_the_book_s_runs_are_read_by_their_configs(recorded):

@@ -30,7 +30,7 @@ from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.packs import load_runs
 from lrdlib.training.runs import Run
 
-RECORDED = Path(__file__).parent.parent / "book" / "runs" / "studies"
+RECORDED = Path(__file__).parent.parent / "book" / "runs" / "sweep" / "packs"
 
 
 @pytest.fixture(scope="module")

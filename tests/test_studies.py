@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lrdlib.evidence import studies
+from lrdlib.evidence.grids import published
 from lrdlib.evidence.studies import (
     ARMS,
     BASE,
@@ -38,9 +39,10 @@ from lrdlib.evidence.studies import (
 )
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.packs import load_runs
+from lrdlib.training.sweep import expand
 from lrdlib.training.runs import Run
 
-RECORDED = Path(__file__).parent.parent / "book" / "runs" / "studies"
+RECORDED = Path(__file__).parent.parent / "book" / "runs" / "sweep" / "packs"
 TUNED = {*TUNING, *MORE_TUNING}
 
 
@@ -428,3 +430,7 @@ def test_the_studies_that_were_made_first_are_whole(recorded):
 
 def test_changes_of_the_rules_are_told_with_their_date():
     assert all(line[:10].replace("-", "").isdigit() for line in CHANGES)
+
+
+def test_e0_is_the_preset_of_the_first_code():
+    assert {*STUDIES["E0"].configs({})} == {*expand(*published())}

@@ -46,7 +46,7 @@ PATCHES = {
 RUNS = 2 * 2 * 2 + 3 * (2 + 1)  # tuning, and fractions x (parts and norms held alone)
 ROOT = Path(__file__).parent.parent
 OUTCOME = studies.OUTCOME
-RECORDED = ROOT / "book" / "runs" / "studies"
+RECORDED = ROOT / "book" / "runs" / "sweep" / "packs"
 
 
 @pytest.fixture

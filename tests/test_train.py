@@ -411,7 +411,9 @@ def brute_force(training, r):
     out["logit_rms"] = float(logits.square().mean().sqrt())
     for place in ("qk", "vo", "mlp", "embedding", "head"):
         own = [W for name, W in params.items() if role(name) in oracles.WHERE[place]]
-        out[f"weight_norm_{place}"] = np.sqrt(sum(float((W.double() ** 2).sum()) for W in own))
+        out[f"weight_norm_{place}"] = np.sqrt(
+            sum(float((W.double() ** 2).sum()) for W in own)
+        )
         if place in ("embedding", "head"):
             continue
         S = [np.linalg.svd(W.double(), compute_uv=False) for W in own]
@@ -1076,8 +1078,6 @@ def test_a_checkpoint_of_a_diverged_run_goes_on(tmp_path):
     next(training), next(training)
     assert not all(torch.isfinite(W).all() for W in training.params.values())
     assert all_same(list(train(config, checkpoint=path)), list(whole))
-
-
 
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])

@@ -44,7 +44,7 @@ digest of their outcomes, before the first run that judges. Started again, it go
     python -m lrdlib study all --device cuda --minutes 9
     python -m lrdlib study --take-in results
 """
-FOLDER = Path("book/runs/studies")
+FOLDER = Path("book/runs/sweep/packs")
 STACK = 144  # runs that train together on a GPU
 PLAN = "plan.json"
 SINGLE = "single"  # the folder of the runs that a CPU trains, as a sweep stores them
