@@ -39,8 +39,8 @@ from lrdlib.evidence.studies import (
 )
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.packs import load_runs
-from lrdlib.training.sweep import expand
 from lrdlib.training.runs import Run
+from lrdlib.training.sweep import expand
 
 RECORDED = Path(__file__).parent.parent / "book" / "runs" / "sweep" / "packs"
 TUNED = {*TUNING, *MORE_TUNING}

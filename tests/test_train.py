@@ -627,6 +627,31 @@ def test_what_is_set_holds_from_the_next_step_on(case):
     assert training.live == expected.configs and training.configs == [tiny(**before)]
 
 
+def test_a_training_takes_over_where_another_stands():
+    """The same as one that changed its rule there; the other stays as it is."""
+    begun, whole = Training([tiny()]), Training([tiny()])
+    for _ in range(3):
+        begun.update(), whole.update()
+    before = state_of(begun)
+    whole.set(rule="l2", weight_decay=3.0)
+    taken = Training([tiny(rule="l2", weight_decay=3.0)])
+    taken.take_over(begun)
+    for _ in range(3):
+        whole.update(), taken.update()
+    assert taken.step == 6 and torch.equal(taken._weights, whole._weights)
+    assert state_of(begun) == before
+    for other, error in (
+        (Training([tiny(), tiny(seed=1)]), ValueError),
+        (Training([tiny(d_model=8)]), ValueError),
+        (tiny(), TypeError),
+    ):
+        with pytest.raises(error, match="other must"):
+            Training([tiny()]).take_over(other)
+    next(taken)
+    with pytest.raises(ValueError, match="before its first record"):
+        taken.take_over(begun)
+
+
 def test_what_is_set_is_noted_with_its_step():
     training = Training([tiny()])
     training.set(weight_decay=0.02, lr=3e-3)  # as they are

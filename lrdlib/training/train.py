@@ -445,6 +445,28 @@ class Training(Iterator[Record]):
             self._use(live, changed)
             self.changes = [*changes, {"step": self.step} | news]
 
+    def take_over(self, other: "Training") -> None:
+        """Go on from where another training stands: its weights, AdamW's moments, and its
+        step. Configs, and so batches and decays, stay one's own.
+
+        Raises TypeError for anything but a Training, and ValueError for one of another
+        model or number of runs, or if this one has made a record; nothing is changed then.
+        """
+        if not isinstance(other, Training):
+            raise TypeError(f"other must be a Training, got {type(other).__name__}")
+        if self._memorised:
+            raise ValueError("a training must take over before its first record")
+        assert other.params
+        if (self.model, len(self.configs)) != (other.model, len(other.configs)):
+            raise ValueError(
+                f"other must train {len(self.configs)} runs of {self.model}, got "
+                f"{len(other.configs)} of {other.model}"
+            )
+        with self._whole("take_over"), torch.no_grad():
+            for name, state in self._state().items():
+                state.copy_(other._state()[name])
+            self.step = other.step
+
     def _use(self, live: list[TrainConfig], changed: Coefficients) -> None:
         """Take the next step with these coefficients, which are those of `live`."""
         self.live, self.coefficients, self._graph = live, changed, None
