@@ -12,10 +12,14 @@ import hashlib
 import json
 import logging
 import math
+import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -171,33 +175,64 @@ def sources() -> str:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the presets of the page into `folder`; returns the files."""
+    """Write the presets of the page into `folder`; returns the files.
+
+    Presets of one shape, such as addition and subtraction, have the same graphs: these are
+    made once. They are made side by side, in processes of their own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     presets = all_presets()
+    made: dict[Any, str] = {}  # what a preset's graphs depend on, and who has them
     for name, preset in presets.items():
         config = TrainConfig(**preset["config"])
+        made.setdefault(_shapes(config), name)
         (folder / f"{name}.json").write_text(
             json.dumps(description(config)), encoding="utf-8"
         )
-        programs = {
-            f"{graph}.onnx": export_step(config, low_rank=graph == "low")
-            for graph in ("plain", "low")
-        }
-        programs["evaluation.onnx"] = export_evaluation(config)
-        for graph, program in programs.items():
-            program.save(str(folder / f"{name}-{graph}"))
+    jobs = [
+        (presets[name]["config"], graph, str(folder / f"{name}-{graph}.onnx"))
+        for name in made.values()
+        for graph in ("low", "plain", "evaluation")
+    ]
+    spawned = get_context("spawn")
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, 4), spawned) as pool:
+        for done in [pool.submit(_save, *job) for job in jobs]:
+            done.result()
+    for name, preset in presets.items():
+        owner = made[_shapes(TrainConfig(**preset["config"]))]
+        for graph in ("low", "plain", "evaluation") if owner != name else ():
+            shutil.copyfile(
+                folder / f"{owner}-{graph}.onnx", folder / f"{name}-{graph}.onnx"
+            )
     (folder / "presets.json").write_text(json.dumps(presets), encoding="utf-8")
     return sorted(folder.iterdir())
+
+
+def _shapes(config: TrainConfig) -> tuple[Any, ...]:
+    """All that the graphs of a preset depend on: shapes, and the numbers that are in them."""
+    data = config.data()
+    how = ("batch_size", "betas", "mode", "scale", "method", "ns_steps", "per_head")
+    return config.model(data), len(data), *(getattr(config, name) for name in how)
+
+
+def _save(fields: dict[str, Any], graph: str, path: str) -> None:
+    """Export one graph of a preset to a file."""
+    # it misses torchvision, which nothing here needs
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    config = TrainConfig(**fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        if graph == "evaluation":
+            program = export_evaluation(config)
+        else:
+            program = export_step(config, low_rank=graph == "low")
+    program.save(path)
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         sys.exit(__doc__)
-    # it misses torchvision, which nothing here needs
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        files = write(Path(arguments[0]))
+    files = write(Path(arguments[0]))
     print(f"   the exported train step: {', '.join(file.name for file in files)}")
 
 

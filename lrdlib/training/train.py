@@ -205,6 +205,8 @@ class Training(Iterator[Record]):
         }
         self._moments = torch.zeros_like(weights), torch.zeros_like(weights)
         self._gradient = torch.zeros_like(weights)  # of the last step
+        for name, gradient in named(self._gradient, self.model).items():
+            self._params[name].grad = gradient
 
     def _coefficients(self, live: list[TrainConfig]) -> Coefficients:
         return coefficients(self._params, live, self._norms, self._awake(live))
