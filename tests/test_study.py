@@ -7,9 +7,11 @@ Trained are two parts of E2's step, tiny; the rules are E2's own.
 import json
 import math
 import os
+import random
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -35,6 +37,8 @@ from lrdlib.training.runs import Run
 from lrdlib.training.stacks import train_stack
 from lrdlib.training.sweep import file_name
 
+# how often a study is killed; LRDLIB_KILLS=100 for the whole, which takes minutes
+KILLS = int(os.environ.get("LRDLIB_KILLS", "4"))
 TINY = {"p": 11, "d_model": 16, "heads": 2, "layers": 1, "batch_size": 16}
 TINY |= {"steps": 20, "eval_every": 5, "mode": "decoupled"}
 PATCHES = {
@@ -269,30 +273,29 @@ def killable(folder, trace):
 
 
 def test_kills_lose_nothing_and_choose_nothing_anew(tmp_path):
-    """SIGKILL once a few more runs have begun, again and again; then to the end."""
+    """SIGKILL at some moment after a few more runs have begun, again and again; then to the
+    end."""
     folder, trace = tmp_path / "out", tmp_path / "trace"
-    plans, kept = [], set()
+    plans, kept, draw = [], set(), random.Random(1)
 
     def run(kill_after):
+        """Started, and killed so many runs later, or not at all."""
         process = SERVER.Process(target=killable, args=(folder, trace))
         process.start()
         try:
-            if kill_after is not None:
-                begun = len(lines(trace))
-                wait_for(
-                    lambda: (
-                        len(lines(trace)) >= begun + kill_after or not process.is_alive()
-                    )
-                )
-            else:
+            if kill_after is None:
                 process.join()
                 assert process.exitcode == 0
+                return
+            far = len(lines(trace)) + kill_after
+            wait_for(lambda: len(lines(trace)) >= far or not process.is_alive())
+            time.sleep(draw.random() / 5)  # a run takes about as long
         finally:
             kill_group(process.pid)
             process.join()
 
-    for kill_after in (1, 4, 5, 2):
-        run(kill_after)
+    for _ in range(KILLS):
+        run(draw.randint(1, 2 + 20 // KILLS))
         kept |= {file_name(config) for config in held(folder)}
         plans.append(read_plan(folder / "plan.json"))
     begun_before = Counter(name for _, name in lines(trace))
@@ -304,7 +307,7 @@ def test_kills_lose_nothing_and_choose_nothing_anew(tmp_path):
     final = read_plan(folder / "plan.json")
     assert plans[-1] and all(plan.items() <= final.items() for plan in plans)
     counts = Counter(name for _, name in lines(trace))
-    assert len(counts) == RUNS and sum(counts.values()) <= RUNS + 4  # one for each kill
+    assert len(counts) == RUNS and sum(counts.values()) <= RUNS + KILLS
     assert all(counts[name] == begun_before[name] for name in kept)
 
 
@@ -494,6 +497,22 @@ def test_of_a_file_only_what_is_new_is_taken_in(done, tiny, tmp_path, capsys):
     counts = held(out)
     assert counts == dict.fromkeys([TrainConfig(**run.config) for run in runs[:8]], 1)
     assert math.isinf(known_of(out)[TrainConfig(**runs[0].config)])
+
+
+def test_what_is_held_chooses(done, tiny, tmp_path, capsys):
+    """Not another outcome of the same runs, which is not taken in."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    runs = [replace(run, spectra={}, fourier={}) for run in studied(done).values()]
+    known = known_of(done)
+    best = {OUTCOME: np.ones(5, np.float32)}
+    others = [replace(run, history=run.history | best) for run in runs]
+    save_runs(runs, out / "a.npz")
+    save_runs(others, source / "b.npz")
+    assert main(["study", "--take-in", str(source), "--out", str(out)]) == 0
+    assert f"b.npz: 0 of {RUNS} runs are new" in capsys.readouterr().out
+    assert {
+        key: entry["digest"] for key, entry in read_plan(out / "plan.json").items()
+    } == {key: study.digest(choice.runs, known) for key, choice in choices(known).items()}
 
 
 DAMAGE = {
