@@ -117,6 +117,8 @@ def refused(capsys, *line):
         (["E1", "--minutes", "0"], "--minutes must be a finite number > 0, got 0"),
         (["E1", "--minutes", "nan"], "--minutes must be a finite number > 0, got nan"),
         (["E1", "--workers", "0"], "--workers must be an integer >= 1, got 0"),
+        (["E1", "--workers", "-2"], "--workers must be an integer >= 1, got -2"),
+        (["E1", "--workers", "9" * 5], r"--workers must be an integer <= \d+, got 99999"),
         (["E1", "--take-in", "nowhere"], "--take-in must be a folder that can be read"),
         (["E1", "--out", "/dev/null"], "--out must be a folder that can be read"),
         (["--take-in", "."], None),  # an empty folder: nothing is new

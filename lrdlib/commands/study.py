@@ -15,6 +15,7 @@ from typing import Any
 
 from lrdlib._check import check_choice, check_integer, check_real
 from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
+from lrdlib.commands.phase_diagram import MAX_WORKERS
 from lrdlib.evidence.results import as_table, results
 from lrdlib.evidence.studies import (
     SEEDS,
@@ -64,7 +65,9 @@ def add(commands: Subparsers) -> None:
     command.add_argument(
         "--minutes", type=float, help="stop by then (a CPU ends the run in training)"
     )
-    command.add_argument("--workers", type=int, default=1, help="processes, on a CPU")
+    command.add_argument(
+        "--workers", type=int, default=1, help="processes, on a CPU (-1: one per core)"
+    )
     command.add_argument("--dry-run", action="store_true", help="say what is missing")
     command.add_argument("--table", action="store_true", help="what the runs give")
     command.add_argument("--take-in", type=Path, metavar="FOLDER", help="add its runs")
@@ -79,7 +82,9 @@ def run_study(options: argparse.Namespace) -> None:
         raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, or all, got none")
     if options.minutes is not None:
         check_real("--minutes", options.minutes, above=0)
-    check_integer("--workers", 1 if options.workers == -1 else options.workers)
+    most = MAX_WORKERS * (os.cpu_count() or 1)
+    workers = 1 if options.workers == -1 else options.workers
+    check_integer("--workers", workers, at_most=most)
     check_folder("--out", options.out, new=True)
     if options.take_in is not None:
         check_folder("--take-in", options.take_in)
