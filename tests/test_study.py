@@ -4,6 +4,7 @@ chosen is written down before anything judges and never chosen again.
 Trained are two parts of E2's step, tiny; the rules are E2's own.
 """
 
+import io
 import json
 import math
 import os
@@ -62,13 +63,18 @@ def tiny(monkeypatch):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The folder of the tiny E2, trained to its end on a CPU, without joblib."""
+    """The folder of the tiny E2, trained to its end on a CPU, without joblib. Each run is
+    told as it ends."""
     folder = tmp_path_factory.mktemp("done")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in PATCHES.items():
             patch.setattr(studies, name, value)
         patch.setitem(sys.modules, "joblib", None)
-        assert main(["study", "E2", "--out", str(folder)]) == 0
+        with redirect_stdout(io.StringIO()) as told:
+            assert main(["study", "E2", "--out", str(folder)]) == 0
+    runs = [line for line in told.getvalue().splitlines() if "T_gen" in line]
+    assert len(set(runs)) == len(runs) == RUNS
+    assert "LRD on the blocks, t 0.0025, lr 0.001, f 0.4, seed 500: T_gen inf" in runs
     return folder
 
 
@@ -437,10 +443,11 @@ def test_what_takes_longer_than_the_time_is_put_off_and_told_once(
 
 def test_no_time_at_all_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(study, "train_stack", None)
-    line = ["study", "all", "--out", str(tmp_path), "--device", "cuda"]
+    line = ["study", "E4", "E8", "E9", "--out", str(tmp_path), "--device", "cuda"]
     assert main([*line, "--minutes", "0.01"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert len(told) == 2 * len(WORTH) + 1 and list(tmp_path.iterdir()) == []
+    assert len(told) == 3 + 1 + 3 and told[3] == "out of time: 184 runs are left"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stacks_are_of_runs_that_can_train_together_and_hold_each_once():

@@ -16,7 +16,7 @@ from typing import Any
 from lrdlib._check import check_choice, check_integer, check_real
 from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
 from lrdlib.commands.phase_diagram import MAX_WORKERS
-from lrdlib.evidence.results import as_table, results
+from lrdlib.evidence.results import as_table, label, results
 from lrdlib.evidence.studies import (
     SEEDS,
     STUDIES,
@@ -231,7 +231,8 @@ def on_cpu(
                 config = TrainConfig(**run.config)
                 save_runs([thin(run)], folder / name_of([run]))
                 known[config] = generalised(run)
-                print(f"{run.label()}, seed {config.seed}: {known[config]:g}", flush=True)
+                who = f"{label(config)}, f {config.fraction:g}, seed {config.seed}"
+                print(f"{who}: T_gen {known[config]:g}", flush=True)
                 if time.monotonic() > end:
                     break
         finally:
