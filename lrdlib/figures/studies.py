@@ -12,6 +12,7 @@ alternative, written from its data.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -353,7 +354,7 @@ def _course_traces(runs: Sequence[Run]) -> list[go.Scatter]:
     """A line of accuracy for each run, then one of rank for each."""
     traces = []
     for metric, axis in ((OUTCOME, ""), (RANK, "2")):
-        for run, dash in zip(runs, _cycled(DASHES, len(runs)), strict=True):
+        for run, dash in zip(runs, cycle(DASHES), strict=False):
             name = f"seed {run.config['seed']}"
             values = [
                 float(f"{v:.4g}") if np.isfinite(v) else None for v in run.history[metric]
@@ -378,20 +379,20 @@ def _course_traces(runs: Sequence[Run]) -> list[go.Scatter]:
 def _outcome_traces(x: np.ndarray, won: np.ndarray, edges: np.ndarray) -> list[go.Scatter]:
     """The shares of successes and of failures in each bin, in percent."""
     traces = []
-    for name, some, style in (
-        ("generalise", x[won], {"fill": "tozeroy", "line": {"color": PALETTE[3]}}),
-        ("do not", x[~won], {"line": {"color": INK, "dash": "dash"}}),
+    for name, some, line, fill in (
+        ("generalise", x[won], {"color": PALETTE[3]}, "tozeroy"),
+        ("do not", x[~won], {"color": INK, "dash": "dash"}, "none"),
     ):
         share = 100 * np.histogram(some, edges)[0] / max(len(some), 1)  # (BINS,)
-        line = style["line"] | {"width": 2, "shape": "hv"}
         traces.append(
             go.Scatter(
                 x=[float(f"{10**edge:.4g}") for edge in edges],
                 y=[*(round(float(s), 2) for s in share), 0.0],
                 name=name,
                 mode="lines",
+                line=line | {"width": 2, "shape": "hv"},
+                fill=fill,
                 hovertemplate=f"{name}: %{{y:.1f}}% from %{{x:.3~g}}<extra></extra>",
-                **style | {"line": line},
             )
         )
     return traces
@@ -418,10 +419,6 @@ def _styles(arms: Arms) -> list[dict[str, str]]:
         dash, symbol = DASHES[k % len(DASHES)], SYMBOLS[k % len(SYMBOLS)]
         styles.append({"color": colour, "dash": dash, "symbol": symbol})
     return styles
-
-
-def _cycled(kinds: Sequence[str], n: int) -> list[str]:
-    return [kinds[i % len(kinds)] for i in range(n)]
 
 
 def _marker(style: Mapping[str, str], size: int) -> dict[str, Any]:
@@ -478,12 +475,13 @@ def _last_step(arms: Arms) -> float:
     return float(next(iter(arms.values()))[0].history["step"][-1])
 
 
-def _check_stops(stops: object) -> None:
+def _check_stops(stops: Stops) -> None:
     """One clear error for what is no Stops."""
     check_instance("stops", stops, Mapping)
     if not stops:
         raise ValueError("stops must hold at least one stop, got none")
-    names, lasts = None, set()
+    names: list[str] | None = None
+    lasts = set()
     for stop, arms in stops.items():
         check_instance(f"stops[{stop!r}]", arms, Mapping)
         names = list(arms) if names is None else names
