@@ -203,6 +203,13 @@ BAD = {
         ValueError,
         "values\\['one'\\]",
     ),
+    "no prefix": (lambda: survival_figure(STOPS, prefix=3), TypeError, "prefix"),
+    "words": (lambda: outcome_figure({"one": ["a"] * 60}, SUCCESS), TypeError, "score"),
+    "all succeed": (
+        lambda: outcome_figure(VALUES, np.full(60, True)),
+        ValueError,
+        "success",
+    ),
     "no such number": (
         lambda: outcome_figure(VALUES, SUCCESS, start="third"),
         ValueError,

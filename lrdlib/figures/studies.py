@@ -55,9 +55,8 @@ def survival_figure(stops: Stops, *, prefix: str, start: str | None = None) -> g
     Raises TypeError or ValueError unless every stop has the same arms, of 1 Run or more,
     all followed to the same step.
     """
-    _check_stops(stops)
-    check_choice("start", start, (None, *stops))
-    shown_first = stops[start or next(iter(stops))]
+    at = _first_stop(stops, prefix, start)
+    shown_first = stops[at]
     last = _last_step(shown_first)
     fig = canvas([270, 170], 1)
     above, below = _survival_traces(shown_first)
@@ -84,7 +83,7 @@ def survival_figure(stops: Stops, *, prefix: str, start: str | None = None) -> g
     alt = (
         f"Curves of the share of runs that have not generalised, by step, and below them "
         f"how unstable each arm is. {_moved(prefix, stops)} At "
-        f"{prefix}{start or next(iter(stops))}: {'; '.join(texts)}."
+        f"{prefix}{at}: {'; '.join(texts)}."
     )
     return finish(fig, alt)
 
@@ -96,9 +95,7 @@ def threshold_figure(stops: Stops, *, prefix: str, start: str | None = None) -> 
     At 0.95 it is the share that generalises. prefix, start: as `canvas.movable`. Raises as
     `survival_figure`.
     """
-    _check_stops(stops)
-    check_choice("start", start, (None, *stops))
-    at = start or next(iter(stops))
+    at = _first_stop(stops, prefix, start)
     fig = canvas([300])
     fig.add_traces(_threshold_traces(stops[at]))
     frames = {name: _threshold_traces(arms) for name, arms in stops.items()}
@@ -127,9 +124,8 @@ def rank_figure(stops: Stops, *, prefix: str, start: str | None = None) -> go.Fi
     Marks of the last line are spread, so that runs of one rank do not hide each other.
     prefix, start: as `canvas.movable`. Raises as `survival_figure`.
     """
-    _check_stops(stops)
-    check_choice("start", start, (None, *stops))
-    shown_first = stops[start or next(iter(stops))]
+    at = _first_stop(stops, prefix, start)
+    shown_first = stops[at]
     last = _last_step(shown_first)
     fig = canvas([330])
     fig.add_traces(_rank_traces(shown_first))
@@ -149,7 +145,7 @@ def rank_figure(stops: Stops, *, prefix: str, start: str | None = None) -> go.Fi
     alt = (
         f"Each run by the stable rank of its queries and keys at the end and by the step at "
         f"which it generalises. {_moved(prefix, stops)} At "
-        f"{prefix}{start or next(iter(stops))}: {'; '.join(texts)}."
+        f"{prefix}{at}: {'; '.join(texts)}."
     )
     return finish(fig, alt)
 
@@ -168,9 +164,7 @@ def course_figure(
         stop: {f"seed {run.config['seed']}": [run] for run in runs}
         for stop, runs in stops.items()
     }
-    _check_stops(named)
-    check_choice("start", start, (None, *stops))
-    first = list(stops[start or next(iter(stops))])
+    first = list(stops[_first_stop(named, prefix, start)])
     fig = canvas([200, 200], 1, shared=True)
     for trace in _course_traces(first):
         fig.add_trace(trace)
@@ -208,20 +202,23 @@ def outcome_figure(
     check_instance("values", values, Mapping)
     if not values:
         raise ValueError("values must hold at least one array of numbers, got none")
+    check_instance("prefix", prefix, str)
     check_choice("start", start, (None, *values))
+    area = {name: area_under_roc(x, success) for name, x in values.items()}
     won = np.asarray(success)
     arrays = {name: np.asarray(x, float) for name, x in values.items()}
+    if won.all() or not won.any():
+        raise ValueError(f"success must hold both True and False, got {shown(success)}")
     for name, x in arrays.items():
-        if not (np.isfinite(x).all() and (x > 0).all()):
+        if not (x > 0).all():
             raise ValueError(f"values[{name!r}] must hold numbers > 0, got {shown(x)}")
-    area = {name: area_under_roc(x, won) for name, x in arrays.items()}
     every = np.log10(np.concatenate(list(arrays.values())))
     edges = np.linspace(every.min() - 0.01, every.max() + 0.01, BINS + 1)
     frames = {
         f"{name}: area {area[name]:.2f}": _outcome_traces(np.log10(x), won, edges)
         for name, x in arrays.items()
     }
-    at = list(arrays).index(start) if start else 0
+    at = 0 if start is None else list(arrays).index(start)
     label = list(frames)[at]
     fig = canvas([300])
     fig.add_traces(frames[label])
@@ -475,8 +472,9 @@ def _last_step(arms: Arms) -> float:
     return float(next(iter(arms.values()))[0].history["step"][-1])
 
 
-def _check_stops(stops: Stops) -> None:
-    """One clear error for what is no Stops."""
+def _first_stop(stops: Stops, prefix: str, start: str | None) -> str:
+    """The stop that is shown first: start, or the first one. One clear error for what is no
+    Stops, no prefix, and no stop."""
     check_instance("stops", stops, Mapping)
     if not stops:
         raise ValueError("stops must hold at least one stop, got none")
@@ -499,3 +497,6 @@ def _check_stops(stops: Stops) -> None:
                 lasts.add(int(run.history["step"][-1]))
     if len(lasts) > 1:
         raise ValueError(f"stops must hold runs of one length, got {sorted(lasts)} steps")
+    check_instance("prefix", prefix, str)
+    check_choice("start", start, (None, *stops))
+    return next(iter(stops)) if start is None else start
