@@ -50,6 +50,7 @@ FIGURES = (
     "phase",
     "opening",
     "drag",
+    "studies",
     "sphinx",
     "page",
 )

@@ -177,7 +177,7 @@ def compact(run: Run, bits: int = 8) -> Run:
     """The Run without weights, and with the spectra of query and key matrices only: to
     record by the hundred.
 
-    Spectra and Fourier power keep `bits` significant binary digits (8: to 0.2 percent), so
+    Spectra and Fourier power keep `bits` significant binary digits (8: to 0.4 percent), so
     that they compress well; the history is as it was. A run of the default size and 31
     records takes 30 kB instead of 420. Raises TypeError or ValueError as `rounded`.
     """
