@@ -268,8 +268,10 @@ def test_formulas_and_icons_need_no_script(chromium, site):
 
 def test_a_formula_that_cannot_be_read_is_an_error(monkeypatch):
     monkeypatch.syspath_prepend(str(HTML.parents[1] / "book"))
-    from formulas import Typesetter
+    from formulas import Typesetter, aligned
 
+    assert aligned("a = b") == "a = b"
+    assert aligned("a \\\\ b") == r"\begin{split}a \\ b\end{split}"
     typesetter = Typesetter({"half": [r"\frac{#1}{2}", 1]})
     try:
         assert "<mfrac>" in typesetter.html(r"\half{x}", False)
@@ -347,6 +349,23 @@ def test_a_card_stays_under_the_mouse_and_goes_with_it(chromium, site):
         seen.page.mouse.move(5, 5)
         card.wait_for(state="hidden")
         assert seen.page.locator("[aria-describedby=lrd-card]").count() == 0
+
+
+# ---- search
+
+
+def test_the_search_finds_a_word(chromium, site):
+    """Its index is loaded there alone."""
+    with visit(chromium, f"{site}/grokking.html") as seen:
+        seen.page.keyboard.press("Control+k")
+        field = seen.page.locator("dialog input[name=q]")
+        field.fill("nuclear")
+        field.press("Enter")
+        results = seen.page.locator("#search-results li a")
+        results.first.wait_for()
+        assert "search.html?q=nuclear" in seen.page.url
+        assert any("nuclear_norm" in link.get_attribute("href") for link in results.all())
+        assert seen.errors == []
 
 
 # ---- addresses

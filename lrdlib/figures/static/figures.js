@@ -1,11 +1,11 @@
 /* Draws plotly figures, on the book's pages and on pages of their own (lrdlib/figures/page.py).
  *
  * lrdlib/figures/sphinx.py leaves <figure class="lrd-figure"><div class="lrd-plot"></div><script type="application/json">.
- * A figure is drawn when it comes near the viewport, in the page's colours, with the layout that its width allows:
- * layout.meta.narrow, if it is there, holds what a phone changes of it. Sliders and buttons become the browser's own
- * controls: they work by keyboard, by touch and at any width. A figure that is drawn says so by the event "lrd:drawn".
- * One of 3-D traces is drawn by solid.js, all others by plotly. Before a page is printed all its figures are drawn, as
- * wide as the paper and in light colours.
+ * A figure is drawn when it comes into view (near it, once the reader scrolls), in the page's colours, with the layout
+ * that its width allows: layout.meta.narrow, if it is there, holds what a phone changes of it. Sliders and buttons become
+ * the browser's own controls: they work by keyboard, by touch and at any width. A figure that is drawn says so by the
+ * event "lrd:drawn". One of 3-D traces is drawn by solid.js, all others by plotly. Before a page is printed all its
+ * figures are drawn, as wide as the paper and in light colours.
  */
 (() => {
   "use strict";
@@ -273,8 +273,12 @@
     page.classList.add("lrd-on-paper");
     const plots = [...document.querySelectorAll(".lrd-plot")];
     const missing = plots.filter((plot) => !drawers.has(plot));
-    if (missing.length) plotlyNow();
-    missing.forEach(drawOrSay);
+    try {
+      if (missing.length) plotlyNow();
+      missing.forEach(drawOrSay);
+    } catch {
+      // a page that was opened as a file may not read another: what has been seen is printed
+    }
     for (const plot of plots) drawers.get(plot)?.relayout(plot, {width: PAPER});
   };
 
