@@ -19,6 +19,7 @@ from lrdlib.__main__ import main, parser
 from lrdlib.commands import phase_diagram as module
 from lrdlib.commands.phase_diagram import only, praise, read_grid, remakes
 from lrdlib.evidence.grids import GRIDS
+from lrdlib.training.backend import use_onednn
 from lrdlib.training.sweep import expand, file_name, recorded, sweep
 from lrdlib.training.train import TrainConfig, Training
 
@@ -30,13 +31,21 @@ SIZE = {"p": 7, "d_model": 16, "heads": 2, "layers": 1, "batch_size": 16}
 SIZE |= {"steps": 6, "eval_every": 2}
 
 
+@contextmanager
+def matmul_restored():
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
 @pytest.fixture(autouse=True)
 def matmul_as_it_was():
     """The command line chooses torch's matmul for its whole process, which here is the
     tests'."""
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    yield
-    torch.backends.mkldnn.matmul.fp32_precision = before
+    with matmul_restored():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -340,11 +349,28 @@ def test_the_command_of_a_run_of_ones_own_grid(tmp_path, blocks):
 # --- processes
 
 
+def grid_of(folder, runs):
+    """A grid of runs that take a while, in a file."""
+    return write(folder / "grid.json", [SIZE | {"steps": 100, "seed": [*range(runs)]}])
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A grid of eight runs, and what a sweep of it stores that nobody kills."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    file = grid_of(folder, 8)
+    options = parser().parse_args(["phase-diagram", "--grid", str(file)])
+    grid = read_grid(file)
+    with matmul_restored():
+        use_onednn()  # as the command does
+        list(sweep(grid, folder / "runs", commands=remakes(grid, grid, options)))
+    return file, stored(folder / "runs")
+
+
 @contextmanager
-def running(tmp_path, runs=8):
+def running(tmp_path, file):
     """The command in another process, with joblib's own workers, from its first stored run
     on; whatever is left of its group at the end is killed."""
-    file = write(tmp_path / "grid.json", [SIZE | {"steps": 100, "seed": [*range(runs)]}])
     line = small(file, tmp_path / "out", "--workers", "2")
     command, errors = [sys.executable, "-m", "lrdlib", *line], tmp_path / "stderr"
     with (
@@ -353,28 +379,26 @@ def running(tmp_path, runs=8):
     ):
         try:
             wait_for(lambda: stored(tmp_path / "out" / "runs"))
-            yield process, file
+            yield process
         finally:
             kill_group(process.pid)
 
 
 @pytest.mark.parametrize("to_all", [True, False])
-def test_the_command_is_killed_and_started_again(tmp_path, to_all):
+def test_the_command_is_killed_and_started_again(tmp_path, unbroken, to_all):
     """SIGKILL to the command and its workers, or to the command alone."""
-    with running(tmp_path) as (process, file):
+    file, whole = unbroken
+    with running(tmp_path, file) as process:
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGKILL)
         process.wait()
         assert len(stored(tmp_path / "out" / "runs")) < 8
         assert main(small(file, tmp_path / "out")) == 0  # beside the workers that go on
-    options = parser().parse_args(["phase-diagram", "--grid", str(file)])
-    grid = read_grid(file)
-    list(sweep(grid, tmp_path / "unbroken", commands=remakes(grid, grid, options)))
-    assert stored(tmp_path / "out" / "runs") == stored(tmp_path / "unbroken")
+    assert stored(tmp_path / "out" / "runs") == whole
     assert not leftovers(tmp_path / "out" / "runs")
 
 
 def test_sigterm_ends_the_command_and_its_workers(tmp_path):
-    with running(tmp_path, 60) as (process, _):
+    with running(tmp_path, grid_of(tmp_path, 60)) as process:
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 2
         process.send_signal(signal.SIGTERM)
