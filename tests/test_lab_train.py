@@ -113,7 +113,7 @@ class Own:
         return dict(zip(STATE, self.states[step], strict=True)) | self.data[step]
 
     def check(self, step: int, after: list[np.ndarray]) -> None:
-        """Whether the state `after` this step is lrdlib's."""
+        """AssertionError unless `after`, a state after this step, is lrdlib's."""
         for name, ours, theirs in zip(STATE, after, self.states[step + 1], strict=True):
             assert distance(ours, theirs) < ONE[self.rule], (self.rule, step, name)
 
