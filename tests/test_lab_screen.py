@@ -436,6 +436,17 @@ def test_a_file_that_is_no_whole_run_is_refused(chromium, site, tmp_path, kind, 
         assert seen.errors == []
 
 
+def test_changes_that_nobody_could_make_are_refused(chromium, site, tmp_path):
+    run = load_run(RUN)
+    run.provenance["changes"] = '[{"step": 1, "onload": "alert(1)"}]'
+    save_run(run, path := tmp_path / "run.npz")
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        root.locator("input[type=file]").set_input_files(path)
+        root.get_by_text("its changes by hand cannot be read").wait_for()
+        assert seen.errors == []
+
+
 def test_a_file_can_be_dropped_on_the_page(chromium, site, tmp_path):
     run = load_run(RUN)
     save_run(run, path := tmp_path / "mine.npz")

@@ -80,10 +80,15 @@ const patternOf = ({shape: [k, d], values: Q}, {values: K}) => {
   return Array.from(product);
 };
 
+// What was changed by hand: [{step, rule: text, or another setting: number}].
+const CHANGED = {step: "number", rule: "string", weight_decay: "number", l2: "number", lr: "number"};
 const changesIn = ({changes = "[]"}) => {
-  const list = JSON.parse(changes);
-  if (!Array.isArray(list) || !list.every((one) => Number.isInteger(one?.step))) throw foreign("its changes by hand cannot be read");
-  return list;
+  const known = (one) => Number.isInteger(one?.step) && Object.entries(one).every(([key, value]) => typeof value === CHANGED[key]);
+  try {
+    const list = JSON.parse(changes);
+    if (list.every(known)) return list;
+  } catch {}
+  throw foreign("its changes by hand cannot be read");
 };
 
 const openRun = (bytes) => {
