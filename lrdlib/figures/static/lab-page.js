@@ -1,11 +1,14 @@
-/* Folds the left side bar on the page of the recorded lab, by the theme's own class: its button unfolds it again. */
+/* On the page of the labs, before it is drawn: the class that lab-page.css asks for. Then the left side bar is folded by the
+ * theme's own class, so that the theme's button unfolds it.
+ */
 (() => {
   "use strict";
 
+  if (typeof DOCUMENTATION_OPTIONS === "undefined" || DOCUMENTATION_OPTIONS.pagename !== "lab") return;
+  document.documentElement.classList.add("lrd-lab-page");
   document.addEventListener("DOMContentLoaded", () => {
-    const bar = document.querySelector(".lrd-lab[data-lab='recorded']") && document.querySelector(".bd-sidebar-primary");
-    if (!bar) return;
-    bar.classList.add("pst-sidebar-hidden");
-    bar.dataset.folded = "";
+    const bar = document.querySelector(".bd-sidebar-primary");
+    bar?.classList.add("pst-sidebar-hidden");
+    if (bar) bar.dataset.folded = "";
   });
 })();

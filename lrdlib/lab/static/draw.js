@@ -98,9 +98,10 @@ const makePlot = (box) => {
   box.append(picture);
   let now = null; // {axes, still, moving}
   let place = null; // the scales and the ends of the area
+  let size = null; // of the box, as the browser has told it: to ask for it would have the whole page laid out
 
   const layOut = ({x, y, square}) => {
-    const {width, height} = box.getBoundingClientRect();
+    const {width, height} = size ?? box.getBoundingClientRect();
     let [w, h] = [Math.max(width - ROOM.left - ROOM.right, 10), Math.max(height - ROOM.top - ROOM.bottom, 10)];
     if (square) w = h = Math.min(w, h);
     const [left, top] = [ROOM.left, ROOM.top];
@@ -145,8 +146,10 @@ const makePlot = (box) => {
     return [between((clientX - edges.left - left) / w, now.axes.x), between((bottom - clientY + edges.top) / (bottom - top), now.axes.y)];
   };
 
-  const resized = new ResizeObserver(([{contentRect}]) => {
-    if (now && contentRect.width && (contentRect.width !== place.width || contentRect.height !== place.height))
+  const resized = new ResizeObserver((entries) => {
+    const {contentRect} = entries.at(-1);
+    size = contentRect.width ? {width: contentRect.width, height: contentRect.height} : null; // it is hidden
+    if (now && size && (contentRect.width !== place.width || contentRect.height !== place.height))
       draw(now.axes, now.still, now.moving);
   });
   resized.observe(box);
