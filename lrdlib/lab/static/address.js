@@ -2,10 +2,13 @@
 
 const TRAIN_START = "#train:";
 const TRAIN_FIELDS = ["fraction", "seed", "rule", "weight_decay", "l2", "lr"];
-const TRAIN_SETS = ["rule", "weight_decay", "l2", "lr"]; // what a change may set
+const TRAIN_WORDS = ["l2_on", ...Object.keys(LIVE_SWITCHES)]; // fields that are words, and in the address if not the preset's
+const TRAIN_SETS = ["rule", "weight_decay", "l2", "lr", ...TRAIN_WORDS]; // what a change may set
 
-const writeTrain = (preset, config, changes) => {
-  const fields = [["preset", preset], ...TRAIN_FIELDS.map((key) => [key, config[key]])];
+// own: the preset's config.
+const writeTrain = (preset, own, config, changes) => {
+  const told = TRAIN_WORDS.filter((key) => config[key] !== own[key]);
+  const fields = [["preset", preset], ...[...TRAIN_FIELDS, ...told].map((key) => [key, config[key]])];
   const then = changes.flatMap(({step, ...news}) => Object.entries(news).map(([key, value]) => ["then", `${step}:${key}=${value}`]));
   return TRAIN_START + [...fields, ...then].map(([key, value]) => `${key}=${value}`).join("&");
 };
@@ -21,9 +24,11 @@ const readTrain = (hash, presets, rules) => {
   const preset = asked.get("preset");
   if (!presets[preset]) return null;
   const own = presets[preset].config;
-  const valueOf = (key, text, other) => (key !== "rule" ? numberOr(text, other) : rules.includes(text) ? text : other);
+  const words = {rule: rules, l2_on: ["all", "selected"]};
+  for (const [key, {values}] of Object.entries(LIVE_SWITCHES)) words[key] = Object.keys(values);
+  const valueOf = (key, text, other) => (!words[key] ? numberOr(text, other) : words[key].includes(text) ? text : other);
   const config = {...own};
-  for (const key of TRAIN_FIELDS) config[key] = valueOf(key, asked.get(key) ?? null, own[key]);
+  for (const key of [...TRAIN_FIELDS, ...TRAIN_WORDS]) config[key] = valueOf(key, asked.get(key) ?? null, own[key]);
   const plan = [];
   for (const [, text] of parts.filter(([name]) => name === "then")) {
     const [, step, key, value] = /^(\d+):(\w+)=(.*)$/.exec(text) ?? [];

@@ -63,11 +63,22 @@ const liveControls = (trainer, {moved, chosen}) => {
   const rest = liveSlider("L2 beside it", [0, ...liveStops(-2, 1)], moved);
   const lr = liveSlider("learning rate", liveStops(-4, -1), moved);
 
+  // The switches of an experiment. A kernel cannot hold norms from the middle of a run on.
+  const switches = {};
+  const rows = Object.entries(LIVE_SWITCHES).filter(([key]) => key !== "hold" || trainer.kind === "page");
+  const choices = rows.map(([key, {label, values}]) => {
+    switches[key] = element("select", {onchange: () => moved()});
+    fill(switches[key], Object.entries(values).map(([value, text]) => ({value, text})), Object.keys(values)[0]);
+    return labelled(label, switches[key]);
+  });
+
   // What the rule does not have, no slider offers.
   const fit = () => {
     strength.input.disabled = rule.value === "none";
     rest.input.disabled = ["none", "l2"].includes(rule.value);
     rest.field.hidden = rest.input.disabled;
+    switches.part.disabled = !["lrd", "elastic"].includes(rule.value);
+    switches.select.disabled = rule.value === "none";
   };
   rule.addEventListener("change", () => {
     strength.show(strengths[rule.value]);
@@ -81,6 +92,7 @@ const liveControls = (trainer, {moved, chosen}) => {
     strength.show(config.weight_decay);
     rest.show(config.l2 ?? 0);
     lr.show(config.lr);
+    for (const [key, input] of Object.entries(switches)) if (config[key] in LIVE_SWITCHES[key].values) input.value = config[key];
     fraction.show(config.fraction);
     seed.value = config.seed;
     fit();
@@ -98,6 +110,9 @@ const liveControls = (trainer, {moved, chosen}) => {
     weight_decay: strength.value(),
     l2: rest.input.disabled ? 0 : rest.value(),
     lr: lr.value(),
+    ...Object.fromEntries(Object.entries(switches).map(([key, input]) => [key, input.value])),
+    part: switches.part.disabled ? "both" : switches.part.value,
+    l2_on: rule.value === "l2" && switches.select.value !== "attention+mlp" ? "selected" : "all",
   });
   const config = () => ({
     ...trainer.presets[preset.value].config,
@@ -114,6 +129,8 @@ const liveControls = (trainer, {moved, chosen}) => {
   if (engines.length > 1) before.append(labelled("runs on", engine)); // a choice of one is none
   const during = element("fieldset", {className: "lab-live-group"}, element("legend", {textContent: "Also while it trains"}));
   during.append(labelled("rule", rule), rest.field, lr.field);
+  const more = element("details", {className: "lab-live-more"}, element("summary", {textContent: "Switches of an experiment"}), ...choices);
+  during.append(more);
   const lock = (active, gone) => {
     before.disabled = active || gone;
     during.disabled = gone;

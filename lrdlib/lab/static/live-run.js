@@ -2,12 +2,28 @@
 
 const LIVE_RULES = {none: "no decay", l2: "L2", lrd: "low-rank (LRD)", elastic: "elastic", proximal: "proximal"};
 
+// Switches of an experiment, as fields of a TrainConfig, and their values in words.
+const LIVE_SWITCHES = {
+  part: {label: "part of the decay", values: {both: "the whole step", radial: "its radial part", tangential: "its tangential part"}},
+  select: {
+    label: "where it acts",
+    values: {"attention+mlp": "all block matrices", qk: "queries, keys", vo: "values, outputs", mlp: "the MLP", "vo+mlp": "all but queries, keys"},
+  },
+  hold: {label: "norms", values: {none: "free", norm: "held after each step"}},
+  attention: {label: "attention", values: {learned: "learned", frozen: "frozen as it is", uniform: "uniform"}},
+};
+const switchSaid = Object.fromEntries(
+  Object.entries(LIVE_SWITCHES).map(([key, {label, values}]) => [key, (news) => `${label}: ${values[news[key]] ?? news[key]}`]),
+);
+
 // What a reader may change while it trains, and the values that are not as before, in words.
 const LIVE_SAID = {
   rule: ({rule}) => LIVE_RULES[rule] ?? rule,
   weight_decay: ({weight_decay}) => `λ = ${weight_decay}`,
   l2: ({l2}) => `L2 beside it ${l2}`,
   lr: ({lr}) => `learning rate ${lr}`,
+  l2_on: ({l2_on}) => (l2_on === "all" ? "L2 on all" : "L2 there only"),
+  ...switchSaid,
 };
 // Changes as the run's file has them, {step, key: value, ...}, in words.
 const liveNews = (changes) =>

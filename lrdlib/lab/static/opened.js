@@ -82,6 +82,7 @@ const patternOf = ({shape: [k, d], values: Q}, {values: K}) => {
 
 // What was changed by hand: [{step, rule: text, or another setting: number}].
 const CHANGED = {step: "number", rule: "string", weight_decay: "number", l2: "number", lr: "number"};
+for (const key of ["part", "select", "l2_on", "hold", "attention"]) CHANGED[key] = "string";
 const changesIn = ({changes = "[]"}) => {
   const known = (one) => Number.isInteger(one?.step) && Object.entries(one).every(([key, value]) => typeof value === CHANGED[key]);
   try {

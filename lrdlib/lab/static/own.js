@@ -117,7 +117,7 @@ const ownOf = (live) => {
 
   const write = () => {
     later = null;
-    const hash = writeTrain(begun.preset, begun.config, changes());
+    const hash = writeTrain(begun.preset, trainer.presets[begun.preset].config, begun.config, changes());
     if (hash === written) return;
     written = hash;
     history.replaceState(history.state, "", hash);
