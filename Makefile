@@ -27,7 +27,7 @@ STEP := _build/assets/lab/train/.made
 BUILT := _build/html/.built
 # tests that need Chromium, most of them the built book too
 IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_jupyterlab tests/test_lab_page.py \
-  tests/test_colab.py::TestBuilt tests/test_book.py
+  tests/test_colab.py::TestBuilt tests/test_lab_screen.py tests/test_site.py tests/test_book.py
 # A worker takes piece after piece of the tests, the long ones first: conftest.py says what a piece is.
 PYTEST := $(PY) -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 NBVAL := -p no:cacheprovider --nbval --nbval-current-env

@@ -27,6 +27,8 @@ def pytest_collectstart(collector):
 LONG = (
     "book/first_run.ipynb",
     "tests/test_lab_train.py",
+    "tests/test_site.py",
+    "tests/test_lab_screen.py",
     "tests/test_sweep.py",
     "tests/test_train.py",
     "tests/test_colab.py",

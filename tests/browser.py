@@ -44,8 +44,7 @@ def pages() -> list[str]:
     """Every page of the book, found in the built folder rather than in a list that somebody
     keeps.
 
-    index.html is left out: it only sends the reader on to the first page (a test follows
-    it).
+    index.html is left out: it is the first page again.
     """
     found = (path.relative_to(HTML) for path in HTML.rglob("*.html"))
     return sorted(

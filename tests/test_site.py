@@ -298,7 +298,7 @@ def test_a_chapter_says_which_it_is_and_how_long_it_takes(chromium, site):
         side = seen.page.locator(".bd-toc-item p.caption + ul > li.toctree-l1 > a")
         addresses = [link.get_attribute("href") for link in side.all()]
     assert [name for name, *_ in items] == addresses[: len(items)], "as in the sidebar"
-    assert len(items) == 17 and [number for _, number, _ in items] == [*range(1, 18)]
+    assert len(items) == 18 and [number for _, number, _ in items] == [*range(1, 19)]
     for name, number, said in items:
         where = f"Chapter {number} of {len(items)} · {said.split()[0]} minutes"
         assert where in (HTML / name).read_text(encoding="utf-8")
