@@ -582,3 +582,43 @@ def test_it_works_from_a_file(chromium, folder):
     page.wait_for_function(READY)
     assert page.locator(".lab-source").inner_text().startswith("Recorded: LRD")
     page.close()
+
+
+def test_there_and_back_is_where_it_was(lab):
+    """What had to move with a choice comes back with it."""
+    lab.get_by_role("radio", name="L2").check()
+    slider = lab.get_by_role("slider", name="λ", exact=True)
+    slider.press("Home")
+    lab.get_by_role("slider", name="fraction").press("Home")
+    settled(lab)
+    left = source(lab)
+    assert "λ = 1 " in left and "30% of the pairs" in left
+    slider.press("End")  # 3 is recorded at 40% alone
+    settled(lab)
+    assert "40% of the pairs" in source(lab)
+    slider.press("Home")
+    settled(lab)
+    assert source(lab) == left
+
+
+@pytest.mark.parametrize("piece", ["index", "full-seed0"])
+def test_a_piece_that_is_cut_off_is_said_and_can_be_tried_again(chromium, site, piece):
+    with visit(chromium, "about:blank") as seen:
+        page = seen.page
+        page.context.route(
+            f"**/data/{piece}.js",
+            lambda route: route.fulfill(
+                body=f'lrdLab.piece("{piece}",{{"steps":[0,', content_type="text/javascript"
+            ),
+        )
+        page.goto(f"{site}/light.html")
+        again = page.get_by_role("button", name="Try again")
+        again.wait_for()
+        assert "came in part" in page.locator(".lrd-lab").inner_text()
+        page.context.unroute(f"**/data/{piece}.js")
+        again.click()
+        page.wait_for_function(READY)
+        page.wait_for_function(
+            "document.querySelector('.lab-source')?.textContent.startsWith('Recorded: LRD')"
+        )
+        again.wait_for(state="hidden")
