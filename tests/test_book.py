@@ -290,3 +290,15 @@ def test_the_first_view_is_light(name):
     """A page with the plotly bundle and MathJax, compressed, is below 1.5 MB; the page
     itself is what may grow."""
     assert len(gzip.compress((HTML / name).read_bytes())) < 400_000
+
+
+def test_a_figure_follows_the_width_of_its_window(chromium, site):
+    page = lightest('class="lrd-plot"')
+    with visit(chromium, f"{site}/{page}") as seen:
+        for viewport in (PHONE, None):
+            seen.turn("light", viewport)
+            seen.page.wait_for_function("""() => [...document.querySelectorAll(".lrd-plot")]
+                .every((p) => {
+                    const drawn = p.querySelector(".main-svg");
+                    return !drawn || Math.abs(drawn.clientWidth - p.clientWidth) <= 1;
+                })""")

@@ -246,7 +246,7 @@
     });
     NARROW.addEventListener("change", () => {
       fit();
-      Plotly.relayout(plot, {...shape(own), ...sizes(shaped(own), data)});
+      Plotly.relayout(plot, {...shape(own), ...sizes(shaped(own), data), width: null, autosize: true});
     });
     plot.style.minHeight = "";
     plot.setAttribute("role", "group"); // its label tells it all; an image must hold no buttons
