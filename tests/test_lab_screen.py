@@ -546,7 +546,7 @@ def test_the_quick_preset_groks_on_the_page(chromium, site, tmp_path):
         press(root, "Start")
         state(seen, "done")
         run = saved(seen, tmp_path / "run.npz")
-        assert run.config["task"] == "mul" and run.history["step"][-1] == 700
+        assert run.config["task"] == "mul" and run.history["step"][-1] == 800
         assert run.first_step("orbit_clean_accuracy") is not None
         assert run.history["orbit_clean_accuracy"][5] < 0.1  # and long before it does not
         assert seen.errors == []
