@@ -28,6 +28,7 @@ from test_lab_step import inputs_of, state_of
 from waiting import PATIENCE_MS
 
 from lrdlib.lab.export import sources
+from lrdlib.lab.presets import all_presets
 from lrdlib.lab.script import STATIC
 from lrdlib.lab.step import numbers
 from lrdlib.model import init_params
@@ -539,7 +540,7 @@ def test_the_lab_says_how_much_it_loads():
     """ENGINES in worker.js: the engine with the larger of the presets."""
     graphs = max(
         sum(path.stat().st_size for path in FOLDER.glob(f"{name}-*"))
-        for name in ("small", "paper")
+        for name in all_presets()
     )
     for engine, file in (
         ("wasm", "ort-wasm-simd-threaded.wasm"),

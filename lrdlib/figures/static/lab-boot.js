@@ -13,9 +13,10 @@
     "A training cannot start here, as this page was opened as a file: " +
     "run <code>make serve</code> in the repository, and open the address that it prints.";
 
-  const load = () => {
+  const load = (labs) => {
     const style = Object.assign(document.createElement("link"), {rel: "stylesheet", href: new URL("lab/lab.css", SITE)});
     const script = Object.assign(document.createElement("script"), {src: new URL("lab/lab.js", SITE)});
+    script.onerror = () => labs.forEach((lab) => lab.replaceChildren("The lab's script did not come. Reload the page."));
     style.onload = style.onerror = () => document.head.append(script);
     document.head.append(style);
   };
@@ -35,7 +36,7 @@
       (entries) => {
         if (!entries.some(({isIntersecting}) => isIntersecting)) return;
         near.disconnect();
-        load();
+        load(labs);
       },
       {rootMargin: "800px 0px"},
     );
