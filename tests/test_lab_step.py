@@ -38,7 +38,7 @@ RULES = {
 
 def state_of(training: Training) -> tuple[torch.Tensor, ...]:
     """(weights, exp_avg, exp_avg_sq) of a stack of one, as vectors."""
-    weights, exp_avg, exp_avg_sq = (x[0] for x in training._state().values())
+    weights, exp_avg, exp_avg_sq = (x[0].clone() for x in training._state().values())
     return weights, exp_avg, exp_avg_sq
 
 

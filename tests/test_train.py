@@ -674,7 +674,7 @@ def test_what_is_set_is_noted_with_its_step():
         (
             {"seed": 1},
             ValueError,
-            "only rule, weight_decay, l2, lr can be set while a stack trains, got 'seed'",
+            "only rule, weight_decay, l2, lr, .* can be set while a stack trains, got 'seed'",
         ),
     ],
 )

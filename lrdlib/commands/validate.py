@@ -5,8 +5,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lrdlib.commands.common import (
     Subparsers,
     add_command,
@@ -40,6 +38,8 @@ def add(commands: Subparsers) -> None:
 
 def validate(options: argparse.Namespace) -> None:
     """Compare, and write what was found."""
+    from tqdm import tqdm
+
     check_folder("--runs", options.runs)
     runs = studied(options.runs)
     chosen = one_of_each_arm(runs)[: options.limit]
