@@ -84,7 +84,7 @@ def light(page: str, name: str) -> str:
     rest = re.sub(
         r'(<button class="btn search-button-field[^>]*) aria-label="Search"', r"\1", rest
     )
-    later = r"<script (?![^>]*documentation_options)(?![^>]*\bdefer\b)([^>]*\bsrc=)"
+    later = r"<script (?![^>]*(?:documentation_options|lab-page))(?![^>]*\bdefer\b)([^>]*\bsrc=)"
     return re.sub(later, r"<script defer \1", head) + "</head>" + rest
 
 
