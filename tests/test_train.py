@@ -27,12 +27,13 @@ from torch.nn import functional as F
 
 import lrdlib
 from lrdlib import spectral
-from lrdlib.model import forward, init_params, role
+from lrdlib.model import GAIN_ROLES, forward, init_params, role
 from lrdlib.tasks import split, task
 from lrdlib.training import store
 from lrdlib.training.config import RULES
 from lrdlib.training.records import record_arrays, records_from, unless_diverged
 from lrdlib.training.runs import runs_of
+from lrdlib.training.step import named
 from lrdlib.training.train import (
     CHECKPOINT,
     METRICS,
@@ -68,7 +69,7 @@ def in_double(training):
     training._norms = {name: norm.double() for name, norm in training._norms.items()}
     training._outside = training._outside.double()
     training._hold(training._weights.double())
-    training.coefficients = training._coefficients(training.live)
+    training.coefficients = training._coefficients(training.live, [])
     return training
 
 
@@ -625,6 +626,46 @@ def test_what_is_set_holds_from_the_next_step_on(case):
     for name, W in training.params.items():
         assert torch.equal(W, expected.params[name]), name
     assert training.live == expected.configs and training.configs == [tiny(**before)]
+
+
+def weights_moved(training):
+    """How far the weights of a training are from its start; 1 there."""
+    start = Training(training.configs)._weights
+    return float((training._weights - start).norm()) or 1.0
+
+
+def test_decay_begins_after_a_run_has_memorised(tmp_path, monkeypatch):
+    """At the first record that is so many steps after the first of two that say so; also
+    when it goes on from a checkpoint in between."""
+    monkeypatch.setattr("lrdlib.training.train.MEMORISED", 0.3)
+    fields = dict(steps=40, eval_every=5, lr=1e-2, decay_after=10, late_gradient=0.0)
+    config = tiny(rule="l2", weight_decay=1.0, **fields)
+    training, plain = Training([config]), Training([tiny(rule="none", lr=1e-2)])
+    accuracies, start = [], None
+    for record in training:
+        accuracies.append(float(record.metrics["train_accuracy"]))
+        if len(accuracies) == 2:
+            training.save(path := tmp_path / "c.npz")
+        two = [i for i in range(len(accuracies) - 1) if min(accuracies[i : i + 2]) > 0.3]
+        begun = bool(two) and record.step >= 5 * two[0] + 10
+        if start is None:
+            while plain.step < record.step:
+                plain.update()
+            # Adam's formula and torch's kernel round otherwise
+            assert (training._weights - plain._weights).norm() < 1e-3 * weights_moved(plain)
+            start = (record.step, training._weights.clone()) if begun else None
+    step, weights = start
+    assert 10 < step < 40
+    # without the optimiser's step, L2 alone: (1 - lr lambda) a step, of all but the gains
+    for name, W in named(weights, training.model).items():
+        kept = 1.0 if role(name) in GAIN_ROLES else (1 - 1e-2) ** (40 - step)
+        torch.testing.assert_close(
+            training.params[name].detach(), kept * W, rtol=1e-5, atol=1e-7
+        )
+    again = Training([config])
+    again.load(path)
+    list(again)
+    assert torch.equal(again._weights, training._weights)
 
 
 def test_a_training_takes_over_where_another_stands():

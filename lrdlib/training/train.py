@@ -12,7 +12,7 @@ rounding differs, and long training amplifies it.)
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -75,6 +75,7 @@ METRICS = (
 PRECISIONS = ("float32", "tf32")
 EVAL_ROWS = 2048  # sequences per evaluation chunk: its activations stay in the cache
 AHEAD = 64  # batches that are drawn at once
+Memorised = tuple[int, list[bool]]  # the step of a record, and of each run whether it had
 _noted: list[int] | None = None  # within interrupts_held: the signals that wait
 
 
@@ -182,7 +183,7 @@ class Training(Iterator[Record]):
         self.checkpoint: Path | None = None
         self._given = 0  # records that were handed out
         # steps of the records, and who had memorised (runs,)
-        self._memorised: list[tuple[int, list[bool]]] = []
+        self._memorised: list[Memorised] = []
         self._grad_norm = torch.full((len(configs),), torch.nan, device=device)  # of `due`
         self._saved: tuple[Path | None, int, int] = (None, 0, 0)  # where; step, records
         self._broken = ""  # the change of state that was left in the middle
@@ -194,7 +195,7 @@ class Training(Iterator[Record]):
                 for name, W in self._params.items()
             ]
         ).to(weights.to(device))
-        self.coefficients = self._coefficients(self.live)
+        self.coefficients = self._coefficients(self.live, [])
 
     def _hold(self, weights: Tensor) -> None:
         """Take these weights (runs, n), with AdamW's moments 0."""
@@ -208,8 +209,12 @@ class Training(Iterator[Record]):
         for name, gradient in named(self._gradient, self.model).items():
             self._params[name].grad = gradient
 
-    def _coefficients(self, live: list[TrainConfig]) -> Coefficients:
-        return coefficients(self._params, live, self._norms, self._awake(live))
+    def _coefficients(
+        self, live: Sequence[TrainConfig], memorised: Sequence[Memorised]
+    ) -> Coefficients:
+        """Those of the next step, after records at which so many had memorised."""
+        awake = [_begun(run, c.decay_after, memorised) for run, c in enumerate(live)]
+        return coefficients(self._params, live, self._norms, awake)
 
     @property
     def params(self) -> Params:
@@ -273,25 +278,11 @@ class Training(Iterator[Record]):
 
     def _note(self, snapshot: Snapshot) -> None:
         """Remember that a record has been made, and begin the decays that it starts."""
-        accuracy = snapshot.metrics["train_accuracy"]  # (runs,)
-        self._memorised.append((snapshot.step, (accuracy > MEMORISED).tolist()))
+        self._memorised.append(_memorised(snapshot.step, snapshot.metrics))
         if any(c.decay_after is not None for c in self.live):
-            changed = self._coefficients(self.live).tensors()
+            changed = self._coefficients(self.live, self._memorised).tensors()
             for old, new in zip(self.coefficients.tensors(), changed, strict=True):
                 old.copy_(new)  # in place: a captured step reads them there
-
-    def _awake(self, live: Sequence[TrainConfig]) -> list[bool]:
-        """Of each run whether its decay has begun, by the records made so far."""
-
-        def begun(run: int, c: TrainConfig) -> bool:
-            if c.decay_after is None:
-                return True
-            for (step, now), (_, then) in pairwise(self._memorised):
-                if now[run] and then[run]:
-                    return self._memorised[-1][0] >= step + c.decay_after
-            return False
-
-        return [begun(run, c) for run, c in enumerate(live)]
 
     def update(self) -> None:
         """One step: batch, gradient, AdamW, decay. It happens whole or not at all."""
@@ -442,7 +433,7 @@ class Training(Iterator[Record]):
         if changes and changes[-1]["step"] == self.step:
             news = changes.pop() | news
         assert self.params
-        changed = self._coefficients(live)
+        changed = self._coefficients(live, self._memorised)
         with self._whole("set"):
             self._use(live, changed)
             self.changes = [*changes, {"step": self.step} | news]
@@ -598,16 +589,8 @@ class Training(Iterator[Record]):
             for name, array in arrays.items()
             if name.partition("/")[0] not in ("record", *PARTS)
         }
-        accuracies = [(r.step, r.metrics["train_accuracy"] > MEMORISED) for r in records]
-        memorised, self_memorised = (
-            [(i, x.tolist()) for i, x in accuracies],
-            self._memorised,
-        )
-        self._memorised = memorised
-        try:
-            changed = self._coefficients(live)
-        finally:
-            self._memorised = self_memorised
+        memorised = [_memorised(r.step, r.metrics) for r in records]
+        changed = self._coefficients(live, memorised)
         with self._whole("load"):
             for kind, state in self._state().items():
                 for name, W in named(state, self.model).items():
@@ -790,6 +773,22 @@ def _multiplying(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _memorised(step: int, metrics: Mapping[str, Tensor]) -> Memorised:
+    """Who had memorised at a record."""
+    return step, (metrics["train_accuracy"] > MEMORISED).tolist()
+
+
+def _begun(run: int, decay_after: int | None, memorised: Sequence[Memorised]) -> bool:
+    """Whether a run's decay has begun by the last of the records; see
+    TrainConfig.decay_after."""
+    if decay_after is None:
+        return True
+    for (step, now), (_, then) in pairwise(memorised):
+        if now[run] and then[run]:
+            return memorised[-1][0] >= step + decay_after
+    return False
 
 
 def _start(c: TrainConfig, model: ModelConfig) -> Tensor:
