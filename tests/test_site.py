@@ -7,12 +7,8 @@ by mouse and keyboard.
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
@@ -404,23 +400,9 @@ class Lost(Quiet):
         self.wfile.write((HTML / "404.html").read_bytes())
 
 
-@contextmanager
-def as_pages() -> Iterator[str]:
-    """The address of such a server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Lost, directory=str(HTML)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.mark.parametrize("path", ["no_such_page.html", "no/such/page.html"])
 def test_an_address_that_is_not_there_leads_back(chromium, path):
-    with as_pages() as server:
+    with serve(handler=Lost) as server:
         context = chromium.new_context(viewport=DESKTOP)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()

@@ -194,8 +194,7 @@ class Coefficients:
     strength of Frobenius decay. Both have the axes of their parameter, and hold only names
     of which some run is not as all others. low: see Together. part: of the low-rank step
     (lrdlib.decay.PARTS). held: by name, the norms to go back to, and 1 where that is done.
-    temper (...,): of the attention scores.
-    proximal: whether `low` is the proximal step.
+    temper (...,): of the attention scores. proximal: whether `low` is the proximal step.
     """
 
     lr: Tensor | float
