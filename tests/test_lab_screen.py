@@ -69,7 +69,7 @@ def step_of(seen: Visit) -> int:
 def reaches(seen: Visit, step: int) -> None:
     """Wait for a record at `step` or later."""
     seen.page.wait_for_function(
-        f"Number(document.querySelector('{TRAIN} .lab-live-scrub .lab-value').textContent)"
+        f"Number(document.querySelector('{TRAIN} .lab-live-scrub .lab-value')?.textContent)"
         f" >= {step}"
     )
 
