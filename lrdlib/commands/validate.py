@@ -10,16 +10,25 @@ from lrdlib.commands.common import (
     add_command,
     check_folder,
     command_line,
+    reason,
     write_text,
 )
 from lrdlib.commands.study import FOLDER, studied
-from lrdlib.evidence.validation import distributions, first_steps, one_of_each_arm
+from lrdlib.evidence.results import label
+from lrdlib.evidence.validation import (
+    Agreement,
+    Distribution,
+    distributions,
+    first_steps,
+    one_of_each_arm,
+)
 from lrdlib.training.runs import provenance
 
 DESCRIPTION = """\
 Remake the first steps of one recorded run of each arm of the studies on this machine's CPU,
 compare the records, and write the table as JSON. With --whole, a folder of whole runs that
 were remade (`python -m lrdlib study E1 --out DIR`), their steps to generalising too.
+The table is written after every run, and what it has is not measured again.
 """
 
 
@@ -41,20 +50,18 @@ def validate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     check_folder("--runs", options.runs)
-    runs = studied(options.runs)
-    chosen = one_of_each_arm(runs)[: options.limit]
-    early = [first_steps(c, runs[c], options.steps) for c in tqdm(chosen, "runs")]
-    whole = []
     if options.whole is not None:
         check_folder("--whole", options.whole)
-        whole = distributions(runs, studied(options.whole))
-    found = {
-        "first steps": [asdict(a) | {"agrees": a.agrees} for a in early],
-        "whole runs": [asdict(d) for d in whole],
-        "provenance": provenance(command_line()),
-    }
-    if options.out is not None:
-        write_text("--out", options.out, json.dumps(found, indent=1) + "\n")
+    runs = studied(options.runs)
+    chosen = one_of_each_arm(runs)[: options.limit]
+    known = {place(a): a for a in measured(options.out)}
+    whole = [] if options.whole is None else distributions(runs, studied(options.whole))
+    early: list[Agreement] = []
+    for config in tqdm(chosen, "runs"):
+        here = (label(config), config.fraction, config.seed, config.lr, options.steps)
+        early.append(known.get(here) or first_steps(config, runs[config], options.steps))
+        if options.out is not None:
+            write_text("--out", options.out, table(early, whole))
     for a in early:
         print(
             f"{a.arm}, f {a.fraction:g}, seed {a.seed}: "
@@ -66,3 +73,35 @@ def validate(options: argparse.Namespace) -> None:
             f"{d.arm}, f {d.fraction:g}: {d.recorded} recorded, {d.remade} here, p {d.p:.2f}"
         )
     print(f"{sum(a.agrees for a in early)} of {len(early)} runs agree")
+
+
+def place(a: Agreement) -> tuple[str, float, int, float, int]:
+    """What tells one row of the table from another."""
+    return a.arm, a.fraction, a.seed, a.lr, a.steps
+
+
+def table(early: list[Agreement], whole: list[Distribution]) -> str:
+    """The table as JSON, with the command that makes it and the machine it was made on."""
+    found = {
+        "first steps": [asdict(a) | {"agrees": a.agrees} for a in early],
+        "whole runs": [asdict(d) for d in whole],
+        "provenance": provenance(command_line()),
+    }
+    return json.dumps(found, indent=1) + "\n"
+
+
+def measured(path: Path | None) -> list[Agreement]:
+    """What an earlier call wrote to `path`; nothing where it wrote nothing yet."""
+    if path is None or not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["first steps"]
+        return [
+            Agreement(**{name: row[name] for name in Agreement.__annotations__})
+            for row in rows
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--out must be a new file or a table that `validate` wrote, got {str(path)!r}: "
+            f"{reason(error)}"
+        ) from error

@@ -1,0 +1,112 @@
+"""Recorded runs remade here: the same run agrees, another does not, and a table that was
+begun goes on."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from lrdlib.__main__ import main
+from lrdlib.commands import validate
+from lrdlib.evidence.studies import OUTCOME, TUNING
+from lrdlib.evidence.validation import COMPARED, distributions, first_steps, one_of_each_arm
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.packs import save_runs
+from lrdlib.training.runs import Run, runs_of
+from lrdlib.training.train import Training
+
+TINY = TrainConfig(
+    p=11, d_model=16, heads=2, layers=1, batch_size=16, steps=20, eval_every=5, seed=1000
+)
+ARMS = (
+    replace(TINY, rule="l2", weight_decay=0.1),
+    replace(TINY, rule="lrd", weight_decay=0.01),
+)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Two arms, two seeds each, trained here."""
+    found = {}
+    for config in [replace(arm, seed=seed) for arm in ARMS for seed in (1000, 1001)]:
+        training = Training([config])
+        assert len(list(training)) == 5
+        (found[config],) = runs_of(training)
+    return found
+
+
+def test_one_run_of_each_arm_and_none_of_tuning(recorded):
+    tuned = replace(ARMS[0], seed=TUNING[0])
+    assert one_of_each_arm([*recorded, tuned]) == list(ARMS)
+
+
+def test_a_run_made_again_here_is_the_same(recorded):
+    for arm in ARMS:
+        found = first_steps(arm, recorded[arm], steps=20)
+        assert found.agrees and set(found.apart) == set(COMPARED)
+        assert max(found.apart.values()) < 1e-6
+
+
+@pytest.mark.parametrize("metric", COMPARED)
+def test_a_run_that_is_another_is_apart(recorded, metric):
+    run = recorded[ARMS[0]]
+    history = {name: np.array(values, copy=True) for name, values in run.history.items()}
+    history[metric] = history[metric] * np.where(run.history["step"] == 10, 1.1, 1.0)
+    found = first_steps(ARMS[0], replace(run, history=history), steps=20)
+    assert not found.agrees
+    assert found.apart[metric] == pytest.approx(1 - 1 / 1.1, rel=1e-4)
+
+
+def ends(config, steps):
+    """A run of `config` that generalises at record `steps`, of 0, 5, ..., 20."""
+    at = np.arange(0, 21, 5)
+    return Run(
+        plain(config), {"step": at, OUTCOME: np.where(at >= steps, 1.0, 0.0)}, {}, {}, {}
+    )
+
+
+def test_whole_runs_are_compared_over_their_seeds():
+    seeds = range(1000, 1006)
+    configs = [replace(ARMS[0], seed=seed) for seed in seeds]
+    slow, fast = (5, 5, 10, 10, 15, 15), (0, 0, 0, 5, 5, 5)
+    (found,) = distributions(
+        dict(zip(configs, map(ends, configs, slow), strict=True)),
+        dict(zip(configs, map(ends, configs, fast), strict=True)),
+    )
+    assert (tuple(found.recorded), tuple(found.remade)) == (slow, fast)
+    assert found.p == pytest.approx(mannwhitneyu(slow, fast).pvalue)
+
+
+@pytest.fixture
+def packs(tmp_path, recorded):
+    folder = tmp_path / "packs"
+    folder.mkdir()
+    save_runs(list(recorded.values()), folder / "a.npz")
+    return folder
+
+
+def test_a_table_that_was_begun_goes_on(packs, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "table.json"
+    line = ["validate", "--runs", str(packs), "--steps", "10", "--out", str(out)]
+    assert main([*line, "--limit", "1"]) == 0
+    begun = json.loads(out.read_text())["first steps"]
+    trained = []
+    monkeypatch.setattr(
+        validate, "first_steps", lambda *a: trained.append(a[0]) or first_steps(*a)
+    )
+    assert main(line) == 0
+    rows = json.loads(out.read_text())["first steps"]
+    assert trained == [ARMS[1]] and rows[0] == begun[0] and len(rows) == 2
+    assert "2 of 2 runs agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"first steps": [{"arm": "L2"}]}', "\xff"])
+def test_a_file_that_is_no_table_is_refused_and_kept(packs, tmp_path, capsys, text):
+    out = tmp_path / "table.json"
+    out.write_text(text, encoding="latin-1")
+    assert main(["validate", "--runs", str(packs), "--out", str(out)]) != 0
+    said = capsys.readouterr().err
+    assert "--out must be a new file or a table" in said and "Traceback" not in said
+    assert out.read_text(encoding="latin-1") == text
