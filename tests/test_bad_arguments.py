@@ -599,7 +599,7 @@ UNCHECKED = {
     model: "rms_norm gained linear rows_times qk_norm attention",
     polar: "polar_iteration rescale polar_of_rescaled",
     decay: "strength frobenius_update_ low_rank_update_ proximal_update_ frobenius_norm "
-    "subtract_polar_ frobenius_norms tall places",
+    "subtract_polar_ frobenius_norms tall places Selection",
     train: "batch batches compiled",
     records: "spectrum rank unless_diverged record_arrays records_from gram from_gram Snapshot",
     runs: "provenance rounded",

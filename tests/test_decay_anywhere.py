@@ -1,0 +1,312 @@
+"""LowRankDecay under other people's training: wrapped optimizers, frozen, fused, sharded and
+bfloat16 matrices, and models in which not every matrix is one to decay."""
+
+import re
+import warnings
+
+import oracles
+import pytest
+import torch
+from test_decay import copies, parameters
+from torch import nn
+
+from lrdlib.decay import (
+    LowRankDecay,
+    _part_of,
+    _stochastically_rounded,
+    low_rank_decay_,
+    select,
+)
+
+
+class Wrapped:
+    """An optimizer as accelerate and Lightning hand it out."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+def test_attach_finds_the_optimizer_in_its_wrappers():
+    A, B = parameters((4, 4), (4, 4))
+    B.data.copy_(A)
+    inner, bare = torch.optim.SGD([A], lr=0.1), torch.optim.SGD([B], lr=0.1)
+    LowRankDecay([A], weight_decay=0.5).attach(Wrapped(Wrapped(inner)))
+    LowRankDecay([B], weight_decay=0.5).attach(bare)
+    inner.step(), bare.step()
+    assert torch.equal(A, B)
+    for wrong in (Wrapped(None), [inner], Wrapped([inner])):
+        with pytest.raises(TypeError, match=r"optimizer must be .* or a wrapper"):
+            LowRankDecay([A], weight_decay=0.5).attach(wrong)
+
+
+def test_attached_twice_it_decays_once():
+    A, B = parameters((4, 4), (4, 4))
+    B.data.copy_(A)
+    optimizer, other = torch.optim.SGD([A], lr=0.1), torch.optim.SGD([B], lr=0.1)
+    decay = LowRankDecay([A], weight_decay=0.5)
+    handle = decay.attach(optimizer)
+    assert decay.attach(Wrapped(optimizer)) is handle
+    LowRankDecay([B], weight_decay=0.5).attach(other)
+    optimizer.step(), other.step()
+    assert torch.equal(A, B)
+    handle.remove()
+    optimizer.step()
+    assert torch.equal(A, B)
+    decay.attach(optimizer)  # again, and so again decayed
+    optimizer.step(), other.step()
+    assert torch.equal(A, B)
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "independent"])
+@pytest.mark.parametrize("held", [True, False])
+def test_a_frozen_matrix_is_left_alone_by_whoever_holds_it(mode, held):
+    A, B = parameters((4, 4), (4, 4))
+    B.requires_grad_(False)
+    optimizer = torch.optim.SGD([A, B] if held else [A], lr=0.1)
+    LowRankDecay({"a": A, "b": B}, weight_decay=0.5, mode=mode).attach(optimizer)
+    start = copies([A, B])
+    optimizer.step()
+    assert not torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+def test_messages_name_the_matrix():
+    A, B = parameters((4, 4), (4, 4))
+    optimizer = torch.optim.SGD([A], lr=0.1)
+    for params in ({"a.weight": A, "b.weight": B}, [("a.weight", A), ("b.weight", B)]):
+        with pytest.raises(ValueError, match=r"but not b\.weight \(4, 4\)"):
+            LowRankDecay(params, weight_decay=0.5).attach(optimizer)
+    with pytest.raises(ValueError, match=r"^params\['b\.weight'\] must be a matrix"):
+        LowRankDecay({"a.weight": A, "b.weight": torch.ones(3)}, weight_decay=0.5)
+    group = {"params": [A, B], "param_names": ["a.weight"]}
+    with pytest.raises(ValueError, match="param_names must be one per matrix, got 1 for 2"):
+        LowRankDecay([group], weight_decay=0.5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_compiled_step_decays_as_an_eager_one_does():
+    def trained(compiled):
+        params = parameters((6, 6), (6, 6), (3, 5))
+        optimizer = torch.optim.SGD(params, lr=0.1)
+        LowRankDecay(params, weight_decay=0.5).attach(optimizer)
+        step = (
+            torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        )
+        for _ in range(3):
+            for W in params:
+                W.grad = torch.ones_like(W)
+            step()
+        return copies(params)
+
+    for ours, eager in zip(trained(True), trained(False), strict=True):
+        assert torch.equal(ours, eager)
+
+
+def test_a_kernel_of_a_convolution_is_refused():
+    with pytest.raises(ValueError, match=r"params\[0\] must be a matrix .*\(8, 4, 3, 3\)"):
+        LowRankDecay([nn.Conv2d(4, 8, 3).weight], weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    "shape, parts, dim",
+    [
+        ((12, 4), 3, 0),
+        ((4, 12), 3, 1),  # GPT-2's Conv1D (in, out)
+        ((16, 8), (8, 4, 4), 0),  # fewer heads for keys and values
+        ((8, 16), [8, 4, 4], 1),
+        ((2, 6, 4), (4, 2), 0),
+    ],
+)
+def test_the_parts_of_a_fused_matrix_are_decayed_each_by_itself(shape, parts, dim):
+    (W,) = parameters(shape, dtype=torch.float64)
+    sizes = [shape[dim - 2] // parts] * parts if isinstance(parts, int) else list(parts)
+    expected = [part.clone() for part in W.detach().split(sizes, dim - 2)]
+    LowRankDecay([W], weight_decay=0.1, parts=parts, dim=dim, method="svd").step(1.0)
+    for part, alone in zip(W.detach().split(sizes, dim - 2), expected, strict=True):
+        oracle = oracles.decayed_stack(alone, 0.1, rule="low_rank", scale="norm")
+        torch.testing.assert_close(part, oracle, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"parts": (8, 4)}, r"parts must add up to the 16 rows .* got \(8, 4\)"),
+        ({"parts": (8, 8), "dim": 1}, r"parts must add up to the 8 columns"),
+        ({"parts": 3}, "parts must divide the 16 rows"),
+        ({"parts": ()}, "parts must be"),
+        ({"parts": (16, 0)}, r"parts\[1\] must be"),
+        ({"dim": 2}, "dim must be one of 0, 1"),
+        ({"rounding": "up"}, "rounding must be one of"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(options, words):
+    (W,) = parameters((16, 8))
+    with pytest.raises((ValueError, TypeError), match=words):
+        LowRankDecay([W], weight_decay=0.1, **options)
+
+
+def test_stochastic_rounding_is_right_on_average():
+    x = torch.linspace(-3, 3, 7).add(1e-3).repeat(40_000, 1)
+    torch.manual_seed(0)
+    rounded = _stochastically_rounded(x)
+    below, above = (
+        torch.nextafter(x.bfloat16(), torch.tensor(v).bfloat16()) for v in (-9, 9)
+    )
+    assert ((below <= rounded) & (rounded <= above)).all()
+    # five standard errors of a mean of values at most one last place, 2^-6 at 3, apart
+    torch.testing.assert_close(
+        rounded.float().mean(0), x[0], rtol=0, atol=5 * 2**-6 / 2 / 200
+    )
+    exact = torch.tensor([1.0, -2.5, 0.0])
+    assert torch.equal(_stochastically_rounded(exact).float(), exact)
+
+
+def test_a_small_decay_moves_bfloat16_weights_if_rounded_stochastically():
+    """500 steps at t = 1e-3: in float32 the norm falls to exp(-1/2) and a little more,
+    rounded to the nearest it stays."""
+    (start,) = parameters((64, 64))
+    norms = {}
+    for name, dtype, rounding in (
+        ("float32", torch.float32, "nearest"),
+        ("nearest", torch.bfloat16, "nearest"),
+        ("stochastic", torch.bfloat16, "stochastic"),
+    ):
+        W = start.detach().clone().to(dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            decay = LowRankDecay([W], weight_decay=1e-3, rounding=rounding)
+        torch.manual_seed(0)
+        for _ in range(500):
+            decay.step(lr=1.0)
+        norms[name] = float(W.float().norm() / start.detach().norm())
+    assert norms["nearest"] > 0.9
+    assert norms["float32"] < 0.7
+    assert norms["stochastic"] == pytest.approx(norms["float32"], rel=0.01)
+
+
+def sharded_decay(rank, world, rendezvous):
+    """What one of two processes sees: each kind of sharding ends as one process does."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import (
+        Partial,
+        Replicate,
+        Shard,
+        distribute_tensor,
+        init_device_mesh,
+    )
+
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
+    mesh = init_device_mesh("cpu", (world,))
+    start = parameters((8, 6), (5, 8), (6, 6))
+    expected = [low_rank_decay_(W.detach().clone(), weight_decay=0.1) for W in start]
+    for placement in (Shard(0), Shard(1), Replicate()):
+        params = [
+            nn.Parameter(distribute_tensor(W.detach().clone(), mesh, [placement]))
+            for W in start
+        ]
+        LowRankDecay(params, weight_decay=0.1).step(lr=1.0)
+        for W, alone in zip(params, expected, strict=True):
+            torch.testing.assert_close(W.full_tensor(), alone, rtol=1e-5, atol=1e-6)
+    model = nn.Linear(6, 8, bias=False)
+    model.weight.data.copy_(start[0].detach())
+    fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    LowRankDecay(dict(model.named_parameters()), weight_decay=0.1).attach(optimizer)
+    optimizer.step()  # without a gradient: decay alone
+    full = model.weight.full_tensor()
+    torch.testing.assert_close(full, expected[0], rtol=1e-5, atol=1e-6)
+    from torch.distributed.tensor import DTensor
+
+    partial = DTensor.from_local(start[2].detach(), mesh, [Partial()])
+    with pytest.raises(ValueError, match=r"params\['w'\] must be sharded or replicated"):
+        LowRankDecay({"w": partial}, weight_decay=0.1)
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="a torch without processes"
+)
+def test_sharded_matrices_are_decayed_as_in_one_process(tmp_path):
+    torch.multiprocessing.spawn(
+        sharded_decay, (2, f"file://{tmp_path / 'rendezvous'}"), nprocs=2
+    )
+
+
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = (
+            nn.Linear(8, 4, bias=False),
+            nn.ModuleList([nn.Linear(8, 8)]),
+        )
+
+
+class Mixed(nn.Module):
+    """A block of what a decay is for and what it is not for."""
+
+    def __init__(self):
+        super().__init__()
+        self.self_attn = nn.Module()
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            setattr(self.self_attn, name, nn.Linear(8, 8))
+        self.mlp = Experts()
+        self.conv, self.flat = nn.Conv1d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+        self.A_log = nn.Parameter(torch.randn(8, 4))
+        self.A_log._no_weight_decay = True
+        self.lm_head, self.frozen = nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False)
+
+
+QKVO = [f"blocks.0.self_attn.{name}_proj.weight" for name in "qkvo"]
+EXPERT = "blocks.0.mlp.experts.0.weight"
+
+
+@pytest.mark.parametrize(
+    "which, options, names",
+    [
+        ("attention+mlp", {}, [*QKVO, EXPERT]),
+        ("qk", {}, QKVO[:2]),
+        ("vo", {}, QKVO[2:]),
+        ("mlp", {}, [EXPERT]),
+        ("vo+mlp", {}, [*QKVO[2:], EXPERT]),
+        ("attention+mlp", {"exclude": r"[vo]_proj"}, [*QKVO[:2], EXPERT]),
+        (re.compile(r"[qk]_proj\.weight$"), {}, QKVO[:2]),
+        (re.compile(r"_proj\.weight$"), {"exclude": "o_proj"}, QKVO[:3]),
+    ],
+)
+def test_select_takes_what_is_in_the_blocks_and_nothing_else(which, options, names):
+    model = nn.Module()
+    model.blocks = nn.ModuleList([Mixed()])
+    assert list(select(model, which, **options)) == names
+
+
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("h.0.attn.c_attn.weight", "fused"),
+        ("h.0.attn.c_proj.weight", "vo"),
+        ("h.0.mlp.c_proj.weight", "mlp"),
+        ("layers.0.attention.query_key_value.weight", "fused"),
+        ("layers.0.attention.dense.weight", "vo"),
+        ("encoder.layer.0.attention.attention.query.weight", "qk"),
+        ("encoder.layer.0.attention.output.dense.weight", "vo"),
+        ("encoder.layer.0.output.dense.weight", "mlp"),
+        ("layers.0.self_attn.qkv_proj.weight", "fused"),
+        ("layers.0.mlp.gate_up_proj.weight", "mlp"),
+        ("transformer_blocks.0.attn1.to_q.weight", "qk"),
+        ("transformer_blocks.0.attn1.to_out.0.weight", "vo"),
+        ("layers.0.attention.wk.weight", "qk"),
+        ("layers.0.feed_forward.w1.weight", "mlp"),
+    ],
+)
+def test_the_usual_names_say_what_a_matrix_is(name, part):
+    assert _part_of(name) == part
+
+
+def test_a_selection_is_printed_a_line_each():
+    model = nn.Module()
+    model.blocks = nn.ModuleList([Mixed()])
+    lines = repr(select(model, "attention+mlp")).splitlines()
+    assert [line.split()[0] for line in lines] == [*QKVO, EXPERT]
+    assert [line.split()[-1] for line in lines] == ["qk", "qk", "vo", "vo", "mlp"]
+    assert all("(8, 8)" in line for line in lines)
