@@ -142,11 +142,12 @@ def _curve(s: int, keys: Sequence[int], p: int) -> str:
         parts.append(_label(f"{c}", across, height - bottom + 17))
     parts.append(_label("answer c", (left + width - right) / 2, height - 6))
     parts.append(_label("logit", 22, top - 2))
-    x, y = points[s % p].split(",")
+    right_x, right_y = points[s % p].split(",")
     parts.append(
         f'<polyline data-line="logits" points="{" ".join(points)}" fill="none" '
         f'stroke="{INK}" stroke-width="2" stroke-linejoin="round"/>'
-        f'<circle data-dot="answer" cx="{x}" cy="{y}" r="7" fill="{COLOURS["sum"]}"/>'
+        f'<circle data-dot="answer" cx="{right_x}" cy="{right_y}" r="7" '
+        f'fill="{COLOURS["sum"]}"/>'
     )
     return _svg(CURVE, "".join(parts))
 
