@@ -50,6 +50,8 @@ FIGURES = (
     "phase",
     "opening",
     "drag",
+    "clock",
+    "rank",
     "studies",
     "sphinx",
     "page",
