@@ -308,6 +308,20 @@ def test_a_chapter_says_which_it_is_and_how_long_it_takes(chromium, site):
         assert where in (HTML / name).read_text(encoding="utf-8")
 
 
+def test_the_marked_path_takes_about_ninety_minutes(chromium, site):
+    """The first page says "about an hour and a half", and the reader's own first run is the
+    third page of the book."""
+    marked = """() => [...document.querySelectorAll("main ol > li")]
+        .filter((item) => item.innerText.trim().startsWith("●"))
+        .map((item) => parseInt(item.querySelector(".lrd-minutes").innerText))"""
+    with visit(chromium, f"{site}/intro.html") as seen:
+        minutes = seen.page.evaluate(marked)
+        assert "about an hour and a half" in seen.page.inner_text("main")
+        second = seen.page.locator("main ol > li:has(.lrd-minutes) a").nth(1)
+        assert second.get_attribute("href") == "first_run.html"
+    assert len(minutes) == 8 and 75 <= sum(minutes) <= 105
+
+
 # ---- cards
 
 
