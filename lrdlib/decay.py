@@ -40,7 +40,7 @@ from lrdlib._check import (
 )
 from lrdlib.model import role
 from lrdlib.polar import DTYPES, check_polar, polar_of_rescaled, rescale
-from lrdlib.spectral import numerical_rank, soft_threshold
+from lrdlib.spectral import numerical_rank, soft_threshold, stable_rank
 
 Mode = Literal["decoupled", "independent"]
 Scale = Literal["norm"] | None
@@ -49,6 +49,9 @@ Rounding = Literal["nearest", "stochastic"]
 MODES = ("decoupled", "independent")
 SCALES = ("norm", None)
 UPDATES = ("low_rank", "proximal")
+BATCH = (
+    2**24
+)  # entries of the matrices that are computed at once; a step needs 8 such copies
 ROUNDINGS = ("nearest", "stochastic")
 # words for parts of the model, and the roles of its parameters there
 PLACES = {
@@ -61,7 +64,7 @@ PLACES = {
 # of LowRankDecay's parameter groups
 SETTINGS = (
     *("weight_decay", "mode", "scale", "method", "steps"),
-    *("rule", "part", "parts", "dim", "rounding", "check_finite"),
+    *("rule", "part", "parts", "dim", "rounding", "every", "max_batch", "check_finite"),
 )
 # coefficients of the radial and of the tangential part of a low-rank step
 PARTS = {"both": (1.0, 1.0), "radial": (1.0, 0.0), "tangential": (0.0, 1.0)}
@@ -254,6 +257,12 @@ class LowRankDecay(torch.optim.Optimizer):
     dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
         Conv1D (in, out). A matrix whose parts are interleaved head by head fits neither.
     rounding: of bfloat16 weights: "nearest", or "stochastic", which is right on average.
+    every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
+        group counts, and is in the state. As long as k times the strength is small this is
+        nearly the same decay at a k-th of its cost.
+    max_batch: the largest number of matrices that are computed at once; None for as many as
+        have 2^24 entries together. It bounds the memory that a step needs beside a copy of
+        the matrices.
     check_finite: look for NaN before each step, and change nothing if there is one. On a
         GPU the look waits for the device. Without it a NaN stays in its own matrix.
 
@@ -299,6 +308,8 @@ class LowRankDecay(torch.optim.Optimizer):
         parts: int | Sequence[int] = 1,
         dim: int = 0,
         rounding: Rounding = "nearest",
+        every: int = 1,
+        max_batch: int | None = None,
         check_finite: bool = True,
     ) -> None:
         defaults = dict(
@@ -310,7 +321,7 @@ class LowRankDecay(torch.optim.Optimizer):
             _listed(params),
             defaults
             | dict(rule=rule, part=part, parts=parts, dim=dim, rounding=rounding)
-            | dict(check_finite=check_finite),
+            | dict(every=every, max_batch=max_batch, check_finite=check_finite),
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -342,7 +353,7 @@ class LowRankDecay(torch.optim.Optimizer):
                 'keep float32 master weights, or give rounding="stochastic"',
                 stacklevel=2,
             )
-        super().add_param_group({**param_group, "params": named})
+        super().add_param_group({**param_group, "params": named, "steps_taken": 0})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """torch's: what `load_state_dict` and unpickling hand over. A setting that an older
@@ -352,6 +363,7 @@ class LowRankDecay(torch.optim.Optimizer):
         for group in self.param_groups:
             for name in SETTINGS:
                 group.setdefault(name, self.defaults[name])
+            group.setdefault("steps_taken", 0)
             group.setdefault(
                 "param_names", [f"params[{i}]" for i in range(len(group["params"]))]
             )
@@ -406,6 +418,33 @@ class LowRankDecay(torch.optim.Optimizer):
         matrices = (W for group in self.param_groups for W in group["params"])
         return frozenset(id(W) for W in matrices if not W.requires_grad)
 
+    @torch.no_grad()
+    def ranks(self, measure: Callable[[Tensor], Tensor] = stable_rank) -> dict[str, float]:
+        """A measure of the singular values of each matrix: by name, with the part of a
+        fused matrix and the place in a stack in brackets.
+
+        measure: singular values (..., k) -> (...), such as those of lrdlib.spectral.
+
+        >>> W = torch.nn.Parameter(torch.diag(torch.tensor([2.0, 1.0])))
+        >>> LowRankDecay({"query": W}, weight_decay=0.1).ranks()
+        {'query': 1.25}
+        """
+        found = {}
+        for group in self.param_groups:
+            for name, W in zip(group["param_names"], group["params"], strict=True):
+                full = W.full_tensor() if _is_sharded(W) else W
+                full = full.to(torch.promote_types(full.dtype, torch.float32))
+                parts = _cut(full, group["parts"], group["dim"])
+                for i, part in enumerate(parts):
+                    S = torch.linalg.svdvals(part)  # (k,) or (stack, k)
+                    label = f"{name}[{i}]" if len(parts) > 1 else name
+                    if S.ndim == 1:
+                        found[label] = float(measure(S))
+                    else:
+                        values = measure(S).tolist()
+                        found |= {f"{label}[{j}]": x for j, x in enumerate(values)}
+        return found
+
     def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float]:
         """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode
         does not ask for it."""
@@ -437,6 +476,8 @@ class LowRankDecay(torch.optim.Optimizer):
                 check_finite(f"param_groups[{i}]['params']", W)
         for key, W in stacks.items():
             stacks[key] = _decayed(W, key[-1], self.param_groups[key[0]])
+        for group in self.param_groups:
+            group["steps_taken"] += 1
         for key, matrices in batches.items():
             torch._foreach_copy_(matrices, list(stacks[key]))
         for W, full in sharded:
@@ -451,6 +492,8 @@ class LowRankDecay(torch.optim.Optimizer):
         sharded = []
         for i, group in enumerate(self.param_groups):
             _check_group(group)  # settings may have been changed since
+            if (group["steps_taken"] + 1) % group["every"]:
+                continue
             for W in (W for W in group["params"] if id(W) not in frozen):
                 full = W
                 if _is_sharded(W):
@@ -463,17 +506,17 @@ class LowRankDecay(torch.optim.Optimizer):
 
 
 def _decayed(W: Tensor, lr: float, group: Mapping[str, Any]) -> Tensor:
-    """A stack W after a step by the settings of a group of `LowRankDecay`; W itself, in
-    place, unless it is rounded stochastically."""
+    """A stack W (matrices, ..., m, n) after a step by the settings of a group of
+    `LowRankDecay`; W itself, in place, unless it is rounded stochastically."""
     stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
     X = W.float() if stochastic else W
-    t = strength(group["weight_decay"], lr, group["mode"])
-    if group["rule"] == "proximal":
-        proximal_update_(X, t, scale=group["scale"])
-    else:
-        part = PARTS[group["part"]]
-        how = {name: group[name] for name in ("scale", "method", "steps")}
-        low_rank_update_(X, t, part=part, **how)
+    t = strength(group["weight_decay"], lr, group["mode"]) * group["every"]
+    how = {name: group[name] for name in ("scale", "method", "steps")}
+    for batch in X.split(group["max_batch"] or max(1, BATCH // X[0].numel())):
+        if group["rule"] == "proximal":
+            proximal_update_(batch, t, scale=group["scale"])
+        else:
+            low_rank_update_(batch, t, part=PARTS[group["part"]], **how)
     return _stochastically_rounded(X) if stochastic else X
 
 
@@ -790,6 +833,9 @@ def _check_group(group: dict[str, Any]) -> None:
     check_bool("check_finite", group["check_finite"])
     check_choice("dim", group["dim"], (0, 1))
     check_choice("rounding", group["rounding"], ROUNDINGS)
+    check_integer("every", group["every"])
+    if group["max_batch"] is not None:
+        check_integer("max_batch", group["max_batch"])
     sizes = group["parts"]
     if isinstance(sizes, (list, tuple)) and sizes:
         for j, size in enumerate(sizes):

@@ -17,6 +17,7 @@ from lrdlib.decay import (
     low_rank_decay_,
     select,
 )
+from lrdlib.spectral import effective_rank, stable_rank
 
 
 class Wrapped:
@@ -310,3 +311,80 @@ def test_a_selection_is_printed_a_line_each():
     assert [line.split()[0] for line in lines] == [*QKVO, EXPERT]
     assert [line.split()[-1] for line in lines] == ["qk", "qk", "vo", "vo", "mlp"]
     assert all("(8, 8)" in line for line in lines)
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+def test_every_fourth_step_with_four_times_the_strength(rule):
+    A, B = parameters((6, 4), (6, 4), dtype=torch.float64)
+    B.data.copy_(A)
+    seldom = LowRankDecay([A], weight_decay=0.01, rule=rule, every=4)
+    strong = LowRankDecay([B], weight_decay=0.04, rule=rule)
+    for step in range(1, 13):
+        before = A.detach().clone()
+        seldom.step(lr=0.5)
+        if step % 4:
+            assert torch.equal(A, before)
+        else:
+            strong.step(lr=0.5)
+            assert torch.equal(A, B)
+        if step == 6:  # the count is in the state
+            seldom, saved = LowRankDecay([A], weight_decay=0.0), seldom.state_dict()
+            seldom.load_state_dict(saved)
+
+
+def test_a_step_that_failed_does_not_count():
+    (W,) = parameters((4, 4))
+    decay = LowRankDecay([W], weight_decay=0.1, every=2)
+    sound = W.detach().clone()
+    W.data[0, 0] = float("nan")
+    decay.step(lr=1.0)  # between: nothing to do, nothing to look at
+    with pytest.raises(ValueError, match="must be finite"):
+        decay.step(lr=1.0)
+    W.data.copy_(sound)
+    decay.step(lr=1.0)
+    assert not torch.equal(W, sound)
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+@pytest.mark.parametrize("weight_decay", [0.1, torch.tensor([0.1, 0.2]).view(2, 1, 1)])
+def test_small_batches_are_the_same_decay(rule, weight_decay):
+    params = parameters(*[(2, 6, 4), (2, 4, 6)] * 3, dtype=torch.float64)
+    others = [nn.Parameter(W.detach().clone()) for W in params]
+    settings = dict(weight_decay=weight_decay, rule=rule)
+    LowRankDecay(params, **settings).step(lr=1.0)
+    LowRankDecay(others, **settings, max_batch=2).step(lr=1.0)
+    for W, other in zip(params, others, strict=True):
+        # batched products of another size may sum in another order
+        torch.testing.assert_close(other, W, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{"every": 0}, {"every": 1.5}, {"max_batch": 0}, {"max_batch": "all"}]
+)
+def test_how_often_and_how_many_are_whole_numbers(options):
+    (W,) = parameters((4, 4))
+    with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+        LowRankDecay([W], weight_decay=0.1, **options)
+
+
+def test_ranks_are_those_of_each_matrix_part_and_expert():
+    q, fused, experts = parameters((6, 4), (9, 3), (2, 5, 5))
+    decay = LowRankDecay(
+        [
+            {"params": [("q", q)]},
+            {"params": [("fused", fused)], "parts": 3},
+            {
+                "params": [("experts", experts.to(torch.bfloat16).detach())],
+                "rounding": "stochastic",
+            },
+        ],
+        weight_decay=0.1,
+    )
+    expected = {"q": q} | {f"fused[{i}]": W for i, W in enumerate(fused.chunk(3))}
+    expected |= {f"experts[{i}]": W.bfloat16() for i, W in enumerate(experts)}
+    for measure in (stable_rank, effective_rank):
+        found = decay.ranks(measure)
+        assert found.keys() == expected.keys()
+        for name, W in expected.items():
+            S = torch.linalg.svdvals(W.detach().double())
+            assert found[name] == pytest.approx(float(measure(S)), rel=1e-5)
