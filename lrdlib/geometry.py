@@ -49,6 +49,35 @@ def radial_tangential(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
     return radial, G - radial
 
 
+def scaled_nuclear_norm(W: Tensor, *, rtol: float | None = None) -> Tensor:
+    """|W|_F |W|_* / sqrt r (...), r the rank of W: what low-rank decay with the adaptive
+    scale goes down on.
+
+    Why: with P = polar(W), rank r and Theta = W / |W|_F its gradient, at constant rank, is
+
+        F = |W|_F P / sqrt r + (|W|_* / sqrt r) Theta,
+
+    which is the step |W|_F P / |P|_F and a radial rest. So of a scale-invariant loss L, W'
+    = -grad L - lambda |W|_F P / sqrt r is -(I - Theta Theta^T / 2) grad E for E = L +
+    lambda |W|_F |W|_* / sqrt r: E falls at the rate |W'|_F^2 + lambda^2 |W|_*^2 / r. It has
+    degree 2, as |W|_F^2 has, and lies between |W|_F^2 / sqrt r and |W|_F^2.
+
+    W (..., m, n); autograd follows it where r = min(m, n). rtol: as in
+    spectral.numerical_rank. A zero matrix has 0. Raises TypeError or ValueError for a
+    tensor that is not a matrix, and for a bad rtol.
+
+    >>> scaled_nuclear_norm(torch.diag(torch.tensor([2.0, 2.0])))
+    tensor(8.)
+    >>> scaled_nuclear_norm(torch.tensor([[3.0, 4.0]]))
+    tensor(25.)
+    """
+    check_matrix("W", W)
+    W = W if W.dtype == torch.float64 else W.float()
+    S = torch.linalg.svdvals(W)  # (..., k)
+    r = numerical_rank(S.detach(), rtol=rtol).clamp_min(1).to(S.dtype)  # (...)
+    return torch.linalg.vector_norm(S, dim=-1) * S.sum(-1) / r.sqrt()
+
+
 def scale_defect(
     f: Callable[[Tensor], Tensor], W: Tensor, *, scales: Sequence[float] = SCALES
 ) -> float:

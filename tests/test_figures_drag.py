@@ -2,14 +2,30 @@
 Python where the picture starts, and by its script wherever it is dragged to."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lrdlib.decay import frobenius_decay_, low_rank_decay_, proximal_decay_
+from lrdlib.figures.directions import (
+    ARC,
+    arrow,
+    arrows,
+    corners,
+    hollow,
+    nearest,
+    parted,
+    parts,
+    potential,
+    settled,
+    wells,
+)
 from lrdlib.figures.drag import (
     RULES,
     decayed,
@@ -19,6 +35,7 @@ from lrdlib.figures.drag import (
     spectrum,
     staircase,
 )
+from lrdlib.geometry import scaled_nuclear_norm
 from lrdlib.polar import polar_factor
 
 STATIC = Path(plane.__code__.co_filename).parent / "static"
@@ -29,6 +46,10 @@ PICTURES = {
         values, **{"alt": "Bars."} | options
     ),
     "iterates": lambda **options: iterates(**{"alt": "Stairs."} | options),
+    "arrows": lambda **options: arrows(**{"alt": "Arrows."} | options),
+    "parts": lambda **options: parts(**{"alt": "Parts."} | options),
+    "wells": lambda **options: wells(**{"alt": "Wells."} | options),
+    "corners": lambda **options: corners(**{"alt": "Corners."} | options),
 }
 
 
@@ -105,6 +126,87 @@ def test_stairs_touch_the_curve_and_the_diagonal_in_turn():
     np.testing.assert_array_equal(up[2::2], across[2::2])
 
 
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("part", ["both", "radial", "tangential"])
+def test_a_part_of_a_step_is_split_by_the_inner_product(part, held):
+    """On a full matrix with these singular values; G = |W| polar / |polar|."""
+    values = [0.9, 0.5, 0.3]
+    U, V = (
+        torch.linalg.qr(
+            torch.randn(
+                5, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+            )
+        )[0]
+        for seed in (0, 1)
+    )
+    W = (U * torch.tensor(values, dtype=torch.float64)) @ V.T
+    first, expected = W.norm(), [values]
+    for _ in range(5):
+        G = W.norm() / 3**0.5 * U @ V.T
+        radial = (G * W).sum() / W.norm() ** 2 * W
+        W = W - 0.04 * {"both": G, "radial": radial, "tangential": G - radial}[part]
+        W = W * (first / W.norm()) if held else W
+        expected.append((U * (W @ V)).sum(0).tolist())
+    found = parted(part, values, t=0.04, steps=5, held=held)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3))
+def test_no_point_of_disc_or_square_is_nearer(x, y):
+    disc, square = nearest(x, y)
+    around = np.linspace(0, 2 * np.pi, 721)
+    circle = np.stack([np.cos(around), np.sin(around)])
+    for found, edge in (
+        (disc, circle),
+        (square, circle / np.abs(circle).sum(0)),
+    ):
+        size = np.linalg.norm(found) if edge is circle else np.abs(found).sum()
+        assert size <= 1 + 1e-12
+        if found != (x, y):  # outside: no point of the edge is nearer
+            others = np.hypot(edge[0] - x, edge[1] - y)
+            assert np.hypot(found[0] - x, found[1] - y) <= others.min() + 1e-12
+        else:
+            assert (np.hypot(x, y) if edge is circle else abs(x) + abs(y)) <= 1 + 1e-12
+
+
+@given(st.integers(*ARC), st.floats(0, 4))
+def test_a_point_settles_at_the_foot_of_its_slope(degrees, pressure):
+    """All the way down to a least value, and no rise before it."""
+    end = settled(degrees, pressure)
+    way = potential(np.arange(min(degrees, end), max(degrees, end) + 1), pressure)
+    assert (np.diff(way if end > degrees else way[::-1]) <= 0).all()
+    beside = [x for x in (end - 1, end + 1) if ARC[0] <= x <= ARC[1]]
+    assert potential(end, pressure) <= potential(np.array(beside), pressure).min()
+
+
+def test_the_wells_are_the_loss_and_the_scaled_nuclear_norm_on_the_circle():
+    for degrees in (-20.0, 10.0, 45.0, 100.0):
+        x = math.radians(degrees)
+        W = 2.0 * torch.diag(torch.tensor([math.cos(x), math.sin(x)], dtype=torch.float64))
+        lam = 0.3  # lambda rho^2 = 1.2
+        decay = lam * float(scaled_nuclear_norm(W))
+        shift = 1.2 / 2**0.5  # at rank one
+        loss = float(hollow(degrees, at=30, sharp=8.0)[0])
+        assert potential(degrees, 1.2) == pytest.approx(loss + decay - shift, abs=1e-12)
+
+
+@given(st.floats(-180, 180))
+def test_the_slope_of_the_hollow_is_its_derivative(degrees):
+    h = 1e-3
+    up, down = (hollow(degrees + d, at=60, sharp=1.5)[0] for d in (h, -h))
+    slope = (up - down) / (2 * math.radians(h))
+    assert hollow(degrees, at=60, sharp=1.5)[1] == pytest.approx(slope, abs=1e-6)
+
+
+def test_an_arrow_ends_where_it_points():
+    xs, ys = arrow(1.0, 2.0, 0.6, -0.8)
+    assert (xs[0], ys[0]) == (1.0, 2.0)
+    assert (xs[1], ys[1]) == (xs[3], ys[3]) == (1.6, 1.2)
+    barbs = np.array([[xs[i] - 1.6, ys[i] - 1.2] for i in (2, 4)])
+    along, across = barbs @ [0.6, -0.8], barbs @ [0.8, 0.6]
+    assert (along < 0).all() and across[0] == pytest.approx(-across[1])
+
+
 # ---- the still picture
 
 
@@ -144,6 +246,52 @@ def test_the_stairs_show_the_iterates():
     np.testing.assert_allclose(stairs, staircase(x), atol=2e-3)
 
 
+def test_the_arrows_are_tangential_and_radial():
+    html = PICTURES["arrows"](length=0.5, direction=20, decay=1.2)
+    lines, panels = lines_of(html), data_of(html)["panels"]
+    e = np.array([math.cos(math.radians(20)), math.sin(math.radians(20))])
+
+    def drawn_arrow(name):
+        x, y = values_of(lines[name], panels["weights"])
+        np.testing.assert_allclose([x[0], y[0]], 0.5 * e, atol=1e-3)
+        return np.array([x[1] - x[0], y[1] - y[0]])
+
+    gradient, decay = drawn_arrow("gradient"), drawn_arrow("decay")
+    slope = float(hollow(20, at=60, sharp=1.5)[1])
+    assert abs(gradient @ e) < 2e-3  # a tenth of a unit of the picture is 0.001
+    assert np.linalg.norm(gradient) == pytest.approx(0.45 * abs(slope) / 0.5, abs=2e-3)
+    np.testing.assert_allclose(decay, -0.45 * 1.2 * 0.5 * e, atol=2e-3)
+    angle, loss = values_of(lines["loss"], panels["seen"])
+    np.testing.assert_allclose(loss, hollow(angle, at=60, sharp=1.5)[0], atol=2e-3)
+
+
+def test_the_arrows_of_the_parts_add_up_to_the_step():
+    html = PICTURES["parts"](start=(0.8, 0.3))
+    lines, panel = lines_of(html), data_of(html)["panels"]["plane"]
+    drawn_arrows = {}
+    for part in ("both", "radial", "tangential"):
+        x, y = values_of(lines[part], panel)
+        drawn_arrows[part] = np.array([x[1] - x[0], y[1] - y[0]])
+    W, scale = np.array([0.8, 0.3]), (0.73 / 2) ** 0.5
+    np.testing.assert_allclose(drawn_arrows["both"], -0.5 * scale * np.ones(2), atol=1e-3)
+    total = drawn_arrows["radial"] + drawn_arrows["tangential"]
+    np.testing.assert_allclose(total, drawn_arrows["both"], atol=2e-3)
+    assert abs(drawn_arrows["tangential"] @ W) < 1e-3
+
+
+def test_the_wells_are_drawn_over_the_arc():
+    html = PICTURES["wells"](start=60, pressure=1.5)
+    lines, panels = lines_of(html), data_of(html)["panels"]
+    at, height = values_of(lines["sum"], panels["potential"])
+    np.testing.assert_allclose(height, potential(at, 1.5), atol=3e-2)  # steep at rank one
+    x, y = values_of(lines["over"], panels["arc"])
+    line = np.arange(ARC[0], ARC[1] + 1)
+    np.testing.assert_allclose(np.degrees(np.arctan2(y, x)), line, atol=0.1)
+    np.testing.assert_allclose(np.hypot(x, y), 1.05 + 0.5 * potential(line, 1.5), atol=2e-3)
+    way, _ = values_of(lines["descent"], panels["potential"])
+    assert way[[0, -1]] == pytest.approx([60, settled(60, 1.5)], abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -164,6 +312,16 @@ def test_the_stairs_show_the_iterates():
         (lambda: spectrum([0.1] * 13, alt="x"), ValueError, "values must be at most 12"),
         (lambda: iterates(alt="x", start=3), ValueError, "start must be from -2.4 to 2.4"),
         (lambda: iterates(alt="x", method="svd"), ValueError, "method must be one of"),
+        (lambda: arrows(alt="x", length=0.1), ValueError, "length must be from 0.3 to 1.3"),
+        (lambda: arrows(alt="x", direction=200), ValueError, "direction must be from -180"),
+        (lambda: arrows(alt="x", direction=0.5), TypeError, "direction must be an int"),
+        (lambda: arrows(alt="x", decay=3), ValueError, "decay must be from 0 to 2"),
+        (lambda: parts(alt="x", part="half"), ValueError, "part must be one of"),
+        (lambda: parts(alt="x", start=(2, 0)), ValueError, r"start\[0\] must be from 0 to"),
+        (lambda: wells(alt="x", start=121), ValueError, "degrees must be from -30 to 120"),
+        (lambda: wells(alt="x", pressure=9), ValueError, "pressure must be from 0 to 4"),
+        (lambda: corners(alt="x", start=(3, 0)), ValueError, r"start\[0\] must be from -2"),
+        (lambda: corners(alt=""), ValueError, "alt must say what the picture shows"),
         (
             lambda: decayed("elastic", [1.0], t=0.1, steps=1, scaled=True),
             ValueError,
@@ -311,6 +469,65 @@ def test_a_start_follows_the_keys_under_either_polynomial(seen, keys, start, nam
         drawn(seen, "iterates"), lines_of(PICTURES["iterates"](start=start, method=method))
     )
     assert handle.get_attribute("aria-valuetext") == f"x = {start:.2f}"
+
+
+def said(seen, kind):
+    return part(seen, kind).locator(".said").inner_text()
+
+
+def test_the_loss_stays_when_a_weight_vector_gets_shorter(seen):
+    handle = part(seen, "arrows").get_by_role("slider", name="W: left and right")
+    before = drawn(seen, "arrows")
+    for key in ("PageDown", "PageDown", "Shift+ArrowDown", "ArrowUp"):
+        handle.press(key)
+    part(seen, "arrows").get_by_role("slider", name="λ", exact=True).fill("0.4")
+    now = drawn(seen, "arrows")
+    expected = PICTURES["arrows"](length=0.51, decay=0.4)
+    assert_same(now, lines_of(expected))
+    np.testing.assert_array_equal(now["here"], before["here"])
+    assert "the loss is 0.63" in said(seen, "arrows")
+    for key in ("ArrowLeft", "Shift+ArrowLeft"):
+        handle.press(key)
+    moved = PICTURES["arrows"](length=0.51, direction=-21, decay=0.4)
+    assert_same(drawn(seen, "arrows"), lines_of(moved))
+
+
+@pytest.mark.parametrize("name", ["radial part", "tangential part"])
+def test_the_part_of_a_step_is_chosen_by_a_button(seen, name):
+    handle = part(seen, "parts").get_by_role("slider", name="W = diag")
+    for key in ("ArrowLeft", "Shift+ArrowUp"):
+        handle.press(key)
+    part(seen, "parts").get_by_role("button", name=name).click()
+    chosen = name.split()[0]
+    expected = PICTURES["parts"](start=(0.84, 0.45), part=chosen)
+    assert_same(drawn(seen, "parts"), lines_of(expected))
+    part(seen, "parts").get_by_role("button", name="norm held").click()
+    panel = data_of(expected)["panels"]["plane"]
+    path = np.stack(values_of(drawn(seen, "parts")["path"], panel), 1)
+    held = parted(chosen, [0.84, 0.45], t=0.03, steps=60, held=True)
+    np.testing.assert_allclose(path, held, atol=5e-4)
+    assert "norm held: norm times 1.00" in said(seen, "parts")
+
+
+def test_a_direction_rolls_into_another_well_under_more_pressure(seen):
+    handle = part(seen, "wells").get_by_role("slider", name="direction")
+    assert handle.get_attribute("aria-valuetext").endswith("at 23°, rank two")
+    for key in ("Shift+ArrowLeft", "PageDown", "ArrowLeft"):
+        handle.press(key)
+    slider = part(seen, "wells").get_by_role("slider", name="λρ²")
+    for pressure, end in (("0", "30°, rank two"), ("3.2", "0°, rank one")):
+        slider.fill(pressure)
+        expected = PICTURES["wells"](start=27, pressure=float(pressure))
+        assert_same(drawn(seen, "wells"), lines_of(expected))
+        assert handle.get_attribute("aria-valuetext") == f"27°, comes to rest at {end}"
+
+
+def test_the_square_answers_with_a_corner(seen):
+    handle = part(seen, "corners").get_by_role("slider")
+    for _ in range(5):
+        handle.press("PageDown")
+    assert_same(drawn(seen, "corners"), lines_of(PICTURES["corners"](start=(1.7, 0.4))))
+    assert said(seen, "corners").endswith("the square with (1.00, 0.00), a corner.")
 
 
 def test_beyond_the_root_of_5_it_says_that_it_leaves(seen):

@@ -18,7 +18,9 @@ from lrdlib.geometry import (
     project_subdifferential,
     radial_tangential,
     scale_defect,
+    scaled_nuclear_norm,
 )
+from lrdlib.polar import polar_factor
 from lrdlib.spectral import polar_alignment, singular_values
 
 # float64 (eps 2e-16) on matrices up to 6 x 6, singular values of order 1, condition < 1e4
@@ -114,6 +116,86 @@ def test_l2_is_radial_and_the_polar_factor_is_not(case):
     alignment = float(polar_alignment(singular_values(W)))
     # Compared as squares: near alignment 1 the root would turn rounding of 1e-16 into 1e-8.
     assert share**2 == pytest.approx(1 - alignment**2, abs=ROUNDING)
+
+
+# --- what low-rank decay with the adaptive scale goes down on
+
+
+def invariant_loss(W: Tensor) -> Tensor:
+    """A smooth scale-invariant loss."""
+    return (normalised_map(W) * randn(7, W.shape[0], seed=98)).sum().tanh()
+
+
+@st.composite
+def full_rank(draw: st.DrawFn) -> Tensor:
+    m, n, seed = (
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 5)),
+        draw(st.integers(0, 10**6)),
+    )
+    return draw(st.sampled_from([0.3, 1.0, 4.0])) * matrix_of_rank(m, n, min(m, n), seed)
+
+
+def gradient(f, W: Tensor) -> Tensor:
+    W = W.clone().requires_grad_()
+    return torch.autograd.grad(f(W), W)[0]
+
+
+def flow(W: Tensor, decay: float) -> Tensor:
+    """W' of the loss and low-rank decay with the adaptive scale."""
+    P = polar_factor(W, method="svd")
+    return -gradient(invariant_loss, W) - decay * W.norm() / P.norm() * P
+
+
+@given(full_rank(), st.floats(0.01, 3))
+@settings(deadline=None)
+def test_the_adaptive_scale_follows_a_gradient_with_half_of_its_radial_part(W, decay):
+    r = min(W.shape)
+    E = gradient(lambda V: invariant_loss(V) + decay * scaled_nuclear_norm(V), W)
+    radial, tangential = radial_tangential(E, W)
+    dW = flow(W, decay)
+    torch.testing.assert_close(dW, -tangential - radial / 2, rtol=1e-8, atol=1e-8)
+    # and so E falls at this rate
+    rate = float((E * dW).sum())
+    predicted = -float(dW.norm() ** 2) - decay**2 * nuclear(W) ** 2 / r
+    assert rate == pytest.approx(predicted, rel=1e-8, abs=1e-8)
+
+
+@given(full_rank(), st.floats(0.01, 3))
+@settings(deadline=None)
+def test_on_the_sphere_it_is_the_flow_of_loss_and_nuclear_norm(W, decay):
+    rho, r = W.norm(), min(W.shape)
+    Theta = W / rho
+    dW = flow(W, decay)
+    rho_dot = (dW * Theta).sum()
+    Theta_dot = (dW - rho_dot * Theta) / rho
+
+    def potential(V: Tensor) -> Tensor:
+        nuclear_norm = torch.linalg.matrix_norm(V, "nuc")
+        return invariant_loss(V) + decay * rho**2 * nuclear_norm / r**0.5
+
+    tangential = radial_tangential(gradient(potential, Theta), Theta)[1]
+    torch.testing.assert_close(Theta_dot, -tangential / rho**2, rtol=1e-8, atol=1e-8)
+    # the norm falls by the radial part alone
+    alignment = float(polar_alignment(singular_values(W)))
+    assert float(rho_dot) == pytest.approx(-decay * alignment * float(rho), rel=1e-8)
+
+
+def test_scaled_nuclear_norm_at_any_rank():
+    W = matrix_of_rank(5, 4, 2, seed=3)
+    expected = float(W.norm()) * nuclear(W) / 2**0.5
+    assert float(scaled_nuclear_norm(W)) == pytest.approx(expected)
+    stack = torch.stack([W, 3 * W, 0 * W])
+    found = scaled_nuclear_norm(stack)
+    torch.testing.assert_close(found, expected * torch.tensor([1.0, 9.0, 0.0]).double())
+    assert scaled_nuclear_norm(W.bfloat16()).dtype == torch.float32
+    assert float(scaled_nuclear_norm(torch.diag(torch.tensor([1.0, 0.1])), rtol=0.5)) == (
+        pytest.approx(1.01**0.5 * 1.1)
+    )
+    with pytest.raises(ValueError, match="rtol must be"):
+        scaled_nuclear_norm(W, rtol=2)
+    with pytest.raises(ValueError, match="W must be a matrix"):
+        scaled_nuclear_norm(W[0])
 
 
 def test_split_of_a_stack_and_of_other_precisions():

@@ -415,16 +415,21 @@ def element(
 
 
 def check_values(
-    name: str, values: object, *, at_most: float | None = None, count: int | None = None
+    name: str,
+    values: object,
+    *,
+    at_least: float = 0,
+    at_most: float = math.inf,
+    count: int | None = None,
 ) -> None:
-    """Raise TypeError or ValueError unless `values` are numbers >= 0, at least one, at most
-    `at_most` and `count` of them if given."""
+    """Raise TypeError or ValueError unless `values` are numbers from at_least to at_most, at
+    least one, or `count` of them if given."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise TypeError(f"{name} must be a list of numbers, got {shown(values)}")
     if len(values) != (count or max(len(values), 1)):
         raise ValueError(f"{name} must hold {count or 'some'} numbers, got {shown(values)}")
     for i, value in enumerate(values):
-        check_between(f"{name}[{i}]", value, 0, math.inf if at_most is None else at_most)
+        check_between(f"{name}[{i}]", value, at_least, at_most)
 
 
 def check_between(name: str, value: object, low: float, high: float) -> None:

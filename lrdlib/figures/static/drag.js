@@ -1,4 +1,4 @@
-/* Pictures that are dragged: lrdlib/figures/drag.py leaves <div class="lrd-drag" data-kind=...> with a picture, drawn by
+/* Pictures that are dragged: lrdlib/figures/drag.py and directions.py leave <div class="lrd-drag" data-kind=...> with a picture, drawn by
  * the library, and JSON: {panels: {name: {x, y, size, box}}, start, ...}. Here the same arithmetic is done again at every
  * move, and the lines that have names are drawn anew; the axes stay as they are.
  *
@@ -47,6 +47,33 @@
     return path;
   };
 
+  // one part of a low-rank step with the adaptive scale, as lrdlib.decay has it: radial a W, or the rest
+  const parted = (part, values, t, steps, held) => {
+    const path = [values];
+    const first = Math.hypot(...values);
+    for (let k = 0; k < steps; k += 1) {
+      const W = path[k];
+      const {signs, scale} = polar(W);
+      const square = W.reduce((sum, v) => sum + v * v, 0);
+      const along = square ? (scale * W.reduce((sum, v) => sum + Math.abs(v), 0)) / square : 0;
+      const radial = part === "tangential" ? 0 : along;
+      const across = part === "radial" ? 0 : 1;
+      const next = W.map((v, i) => v - t * (across * (scale * signs[i] - along * v) + radial * v));
+      const norm = Math.hypot(...next);
+      path.push(held && norm ? next.map((v) => (v * first) / norm) : next);
+    }
+    return path;
+  };
+
+  const radians = (degrees) => (degrees * Math.PI) / 180;
+
+  // L = 1 - exp(sharp (cos(x - at) - 1)) and its slope per radian
+  const hollow = (degrees, {at, sharp}) => {
+    const x = radians(degrees - at);
+    const depth = Math.exp(sharp * (Math.cos(x) - 1));
+    return {loss: 1 - depth, slope: sharp * Math.sin(x) * depth};
+  };
+
   const stableRank = (values) => {
     const squares = values.map((v) => v * v);
     const largest = Math.max(...squares);
@@ -66,6 +93,17 @@
   const minus = (text) => text.replace("-", "−");
   const below = (k) => String(k).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
   const two = (value) => minus((Math.round(100 * value) === 0 ? 0 : value).toFixed(2));
+
+  // from one number to another, both with
+  const between = (low, high, count) => Array.from({length: count}, (_, i) => low + ((high - low) * i) / (count - 1));
+  const TURN = between(0, 2 * Math.PI, 97);
+
+  // The corners of an arrow in one line: shaft, and two barbs.
+  const arrow = (x, y, dx, dy) => {
+    const barb = Math.min(0.35, 0.07 / Math.max(Math.hypot(dx, dy), 1e-9));
+    const [left, right] = [0.6, -0.6].map((side) => [x + dx - barb * (dx - side * dy), y + dy - barb * (dy + side * dx)]);
+    return [[x, x + dx, left[0], x + dx, right[0]], [y, y + dy, left[1], y + dy, right[1]]];
+  };
 
   // A panel of the picture: places from numbers, numbers from places, and its named lines.
   const panelOf = (root, name, {x, y, size, box}) => {
@@ -185,7 +223,7 @@
     return {group, show};
   };
 
-  // ---- the three pictures: each returns what to draw
+  // ---- the pictures: each returns what to draw
 
   const UNIT = [0, 1];
 
@@ -302,7 +340,188 @@
     };
   };
 
-  const PICTURES = {plane, spectrum, iterates};
+  // ---- those of directions.py
+
+  const arrows = ({data, panels, controls, say: words, soon}) => {
+    const state = {length: data.length, angle: data.direction, decay: data.decay};
+    const handle = handleOf(panels.weights, "W: left and right turn it, up and down change its length");
+    const go = (length, angle) => {
+      state.length = hundredths(clamp(length, data.lengths));
+      state.angle = Math.round(angle > 180 ? angle - 360 : angle < -180 ? angle + 360 : angle);
+      soon();
+    };
+    draggable(panels.weights, [handle], {
+      nearest: () => 0,
+      move: (_, at) => go(Math.hypot(at.x, at.y), (Math.atan2(at.y, at.x) * 180) / Math.PI),
+      nudge: (_, dx, dy) => go(state.length + dy, Number.isFinite(dx) ? state.angle + 100 * dx : state.angle),
+    });
+    const decay = range("λ", data.decays, 0.05, (value) => {
+      state.decay = value;
+      soon();
+    });
+    controls.append(decay.label);
+    const gradient = (degrees) => {
+      const [e, f] = [Math.cos(radians(degrees)), Math.sin(radians(degrees))];
+      const across = (-data.drawn * hollow(degrees, data.hollow).slope) / state.length;
+      return arrow(state.length * e, state.length * f, -across * f, across * e);
+    };
+    return () => {
+      const {length, angle} = state;
+      const e = [Math.cos(radians(angle)), Math.sin(radians(angle))];
+      const at = e.map((v) => length * v);
+      const {loss, slope} = hollow(angle, data.hollow);
+      panels.weights.line("circle", TURN.map((v) => length * Math.cos(v)), TURN.map((v) => length * Math.sin(v)));
+      panels.weights.line("ray", [0, 2 * e[0]], [0, 2 * e[1]]);
+      for (let i = 0; i < data.ring; i += 1) panels.weights.line(`ring-${i}`, ...gradient((360 * i) / data.ring));
+      panels.weights.line("decay", ...arrow(...at, ...at.map((v) => -data.drawn * state.decay * v)));
+      panels.weights.line("gradient", ...gradient(angle));
+      panels.weights.line("theta", [e[0]], [e[1]]);
+      panels.weights.dot(...at);
+      panels.weights.place(handle, ...at);
+      panels.seen.line("here", [angle, angle], [-0.1, 1.1]);
+      panels.seen.dot(angle, loss);
+      const here = `length ${two(length)}, direction ${minus(String(angle))}°`;
+      say(handle, ...data.lengths, length, here);
+      decay.show(state.decay, two(state.decay));
+      const size = Math.abs(slope) / length;
+      words(`W has ${here}: the loss is ${two(loss)}. The gradient is ${two(size)} long and turns W at a rate of ` +
+        `${two(size / length)}. The decay is ${two(state.decay * length)} long and turns it at a rate of 0.`);
+    };
+  };
+
+  const parts = ({data, panels, controls, say: words, soon}) => {
+    const state = {at: [...data.start], t: data.t, part: data.part, held: "free"};
+    const handle = handleOf(panels.plane, "W = diag(σ₁, σ₂): arrow keys move it");
+    const set = (name) => (value) => {
+      state[name] = value;
+      soon();
+    };
+    const go = (x, y) => set("at")([x, y].map((value) => hundredths(clamp(value, UNIT))));
+    draggable(panels.plane, [handle], {
+      nearest: () => 0,
+      move: (_, {x, y}) => go(x, y),
+      nudge: (_, dx, dy) => go(state.at[0] + dx, state.at[1] + dy),
+    });
+    const part = choices("which part is taken", data.parts, set("part"));
+    const holds = choices("what is done to the norm", data.holds, set("held"));
+    const strength = range("t", data.strengths, 0.001, set("t"));
+    controls.append(part.group, holds.group, strength.label);
+    const steps = Array.from({length: data.steps + 1}, (_, k) => k);
+    return () => {
+      const {at, t} = state;
+      const path = parted(state.part, at, t, data.steps, state.held === "held");
+      const rho = Math.hypot(...at);
+      panels.plane.line("sphere", TURN.map((v) => rho * Math.cos(v)), TURN.map((v) => rho * Math.sin(v)));
+      panels.plane.line("path", ...[0, 1].map((i) => path.map((values) => values[i])));
+      for (const name of Object.keys(data.parts)) {
+        const end = parted(name, at, 1, 1, false)[1];
+        panels.plane.line(name, ...arrow(...at, ...end.map((v, i) => data.half * (v - at[i]))));
+      }
+      panels.plane.dot(...at);
+      panels.plane.place(handle, ...at);
+      const norms = path.map((values) => Math.hypot(...values) / (rho || 1));
+      const ratios = path.map((values) => {
+        const [small, large] = values.map(Math.abs).sort((a, b) => a - b);
+        return large ? small / large : 0;
+      });
+      panels.steps.line("norm", steps, norms);
+      panels.steps.line("ratio", steps, ratios);
+      const here = `σ₁ = ${two(at[0])}, σ₂ = ${two(at[1])}`;
+      say(handle, 0, 1, at[0], here);
+      part.show(state.part);
+      holds.show(state.held);
+      strength.show(t, t.toFixed(3));
+      const {scale} = polar(at);
+      const a = rho ? (scale * (at[0] + at[1])) / rho ** 2 : 0;
+      words(`From ${here}: a = ${two(a)}, so ${Math.round(100 * a * a)}% of the step's squared length is radial. ` +
+        `After ${data.steps} steps of the ${data.parts[state.part]}, ${data.holds[state.held]}: ` +
+        `norm times ${two(norms.at(-1))}, σ₂ / σ₁ from ${two(ratios[0])} to ${two(ratios.at(-1))}.`);
+    };
+  };
+
+  const wells = ({data, panels, controls, say: words, soon}) => {
+    const state = {angle: data.start, pressure: data.pressure};
+    const handle = handleOf(panels.arc, "direction: arrow keys move it along the arc");
+    const go = (angle) => {
+      state.angle = Math.round(clamp(angle, data.arc));
+      soon();
+    };
+    const over = handleOf(panels.potential, "");
+    over.setAttribute("aria-hidden", "true"); // the same point once more, for a hand
+    over.tabIndex = -1;
+    const keys = (_, dx, dy) => go(state.angle + 100 * (dx + dy));
+    draggable(panels.arc, [handle], {
+      nearest: () => 0,
+      move: (_, {x, y}) => go((Math.atan2(y, x) * 180) / Math.PI),
+      nudge: keys,
+    });
+    draggable(panels.potential, [over], {nearest: () => 0, move: (_, {x}) => go(x), nudge: keys});
+    const pressure = range("λρ²", data.pressures, 0.05, (value) => {
+      state.pressure = value;
+      soon();
+    });
+    controls.append(pressure.label);
+    const line = between(...data.arc, data.arc[1] - data.arc[0] + 1);
+    const potential = (degrees, strength) => {
+      const x = radians(degrees);
+      return hollow(degrees, data.hollow).loss + (strength * (Math.abs(Math.cos(x)) + Math.abs(Math.sin(x)) - 1)) / Math.SQRT2;
+    };
+    const round = (degrees, radius) => ["cos", "sin"].map((f) => degrees.map((x, i) => radius(i) * Math[f](radians(x))));
+    return () => {
+      const heights = line.map((x) => potential(x, state.pressure));
+      const height = (x) => heights[x - data.arc[0]] ?? Infinity;
+      const low = line.filter((x) => height(x) <= height(x - 1) && height(x) <= height(x + 1) && x > data.arc[0] && x < data.arc[1]);
+      let end = state.angle;
+      const down = () => [end - 1, end, end + 1].reduce((best, x) => (height(x) < height(best) ? x : best), end - 1);
+      while (down() !== end) end = down();
+      const way = between(state.angle, end, 31);
+      panels.arc.line("over", ...round(line, (i) => 1.05 + data.height * heights[i]));
+      panels.arc.line("slide", ...round(way, () => 1));
+      const [[x], [y]] = round([state.angle], () => 1);
+      panels.arc.dot(x, y);
+      panels.arc.place(handle, x, y);
+      panels.potential.line("sum", line, heights);
+      panels.potential.line("descent", way, way.map((x) => potential(x, state.pressure)));
+      panels.potential.dot(state.angle, height(state.angle));
+      panels.potential.place(over, state.angle, height(state.angle));
+      const named = (x) => `${minus(String(x))}°, rank ${x % 90 ? "two" : "one"}`;
+      say(handle, ...data.arc, state.angle, `${minus(String(state.angle))}°, comes to rest at ${named(end)}`);
+      pressure.show(state.pressure, two(state.pressure));
+      words(`From ${minus(String(state.angle))}° it goes down to ${named(end)}. Wells: ${low.map(named).join("; ")}. The loss alone has its own at ${data.hollow.at}°.`);
+    };
+  };
+
+  const corners = ({data, panels, say: words, soon}) => {
+    const state = {at: [...data.start]};
+    const handle = handleOf(panels.plane, "where you pull from: arrow keys move it");
+    const go = (x, y) => {
+      state.at = [x, y].map((value) => hundredths(clamp(value, [-data.reach, data.reach])));
+      soon();
+    };
+    draggable(panels.plane, [handle], {
+      nearest: () => 0,
+      move: (_, {x, y}) => go(x, y),
+      nudge: (_, dx, dy) => go(state.at[0] + dx, state.at[1] + dy),
+    });
+    return () => {
+      const sizes = state.at.map(Math.abs);
+      const length = Math.max(Math.hypot(...sizes), 1);
+      const disc = state.at.map((v) => v / length);
+      const shift = Math.max(0, (sizes[0] + sizes[1] - 1) / 2, Math.max(...sizes) - 1);
+      const square = state.at.map((v) => Math.sign(v) * Math.max(Math.abs(v) - shift, 0));
+      for (const [name, point] of [["to-disc", disc], ["to-square", square]]) {
+        panels.plane.line(name, ...[0, 1].map((i) => [state.at[i], point[i]]));
+      }
+      panels.plane.dot(...state.at);
+      panels.plane.place(handle, ...state.at);
+      const at = (point) => `(${point.map(two).join(", ")})`;
+      say(handle, -data.reach, data.reach, state.at[0], at(state.at));
+      const corner = square.includes(0) && sizes[0] + sizes[1] >= 1 ? ", a corner" : "";
+      words(`You pull from ${at(state.at)}. The disc answers with ${at(disc)}, the square with ${at(square)}${corner}.`);
+    };
+  };
+
+  const PICTURES = {plane, spectrum, iterates, arrows, parts, wells, corners};
 
   const begin = (root) => {
     const data = JSON.parse(root.querySelector("script").textContent);
