@@ -28,7 +28,7 @@ from lrdlib.figures.drag import (
 )
 
 WHOLE = "both"  # the part of a step that is all of it
-PART_NAMES = {WHOLE: "whole step", "radial": "radial part", "tangential": "tangential part"}
+PART_NAMES = {WHOLE: "whole", "radial": "radial", "tangential": "tangential"}
 HOLDS = {"free": "norm free", "held": "norm held"}
 TASK = {"stroke": PALETTE[0], "stroke-width": "2.5"}  # what the loss does
 DECAY = {"stroke": PALETTE[1], "stroke-width": "4"}  # what the decay does

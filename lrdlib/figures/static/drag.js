@@ -434,7 +434,7 @@
       const {scale} = polar(at);
       const a = rho ? (scale * (at[0] + at[1])) / rho ** 2 : 0;
       words(`From ${here}: a = ${two(a)}, so ${Math.round(100 * a * a)}% of the step's squared length is radial. ` +
-        `After ${data.steps} steps of the ${data.parts[state.part]}, ${data.holds[state.held]}: ` +
+        `After ${data.steps} steps, ${data.parts[state.part]}, ${data.holds[state.held]}: ` +
         `norm times ${two(norms.at(-1))}, σ₂ / σ₁ from ${two(ratios[0])} to ${two(ratios.at(-1))}.`);
     };
   };
