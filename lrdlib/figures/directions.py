@@ -15,19 +15,20 @@ import numpy as np
 import torch
 
 from lrdlib._check import check_choice, check_integer, check_real
-from lrdlib.decay import PARTS, low_rank_decay_
+from lrdlib.decay import PARTS, Part, low_rank_decay_
 from lrdlib.figures.canvas import PALETTE
 from lrdlib.figures.drag import (
     FAINT,
     GRIP,
     STRENGTHS,
     Panel,
+    Style,
     check_between,
     check_values,
     element,
 )
 
-WHOLE = "both"  # the part of a step that is all of it
+WHOLE: Part = "both"  # the part of a step that is all of it
 PART_NAMES = {WHOLE: "whole", "radial": "radial", "tangential": "tangential"}
 HOLDS = {"free": "norm free", "held": "norm held"}
 TASK = {"stroke": PALETTE[0], "stroke-width": "2.5"}  # what the loss does
@@ -38,7 +39,7 @@ DOTTED = FAINT | {"stroke-dasharray": "2 4"}
 PATH = GRIP | {"stroke-width": "2"}
 NORM = {"stroke": PALETTE[4], "stroke-width": "2.5"}
 BY_STEP = {"norm": NORM, "ratio": NORM | DASHED}
-PART_STYLES = {WHOLE: DECAY, "radial": TASK, "tangential": SUM}
+PART_STYLES: dict[Part, Style] = {WHOLE: DECAY, "radial": TASK, "tangential": SUM}
 
 WIDE, NARROW = 1.5, 8.0  # how sharp the hollow is in `arrows` and in `wells`
 WIDE_AT, NARROW_AT = 60, 30  # where it is, in degrees
@@ -107,7 +108,7 @@ def settled(degrees: int, pressure: float) -> int:
 
 
 def parted(
-    part: str, values: Sequence[float], *, t: float, steps: int, held: bool
+    part: Part, values: Sequence[float], *, t: float, steps: int, held: bool
 ) -> np.ndarray:
     """What steps along one part of low-rank decay make of W = diag(values): the diagonal
     after 0, 1 .. steps of them, (steps + 1, n). With the exact polar factor and the
@@ -161,10 +162,10 @@ def arrow(x: float, y: float, dx: float, dy: float) -> tuple[list[float], list[f
     return list(xs), list(ys)
 
 
-def circle(degrees: Any, radius: Any) -> np.ndarray:
-    """The places at these angles and this distance from the origin, (2, n)."""
+def circle(degrees: Any, radius: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The places at these angles and this distance from the origin: x and y."""
     x = np.deg2rad(np.asarray(degrees, dtype=float))
-    return radius * np.stack([np.cos(x), np.sin(x)])
+    return radius * np.cos(x), radius * np.sin(x)
 
 
 # ---- the pictures
@@ -243,7 +244,7 @@ def parts(
     start: tuple[float, float] = (0.85, 0.35),
     t: float = 0.03,
     steps: int = 60,
-    part: str = WHOLE,
+    part: Part = WHOLE,
     alt: str,
 ) -> str:
     """The element in which W = diag(σ₁, σ₂) is dragged, with the arrows of a low-rank step
@@ -262,14 +263,15 @@ def parts(
     by_step = Panel((0, steps), (-0.1, 1.35), "step", "share")
     path = parted(part, start, t=t, steps=steps, held=False)
     taken = {
-        p: HALF * (parted(p, start, t=1.0, steps=1, held=False)[1] - start) for p in PARTS
+        p: HALF * (parted(p, start, t=1.0, steps=1, held=False)[1] - start)
+        for p in PART_STYLES
     }
     left = [
         there.line("sphere", *circle(TURN, math.hypot(*start)), DOTTED),
         there.line("path", path[:, 0], path[:, 1], PATH),
         *(
             there.line(p, *arrow(*start, *taken[p]), PART_STYLES[p] | {"stroke-width": "4"})
-            for p in PARTS
+            for p in PART_STYLES
         ),
         there.dot(*start),
     ]
@@ -333,11 +335,12 @@ def wells(*, start: int = 48, pressure: float = 2.5, alt: str) -> str:
     way = np.linspace(start, end, 31)
 
     heights = potential(line, pressure)
+    (x,), (y,) = circle([start], 1.0)
     left = [
         there.line("arc", *circle(line, 1.0), FAINT),
         there.line("over", *circle(line, 1.05 + HEIGHT * heights), SUM),
         there.line("slide", *circle(way, 1.0), GRIP | {"stroke-width": "4"}),
-        there.dot(*circle(start, 1.0)),
+        there.dot(x, y),
     ]
     right = [
         over.line("task", line, potential(line, 0.0), TASK | DASHED),
@@ -376,22 +379,20 @@ def corners(*, start: tuple[float, float] = (1.7, 0.9), alt: str) -> str:
     panel = Panel(
         (-1.04 * REACH, 1.04 * REACH), (-REACH, REACH), "first number", "second number"
     )
-    disc, square = nearest(*start)
+    (x0, y0), (disc, square) = start, nearest(*start)
     far = np.array([0, 2 * REACH])
     thin = {"stroke-width": "1.5"}
-    inside = [
-        panel.line(
-            f"wedge-{degrees}-{turn}",
-            *(circle([turn], 1.0) + circle([degrees], far)),
-            DOTTED,
-        )
-        for degrees in (45, 135, 225, 315)
-        for turn in (degrees - 45, degrees + 45)
-    ] + [
+    inside = []
+    for degrees in (45, 135, 225, 315):
+        dx, dy = circle([degrees], far)
+        for turn in (degrees - 45, degrees + 45):
+            x, y = circle([turn], 1.0)
+            inside.append(panel.line(f"wedge-{degrees}-{turn}", x + dx, y + dy, DOTTED))
+    inside += [
         panel.line("disc", *circle(TURN, 1.0), TASK | thin),
         panel.line("square", *circle(np.arange(0, 361, 90), 1.0), DECAY | thin),
-        panel.line("to-disc", *zip(start, disc, strict=True), TASK, dots=True),
-        panel.line("to-square", *zip(start, square, strict=True), DECAY, dots=True),
+        panel.line("to-disc", (x0, disc[0]), (y0, disc[1]), TASK, dots=True),
+        panel.line("to-square", (x0, square[0]), (y0, square[1]), DECAY, dots=True),
         panel.dot(*start),
     ]
     whole = [-2, -1, 0, 1, 2]
