@@ -1,17 +1,21 @@
-"""python -m lrdlib claims: judge every claim of the paper and the first code's README from
-the recorded runs."""
+"""python -m lrdlib claims: judge every claim of the paper, the first code's README and the
+author's later report from the recorded runs."""
 
 import argparse
 from pathlib import Path
 
 from lrdlib.commands.common import Subparsers, add_command, check_folder, write_text
-from lrdlib.evidence.claims import load_evidence, table
+from lrdlib.evidence.cards import table
+from lrdlib.evidence.claims import load_evidence
 
 DESCRIPTION = """\
-Print a Markdown table of what the paper and the first public code claim about their
-experiments: verdict, effect, number of runs and seeds, and the command that remakes them,
-all computed from the runs recorded in a folder. What is not recorded far enough is called
-not settled. Record more with `python -m lrdlib phase-diagram --runs DIR`.
+Print a Markdown table of what the paper, the first public code and the author's later
+report claim about their experiments: verdict, effect with its interval, number of runs and
+seeds, the rule with its date, what LRD is there, and the command that remakes the runs; and
+below it the rules that were changed after runs existed. All verdicts are computed from the
+runs recorded in a folder. What is not recorded far enough says so; what rests on fewer than
+three seeds is provisional. Record more with `python -m lrdlib phase-diagram --runs DIR` and
+`python -m lrdlib study`.
 """
 
 

@@ -1,13 +1,15 @@
 """What claims are judged with: the recorded runs beside those that are wanted, what is
 counted of them, and a finding.
 
-Runs *succeed* as lrdlib.evidence.phase has it. Two rules are compared over pairs of runs,
-one of either rule, so that neither has the luckier seeds, and strengths in *decay times*:
-what decay adds up to over a run. Nothing here trains.
+Runs of a grid *succeed* as lrdlib.evidence.phase has it; runs of a study *generalise* as
+lrdlib.evidence.studies has it. Two rules are compared over pairs of runs, one of either
+rule, so that neither has the luckier seeds, and strengths in *e-foldings*: what decay adds
+up to over a run. Nothing here trains.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +22,12 @@ from lrdlib.evidence.phase import (
     outcome,
     panels,
 )
+from lrdlib.evidence.studies import generalised
 from lrdlib.training.config import TrainConfig
-from lrdlib.training.runs import NAMES, Run
+from lrdlib.training.runs import Run
 
-VERDICTS = ("holds", "holds in part", "does not hold", "not settled")
+VERDICTS = ("holds", "holds in part", "does not hold", "undecided", "not recorded yet")
+SEEDS_ENOUGH = 3  # a verdict on fewer is provisional
 TEST, CLEAN = "test_accuracy", "orbit_clean_accuracy"
 HISTORIES = {TEST, CLEAN, "train_accuracy", "qk_stable_rank"}  # what claims are judged by
 
@@ -42,7 +46,8 @@ Rules = dict[str, Part]  # by the rule's name: "LRD", "L2"
 @dataclass(frozen=True)
 class Evidence:
     """The wanted configs of each preset of the phase diagram, and the recorded runs of any
-    of them.
+    of them; the recorded runs of the studies E0 to E10, `studied`; and runs that are kept
+    `whole`, with the final query and key matrices.
 
     Raises TypeError for anything else, ValueError for a preset without configs or a run
     without one of HISTORIES.
@@ -50,9 +55,12 @@ class Evidence:
 
     wanted: dict[str, list[TrainConfig]]
     runs: dict[TrainConfig, Run]
+    studied: dict[TrainConfig, Run] = field(default_factory=dict)
+    whole: dict[TrainConfig, Run] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, mapping in (("wanted", self.wanted), ("runs", self.runs)):
+        found = {"runs": self.runs, "studied": self.studied, "whole": self.whole}
+        for name, mapping in ({"wanted": self.wanted} | found).items():
             if not isinstance(mapping, dict):
                 raise TypeError(f"{name} must be a dict, got {type(mapping).__name__}")
         for preset, configs in self.wanted.items():
@@ -60,18 +68,29 @@ class Evidence:
                 raise ValueError(
                     f"wanted[{preset!r}] must list configs, got {shown(configs)}"
                 )
-        for config in (c for some in (*self.wanted.values(), self.runs) for c in some):
+        for name, config in (
+            (name, config)
+            for name, some in (
+                *found.items(),
+                *(("wanted", v) for v in self.wanted.values()),
+            )
+            for config in some
+        ):
             if not isinstance(config, TrainConfig):
-                raise TypeError(
-                    f"wanted and runs must hold TrainConfigs, got {shown(config)}"
-                )
-        for run in self.runs.values():
+                raise TypeError(f"{name} must hold TrainConfigs, got {shown(config)}")
+        for name, run in ((name, run) for name, m in found.items() for run in m.values()):
             if not isinstance(run, Run):
-                raise TypeError(f"runs must hold Runs, got {type(run).__name__}")
+                raise TypeError(f"{name} must hold Runs, got {type(run).__name__}")
             if missing := HISTORIES - run.history.keys():
                 raise ValueError(
-                    f"runs must hold {sorted(HISTORIES)}, got a Run without {sorted(missing)}"
+                    f"{name} must hold {sorted(HISTORIES)}, got a Run without "
+                    f"{sorted(missing)}"
                 )
+
+    @cached_property
+    def known(self) -> dict[TrainConfig, float]:
+        """T_gen of every run of a study."""
+        return {config: generalised(run) for config, run in self.studied.items()}
 
     def of(self, preset: str, **fields: Any) -> Part:
         """The configs of a preset whose fields have these values (or one of a list of
@@ -79,10 +98,10 @@ class Evidence:
         check_choice("preset", preset, tuple(self.wanted))
         return self._part(self.wanted[preset], fields)
 
-    def of_all(self, **fields: Any) -> Part:
-        """The same over all presets, each config once."""
-        every = (config for configs in self.wanted.values() for config in configs)
-        return self._part(dict.fromkeys(every), fields)
+    def those(self, configs: Iterable[TrainConfig]) -> Part:
+        """These configs of studies, each once, and their runs."""
+        wanted = list(dict.fromkeys(configs))
+        return Part(wanted, [self.studied[c] for c in wanted if c in self.studied])
 
     def _part(self, configs: Iterable[TrainConfig], fields: Mapping[str, Any]) -> Part:
         for name in fields:
@@ -96,29 +115,73 @@ class Evidence:
         return Part(wanted, [self.runs[config] for config in wanted if config in self.runs])
 
 
+class Curve(NamedTuple):
+    """How a verdict depends on a threshold: of each of the lines, the share of runs at each
+    value of `at`. used: the value that the verdict takes; `of`: what it is a value of."""
+
+    of: str
+    at: tuple[float, ...]
+    lines: dict[str, tuple[float, ...]]
+    used: float
+
+
 @dataclass(frozen=True)
 class Finding:
     """A verdict, one of VERDICTS; the effect in words and computed numbers; the runs; the
-    command that remakes them."""
+    command that remakes them.
+
+    note: what goes with the verdict, as "in unequal units". provisional: why the verdict
+    may change when more is recorded, "" if it stands. curve: of a verdict that depends on
+    a threshold.
+    """
 
     verdict: str
     effect: str
     basis: str
     command: str
+    note: str = ""
+    provisional: str = ""
+    curve: Curve | None = None
 
     def __post_init__(self) -> None:
         check_choice("verdict", self.verdict, VERDICTS)
 
 
-def finding(verdict: str, effect: str, used: Iterable[Part], command: str) -> Finding:
+def finding(
+    verdict: str,
+    effect: str,
+    used: Iterable[Part],
+    command: str,
+    *,
+    note: str = "",
+    provisional: str = "",
+    curve: Curve | None = None,
+) -> Finding:
     """The Finding whose basis says how many of the wanted runs are recorded, over how many
-    seeds."""
+    seeds.
+
+    It is provisional too where some setting, all but the seed, has runs of fewer than
+    SEEDS_ENOUGH seeds.
+    """
     parts = list(used)
-    runs = [run for part in parts for run in part.runs]
-    wanted = sum(len(part.wanted) for part in parts)
-    return Finding(
-        verdict, effect, f"{len(runs)} of {wanted} runs, {seeds_text(runs)}", command
-    )
+    runs = list({id(run): run for part in parts for run in part.runs}.values())
+    wanted = len({config for part in parts for config in part.wanted})
+    why = [provisional] if provisional else []
+    if verdict != "not recorded yet" and (few := fewest_seeds(runs)) < SEEDS_ENOUGH:
+        whole = few == len({run.config["seed"] for run in runs})
+        why.append(f"{counted(few, 'seed')}{'' if whole else ' in some cells'}")
+    basis = f"{len(runs)} of {wanted} runs, {seeds_text(runs)}"
+    return Finding(verdict, effect, basis, command, note, "; ".join(why), curve)
+
+
+def fewest_seeds(runs: Iterable[Run]) -> int:
+    """The smallest number of seeds that any setting has, all but the seed; 0 without
+    runs."""
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        setting = repr({name: v for name, v in run.config.items() if name != "seed"})
+        seeds.setdefault(setting, set()).add(run.config["seed"])
+    return min(map(len, seeds.values()), default=0)
 
 
 def verdict(*, holds: bool, in_part: bool) -> str:
@@ -176,13 +239,6 @@ def paired(rules: Rules) -> Rules:
     }
 
 
-def tuned_pairs(evidence: Evidence, **fields: Any) -> Rules:
-    """The pairs of runs of LRD and L2 in a part of the fair grid."""
-    return paired(
-        {NAMES[rule]: evidence.of("fair", rule=rule, **fields) for rule in ("lrd", "l2")}
-    )
-
-
 def by_strength(runs: Iterable[Run]) -> dict[float, list[Run]]:
     """The runs of each strength, weakest first."""
     groups: dict[float, list[Run]] = {}
@@ -218,16 +274,6 @@ def best_frontier(part: Part, metric: str = TEST) -> Frontier:
     return frontiers(panel, np.random.default_rng(0), metric=metric)[-1]
 
 
-def fewest_steps(runs: Iterable[Run]) -> float:
-    """The smallest, over strengths, median over seeds of the step at which a run succeeds on
-    orbit-clean pairs; inf for never."""
-    medians = []
-    for group in by_strength(runs).values():
-        steps = [outcome(run, CLEAN).step for run in group]
-        medians.append(np.median([np.inf if step is None else step for step in steps]))
-    return float(min(medians, default=np.inf))
-
-
 def rank_shares(run: Run) -> np.ndarray:
     """The mean stable rank of the query and key matrices at each record (T,), as a share of
     the first."""
@@ -235,9 +281,9 @@ def rank_shares(run: Run) -> np.ndarray:
     return rank / rank[0]
 
 
-def decay_times(config: TrainConfig) -> float:
-    """What decay adds up to over a run: of L2, steps x lr x lambda, in which it takes a
-    weight to exp(-that)."""
+def foldings(config: TrainConfig) -> float:
+    """The e-foldings of a run's decay, steps x what one step takes off: L2 alone takes a
+    weight to exp(-that) of itself."""
     return effective_strength(config) * config.steps
 
 
@@ -269,7 +315,7 @@ def recorded_text(rules: Rules) -> str:
 def shares_text(flags: Mapping[str, Sequence[bool]]) -> str:
     """Of how many runs of each rule something is true; nothing of a rule without any."""
     return " and ".join(
-        f"{sum(some)} of {len(some)} {name} runs ({np.mean(some):.0%})"
+        f"{sum(some)} of {len(some)} {name} runs ({100 * np.mean(some):.3g}%)"
         for name, some in flags.items()
         if some
     )
@@ -302,14 +348,3 @@ def frontier_text(frontier: Frontier, wanted: Iterable[TrainConfig]) -> str:
     interval = f", {first} to {last}" if first != last else ""
     up_to = "" if frontier.complete else "up to "
     return f"from f = {bounds} ({up_to}{len(frontier.by_seed)} seeds{interval})"
-
-
-def shortfall_text(used: Sequence[Part], grid: Collection[TrainConfig]) -> str:
-    """Of how much less than a grid a verdict is; "" if of all its learning rates and
-    seeds."""
-    wanted = [config for part in used for config in part.wanted]
-    runs = [run for part in used for run in part.runs]
-    rates, of = (len({config.lr for config in some}) for some in (wanted, grid))
-    if rates == of and len(runs) == len(wanted):
-        return ""
-    return f"; this rests on {rates} of {of} learning rates and {seeds_text(runs)}"

@@ -1,0 +1,310 @@
+"""Arms of the studies compared, with the statistics of their plan.
+
+Runs *generalise* as lrdlib.evidence.studies has it: T_gen is the first record with more
+than 95% of the orbit-clean pairs right that the next record confirms. Two arms are compared
+seed by seed, by the ratio of their RMST, the mean of min(T_gen, N). The five primary
+hypotheses of the plan share one error rate (Holm); one without runs counts as p = 1.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrdlib.evidence import studies
+from lrdlib.evidence.judging import SEEDS_ENOUGH, Curve, Evidence, Finding, finding
+from lrdlib.evidence.proportions import sign_test
+from lrdlib.evidence.studies import FRACTIONS, OUTCOME, SEEDS, Trial, arm
+from lrdlib.evidence.survival import (
+    GENERALISED,
+    Ratio,
+    equivalence,
+    followed,
+    holm,
+    logrank,
+    rmst_ratio,
+)
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import Run
+
+Arm = Mapping[int, Sequence[TrainConfig]]  # by seed, a config for each cell
+EIGHT = SEEDS[:8]
+ALPHA = 0.05
+
+
+def recorded_by(*names: str) -> str:
+    """The command that records these studies.
+
+    >>> recorded_by("E1", "E2")
+    'python -m lrdlib study E1 E2'
+    """
+    return f"python -m lrdlib study {' '.join(names)}"
+
+
+def absent(evidence: Evidence, wanted: Iterable[TrainConfig], name: str) -> Finding:
+    """The finding of a study that is not recorded far enough."""
+    part = evidence.those(wanted)
+    words = (
+        f"{len(part.runs)} of {len(part.wanted)} runs of {name} are recorded"
+        if part.wanted
+        else f"{name} waits for a choice by tuning runs"
+    )
+    return finding("not recorded yet", words, [part], recorded_by(name))
+
+
+# ---- arm against arm
+
+
+class Versus(NamedTuple):
+    """Two arms on `seeds` seeds: the ratio of RMST with its 95% and its 90% interval, and
+    the p of the log-rank test, a stratum for each cell."""
+
+    seeds: int
+    ratio: Ratio
+    ratio90: Ratio
+    p: float
+
+
+def times(evidence: Evidence, arm: Arm, seeds: Iterable[int]) -> np.ndarray:
+    """T_gen (seeds, cells) of an arm, inf for never."""
+    return np.array([[evidence.known[c] for c in arm[s]] for s in seeds])
+
+
+def complete(evidence: Evidence, *arms: Arm) -> list[int]:
+    """The seeds of which every cell of every arm is recorded."""
+    shared = set.intersection(*(set(one) for one in arms))
+    return [
+        seed
+        for seed in sorted(shared)
+        if all(config in evidence.known for one in arms for config in one[seed])
+    ]
+
+
+def versus(evidence: Evidence, a: Arm, b: Arm) -> Versus | None:
+    """Arm a against arm b on the seeds that are complete; None if these are fewer than
+    three."""
+    seeds = complete(evidence, a, b)
+    if len(seeds) < SEEDS_ENOUGH:
+        return None
+    until = a[seeds[0]][0].steps
+    T_a, T_b = (times(evidence, one, seeds) for one in (a, b))
+    ratios = [
+        rmst_ratio(T_a, T_b, until, np.random.default_rng(0), level=level)
+        for level in (0.95, 0.9)
+    ]
+    strata = [
+        (followed(A, until), followed(B, until)) for A, B in zip(T_a.T, T_b.T, strict=True)
+    ]
+    return Versus(len(seeds), ratios[0], ratios[1], logrank(strata).p)
+
+
+def bounds(ratio: Ratio) -> tuple[float, float]:
+    """The interval of a ratio; the ratio itself where all seeds agree."""
+    if math.isnan(ratio.low):
+        return ratio.value, ratio.value
+    return ratio.low, ratio.high
+
+
+def sooner(found: Versus, p: float | None = None, factor: float = 1.0) -> str:
+    """The verdict on "arm a takes fewer than `factor` times the steps of arm b".
+
+    Holds if the whole 95% interval of the ratio is below `factor`, does not hold if it is
+    above, or if the 90% interval says that there is no difference; else undecided. p: of a
+    primary hypothesis, adjusted: a difference counts only if it is below 5%.
+    """
+    low, high = bounds(found.ratio)
+    sure = p is None or p < ALPHA
+    if high < factor and sure:
+        return "holds"
+    if low > factor and sure:
+        return "does not hold"
+    alike = factor == 1 and equivalence(found.ratio90) == "no difference"
+    if alike or (found.ratio.value == 1 and low == high and factor == 1):
+        return "does not hold"
+    return "undecided"
+
+
+def p_text(p: float) -> str:
+    """A p-value.
+
+    >>> p_text(0.0304), p_text(1e-9)
+    ('0.03', 'below 0.001')
+    """
+    return "below 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio with its interval.
+
+    >>> ratio_text(Ratio(0.5, 0.4, 0.625, 0.95))
+    '0.50 (0.40 to 0.62)'
+    """
+    if math.isnan(ratio.low):
+        return f"{ratio.value:.2f}"
+    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def won(evidence: Evidence, configs: Iterable[TrainConfig]) -> tuple[int, int]:
+    """How many of these runs generalise, of how many recorded."""
+    found = [evidence.known[c] for c in configs if c in evidence.known]
+    return sum(map(math.isfinite, found)), len(found)
+
+
+def flat(arm: Arm) -> list[TrainConfig]:
+    """All configs of an arm."""
+    return [config for configs in arm.values() for config in configs]
+
+
+def won_text(evidence: Evidence, name: str, arm: Arm) -> str:
+    """How many runs of an arm generalise, in words."""
+    wins, of = won(evidence, flat(arm))
+    return f"{name} {wins} of {of}"
+
+
+def best_twice(run: Run) -> float:
+    """The best orbit-clean accuracy that two records in a row reach."""
+    y = run.history[OUTCOME]
+    return float(np.minimum(y[1:], y[:-1]).max())
+
+
+def accuracy_curve(evidence: Evidence, arms: Mapping[str, Arm]) -> Curve:
+    """The share of each arm's runs that pass an accuracy twice in a row."""
+    at = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, GENERALISED, 0.99)
+    best = {
+        name: np.array([best_twice(run) for run in evidence.those(flat(one)).runs])
+        for name, one in arms.items()
+    }
+    lines = {name: tuple(float((y > x).mean()) for x in at) for name, y in best.items()}
+    return Curve("orbit-clean accuracy, twice in a row, above", at, lines, GENERALISED)
+
+
+# ---- the primary hypotheses
+
+
+class Tuned(NamedTuple):
+    """The arms of E1 at what tuning chose. later: whether over the wider grid."""
+
+    arms: dict[str, Arm]
+    trials: dict[str, Trial]
+    later: bool
+
+
+def tuned(evidence: Evidence, *names: str) -> Tuned | None:
+    """These arms of E1: at the later choice, over the wider grid, if that is recorded for
+    all of them on eight seeds; until then at the first choice; None if that is not
+    recorded on three."""
+    for pick, seeds, later in (
+        (studies.choice, EIGHT, True),
+        (studies.first_choice, SEEDS, False),
+    ):
+        picked = {name: pick(name, evidence.known) for name in names}
+        trials = {name: trial for name, trial in picked.items() if trial is not None}
+        if len(trials) < len(names):
+            continue
+        arms: dict[str, Arm] = {
+            name: {s: [arm(trial, fraction=f, seed=s) for f in FRACTIONS] for s in seeds}
+            for name, trial in trials.items()
+        }
+        there = len(complete(evidence, *arms.values()))
+        if there >= (len(seeds) if later else SEEDS_ENOUGH):
+            return Tuned(arms, trials, later)
+    return None
+
+
+def so_far(found: Tuned) -> tuple[str, str]:
+    """What goes with a verdict on E1 until the wider grid is recorded, and why it is
+    provisional."""
+    return ("", "") if found.later else ("so far", "the wider grid is not recorded yet")
+
+
+def parts(evidence: Evidence, *names: str) -> dict[str, Arm] | None:
+    """These of E2's arms, each at its own strength, over three fractions; None until all
+    strengths are chosen."""
+    strengths = {name: studies.part_choice(name, evidence.known) for name in names}
+    if None in strengths.values():
+        return None
+    return {
+        name: {
+            s: [studies.part(name, t, fraction=f, seed=s) for f in (0.3, 0.4, 0.5)]
+            for s in EIGHT
+        }
+        for name, t in strengths.items()
+        if t is not None
+    }
+
+
+ALTERED: dict[str, dict[str, Any]] = {
+    "frozen": {"attention": "frozen"},
+    "kept flat": {"rank": "flat"},
+    "uniform": {"attention": "uniform"},
+}
+
+
+def altered(evidence: Evidence, name: str) -> dict[str, Arm] | None:
+    """E3 under arm A1 or A4: queries and keys learned, and each of ALTERED."""
+    trial = studies.first_choice(name, evidence.known)
+    if trial is None:
+        return None
+    changes: dict[str, dict[str, Any]] = {"learned": {}} | ALTERED
+    return {
+        words: {s: [arm(trial, fraction=0.4, seed=s, **change)] for s in EIGHT}
+        for words, change in changes.items()
+    }
+
+
+def long_runs() -> tuple[Arm, Arm]:
+    """E4: weak L2, a cell for each fraction and lambda, and no decay, a cell for each
+    fraction, by seed."""
+    every = studies.trapped_or_late({})
+    weak, bare = (
+        {s: [c for c in every if c.seed == s and (c.rule == "l2") == l2] for s in SEEDS[:3]}
+        for l2 in (True, False)
+    )
+    return weak, bare
+
+
+def smallest_fractions(evidence: Evidence, arm: Arm, seeds: Iterable[int]) -> np.ndarray:
+    """Per seed, the smallest fraction at which its run generalises (seeds,), inf for
+    none."""
+    T = times(evidence, arm, seeds)  # (seeds, fractions)
+    return np.where(np.isfinite(T), np.array(FRACTIONS), np.inf).min(axis=1)
+
+
+def primary(evidence: Evidence) -> dict[str, float]:
+    """Holm's adjusted p of H1 to H5; 1 of one without runs.
+
+    H1 less data: the sign test over seeds on the smallest fraction. The others: the
+    stratified log-rank test of H2 LRD against L2 on all, H3 the tangential against the
+    radial part, H4 altered against learned queries and keys, H5 weak L2 against no decay.
+    """
+    p = dict.fromkeys(("H1", "H2", "H3", "H4", "H5"), 1.0)
+    if one := tuned(evidence, "A1", "A4"):
+        seeds = complete(evidence, *one.arms.values())
+        first = {n: smallest_fractions(evidence, a, seeds) for n, a in one.arms.items()}
+        less, more = (first["A4"] < first["A1"]).sum(), (first["A4"] > first["A1"]).sum()
+        p["H1"] = sign_test(int(less), int(more))
+        p["H2"] = _p(evidence, one.arms["A4"], one.arms["A1"])
+    if two := parts(evidence, "T", "R"):
+        p["H3"] = _p(evidence, two["T"], two["R"])
+    three = [altered(evidence, name) for name in ("A1", "A4")]
+    both = [arms for arms in three if arms is not None]
+    if both:
+        changed = [(arms[w], arms["learned"]) for arms in both for w in ALTERED]
+        p["H4"] = _p(
+            evidence, *(_side_by_side([pair[i] for pair in changed]) for i in (0, 1))
+        )
+    weak, bare = long_runs()
+    p["H5"] = _p(evidence, weak, {s: [bare[s][0]] * len(weak[s]) for s in weak})
+    names = list(p)
+    return dict(zip(names, holm([p[name] for name in names]).tolist(), strict=True))
+
+
+def _side_by_side(arms: Sequence[Arm]) -> Arm:
+    """Arms as one, their cells one after the other."""
+    return {s: [c for one in arms for c in one[s]] for s in arms[0]}
+
+
+def _p(evidence: Evidence, a: Arm, b: Arm) -> float:
+    found = versus(evidence, a, b)
+    return 1.0 if found is None else found.p

@@ -1,0 +1,254 @@
+"""Verdicts on the rank of queries and keys and when it falls, from E0 and E1.
+
+Each function is read from top to bottom: what is wanted and recorded, when that settles
+nothing, the rule of the verdict, the words.
+"""
+
+import math
+
+import numpy as np
+
+from lrdlib.evidence import studies
+from lrdlib.evidence.comparing import absent, bounds, complete, flat, recorded_by, tuned
+from lrdlib.evidence.judging import (
+    Curve,
+    Evidence,
+    Finding,
+    counted,
+    finding,
+    rank_shares,
+    shares_text,
+    verdict,
+)
+from lrdlib.evidence.proportions import binomial_interval
+from lrdlib.evidence.studies import ARMS, FRACTIONS, OUTCOME, SEEDS, arm
+from lrdlib.evidence.survival import paired_ratio
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.runs import Run
+
+SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of the first rank: thresholds of collapse
+
+
+def lowest_before(evidence: Evidence, config: TrainConfig) -> float:
+    """The lowest share of its first QK stable rank that a run has by T_gen."""
+    run = evidence.studied[config]
+    until = run.history["step"] <= evidence.known[config]
+    return float(rank_shares(run)[until].min())
+
+
+def share_before_half(run: Run) -> float:
+    """The share of its first QK stable rank that a run has at the last record before half
+    of the orbit-clean pairs are right."""
+    half_right = int((run.history[OUTCOME] > 0.5).argmax())  # the first such record
+    return float(rank_shares(run)[max(half_right - 1, 0)])
+
+
+def pre_condition(evidence: Evidence) -> Finding:
+    """A fall of the QK stable rank is a pre-condition: no run generalises before its rank
+    has been below half of its start at some record.
+
+    By seed, over the six arms of E1: does not hold if in most seeds (the 95% interval of
+    their share lies above one half) some run generalises without; holds if in none, over
+    ten seeds or more; otherwise undecided. A stricter threshold leaves fewer runs that
+    meet it.
+    """
+    found = tuned(evidence, *ARMS)
+    if found is None:
+        return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
+    lows = {
+        name: {
+            c: lowest_before(evidence, c)
+            for c in flat(one)
+            if math.isfinite(evidence.known.get(c, math.inf))
+        }
+        for name, one in found.arms.items()
+    }
+    every = {c: x for some in lows.values() for c, x in some.items()}
+    seeds = complete(evidence, *found.arms.values())
+    against = {c.seed for c, x in every.items() if x >= 0.5} & set(seeds)
+    low, high = binomial_interval(len(against), len(seeds))
+    held = [x for name, some in lows.items() if name != "A3" for x in some.values()]
+    if low > 0.5:
+        judged = "does not hold"
+    else:
+        judged = "holds" if not against and len(seeds) >= 10 else "undecided"
+
+    short = sum(x >= 0.5 for x in every.values())
+    words = (
+        f"in {len(against)} of {len(seeds)} seeds (95% interval {low:.0%} to {high:.0%}) "
+        f"some run generalises with more than half of its rank; in all, {short} of "
+        f"{counted(len(every), 'run')} that generalise: "
+    )
+    words += ", ".join(
+        f"{words_} {sum(x >= 0.5 for x in some)} of {len(some)}"
+        for words_, some in (
+            ("where the blocks decay", held),
+            (ARMS["A3"], list(lows["A3"].values())),
+        )
+    )
+    lines = {
+        ARMS[name]: tuple(float(np.mean([x < at for x in some.values()])) for at in SHARES)
+        for name, some in lows.items()
+        if some and name in ("A1", "A2", "A3", "A4")
+    }
+    curve = Curve(
+        "lowest QK rank by T_gen, as a share of the start, below", SHARES, lines, 0.5
+    )
+    used = [evidence.those(flat(one)) for one in found.arms.values()]
+    return finding(judged, words, used, recorded_by("E1"), curve=curve)
+
+
+def _of_rules(evidence: Evidence) -> dict[str, list[TrainConfig]]:
+    """The judging runs of E1's A4, A1 and A2 at the first choice, and E0's, by rule."""
+    arms: dict[str, list[TrainConfig]] = {"LRD": [], "L2": []}
+    for name in ("A4", "A1", "A2"):
+        if (trial := studies.first_choice(name, evidence.known)) is not None:
+            arms["LRD" if name == "A4" else "L2"] += [
+                arm(trial, fraction=f, seed=s) for s in SEEDS for f in FRACTIONS
+            ]
+    for c in studies.the_first_code({}):
+        arms["LRD" if c.rule == "lrd" else "L2"].append(c)
+    return {n: [c for c in some if c in evidence.known] for n, some in arms.items()}
+
+
+def precedes(evidence: Evidence) -> Finding:
+    """In runs that generalise, the QK rank has halved before half of the orbit-clean pairs
+    are right.
+
+    Holds if it has in nine of ten runs of LRD and of L2, in part if for one of the two. The
+    words say beside it in how many of the runs that never generalise it halves as well, at
+    any record: what comes first need not be a cause.
+    """
+    rules = _of_rules(evidence)
+    left = {
+        name: [
+            share_before_half(evidence.studied[c])
+            for c in some
+            if math.isfinite(evidence.known[c])
+        ]
+        for name, some in rules.items()
+    }
+    used = [evidence.those(some) for some in rules.values()]
+    command = recorded_by("E0", "E1")
+    if not all(left.values()):
+        only = " and ".join(name for name, some in left.items() if some) or "neither rule"
+        words = f"runs that generalise are recorded of {only}"
+        return finding("not recorded yet", words, used, command)
+
+    flags = {name: [x < 0.5 for x in some] for name, some in left.items()}
+    most = [bool(np.mean(some) >= 0.9) for some in flags.values()]
+    judged = verdict(holds=all(most), in_part=any(most))
+
+    lowest = {
+        name: [
+            float(np.nanmin(rank_shares(evidence.studied[c])))
+            for c in some
+            if math.isinf(evidence.known[c])
+        ]
+        for name, some in rules.items()
+    }
+    words = (
+        "in runs that generalise, the QK stable rank is below half of its start at the last "
+        f"record before half of the orbit-clean pairs are right, in {shares_text(flags)}"
+    )
+    halves = {name: [x < 0.5 for x in some] for name, some in lowest.items()}
+    if any(halves.values()):
+        words += (
+            f"; in runs that never do, it is so at some record in {shares_text(halves)}"
+        )
+    lines = {
+        f"{name} {what}": tuple(float(np.mean([x < at for x in some])) for at in SHARES)
+        for what, by_rule in (("that generalise", left), ("that never do", lowest))
+        for name, some in by_rule.items()
+        if some
+    }
+    curve = Curve("QK rank, as a share of the start, below", SHARES, lines, 0.5)
+    return finding(judged, words, used, command, curve=curve)
+
+
+def accompanies(evidence: Evidence) -> Finding:
+    """A collapse of the rank accompanies generalisation: at the end of the runs that
+    generalise the QK stable rank is below half of its start.
+
+    Holds if it is in nine of ten runs of LRD and of L2, in part if for one of the two.
+    """
+    rules = _of_rules(evidence)
+    # by whether a run generalises: the share of the rank at its end
+    ends: dict[str, dict[bool, list[float]]] = {n: {True: [], False: []} for n in rules}
+    for name, some in rules.items():
+        for c in some:
+            ends[name][math.isfinite(evidence.known[c])].append(
+                float(rank_shares(evidence.studied[c])[-1])
+            )
+    used = [evidence.those(some) for some in rules.values()]
+    command = recorded_by("E0", "E1")
+    if not all(by[True] for by in ends.values()):
+        words = "runs that generalise are wanted of both rules"
+        return finding("not recorded yet", words, used, command)
+    flags = {
+        there: {name: [x < 0.5 for x in by[there]] for name, by in ends.items()}
+        for there in (True, False)
+    }
+    most = [bool(np.mean(some) >= 0.9) for some in flags[True].values()]
+    words = (
+        "the QK stable rank ends below half of its start in "
+        f"{shares_text(flags[True])} that generalise"
+    )
+    if any(flags[False].values()):
+        words += f", and in {shares_text(flags[False])} that do not"
+    lines = {
+        name: tuple(float(np.mean([x < at for x in by[True]])) for at in SHARES)
+        for name, by in ends.items()
+    }
+    curve = Curve("QK rank at the end, as a share of the start, below", SHARES, lines, 0.5)
+    judged = verdict(holds=all(most), in_part=any(most))
+    return finding(judged, words, used, command, curve=curve)
+
+
+def rank_unchanged(evidence: Evidence) -> Finding:
+    """Under L2 the QK stable rank stays as it is: holds if the mean of its last value over
+    its first lies in 0.8 to 1.25, by the whole 95% interval over seeds, under the tuned L2
+    of E1, on all and on the blocks.
+
+    In part if only on the paper's own grid, where L2 is weak. Undecided where an interval
+    holds an end of that range.
+    """
+    found = tuned(evidence, "A1", "A2")
+    weak = evidence.of("paper", rule="l2")
+    if found is None:
+        return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
+    seeds = complete(evidence, *found.arms.values())
+    means = {
+        name: np.array(
+            [np.mean([rank_shares(evidence.studied[c])[-1] for c in one[s]]) for s in seeds]
+        )
+        for name, one in found.arms.items()
+    }  # by arm, (seeds,)
+    intervals = {name: _mean_interval(x) for name, x in means.items()}
+    inside = [low >= 0.8 and high <= 1.25 for low, high in intervals.values()]
+    outside = [high < 0.8 or low > 1.25 for low, high in intervals.values()]
+    ends = [float(rank_shares(run)[-1]) for run in weak.runs]
+    there = bool(ends) and 0.8 <= float(np.mean(ends)) <= 1.25
+    if all(inside):
+        judged = "holds"
+    elif any(outside):
+        judged = "holds in part" if there else "does not hold"
+    else:
+        judged = "undecided"
+
+    words = "share of the QK stable rank at the end: " + ", ".join(
+        f"tuned {ARMS[name]} {means[name].mean():.2f} ({low:.2f} to {high:.2f})"
+        for name, (low, high) in intervals.items()
+    )
+    if ends:
+        words += (
+            f"; on the paper's grid {np.mean(ends):.2f} in the mean, {min(ends):.2f} to "
+            f"{max(ends):.2f} over {counted(len(ends), 'run')}"
+        )
+    used = [evidence.those(flat(one)) for one in found.arms.values()]
+    return finding(judged, words, used, recorded_by("E1"))
+
+
+def _mean_interval(x: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of a mean over seeds."""
+    return bounds(paired_ratio(x, np.ones_like(x), np.random.default_rng(0)))

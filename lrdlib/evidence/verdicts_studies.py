@@ -1,0 +1,562 @@
+"""Verdicts on what the studies E0 to E10 recorded.
+
+Seeds that tuned never judge. Each function is read from top to bottom: what is wanted and
+recorded, when that settles nothing, the rule of the verdict, the words.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lrdlib._check import check_real
+from lrdlib.evidence import studies
+from lrdlib.evidence.comparing import (
+    ALPHA,
+    EIGHT,
+    Arm,
+    absent,
+    accuracy_curve,
+    altered,
+    best_twice,
+    bounds,
+    complete,
+    flat,
+    long_runs,
+    p_text,
+    parts,
+    primary,
+    ratio_text,
+    recorded_by,
+    smallest_fractions,
+    so_far,
+    sooner,
+    times,
+    tuned,
+    versus,
+    won,
+    won_text,
+)
+from lrdlib.evidence.judging import (
+    SEEDS_ENOUGH,
+    Evidence,
+    Finding,
+    finding,
+    verdict,
+)
+from lrdlib.evidence.proportions import binomial_interval
+from lrdlib.evidence.studies import ARMS, FRACTIONS, SEEDS, STEPS, arm, none
+from lrdlib.evidence.survival import Ratio, equivalence
+from lrdlib.evidence.verdicts_grids import UNEQUAL
+from lrdlib.training.config import TrainConfig
+
+# ---- E1: tuned against tuned
+
+
+def less_data(evidence: Evidence) -> Finding:
+    """LRD generalises from less data than L2 on all, both tuned (H1).
+
+    Per seed, the smallest of six fractions at which the run generalises. Holds if LRD's is
+    smaller in more seeds than it is larger, does not hold the other way round; either only
+    if the sign test has p < 5% after Holm. Otherwise undecided.
+    """
+    found = tuned(evidence, "A1", "A2", "A4")
+    if found is None:
+        return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
+    note, why = so_far(found)
+    seeds = complete(evidence, *found.arms.values())
+    first = {n: smallest_fractions(evidence, a, seeds) for n, a in found.arms.items()}
+    less, more = (int((x * first["A4"] < x * first["A1"]).sum()) for x in (1, -1))
+    p = primary(evidence)["H1"]
+    if p >= ALPHA or less == more:
+        judged = "undecided"
+    else:
+        judged = "holds" if less > more else "does not hold"
+
+    low, high = binomial_interval(less, len(seeds))
+    words = (
+        f"LRD's smallest fraction is the smaller one in {less} of {len(seeds)} seeds (95% "
+        f"interval {low:.0%} to {high:.0%}), the larger one in {more}; adjusted p "
+        f"{p_text(p)}. Median smallest fraction: "
+    )
+    words += ", ".join(f"{ARMS[n]} {np.median(x):g}" for n, x in first.items())
+    used = [evidence.those(flat(one)) for one in found.arms.values()]
+    return finding(judged, words, used, recorded_by("E1"), note=note, provisional=why)
+
+
+def faster(factor: float) -> Callable[[Evidence], Finding]:
+    """LRD takes fewer than 1 / `factor` of the steps of L2 on all, both tuned (H2): as
+    `sooner`, of the RMST over six fractions.
+
+    At factor 1 a difference counts only if the stratified log-rank test has p < 5% after
+    Holm.
+    """
+    check_real("factor", factor, above=0)
+
+    def judge(evidence: Evidence) -> Finding:
+        found = tuned(evidence, "A1", "A2", "A4")
+        if found is None:
+            return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
+        note, why = so_far(found)
+        lrd = found.arms["A4"]
+        to = {n: versus(evidence, lrd, found.arms[n]) for n in ("A1", "A2")}
+        against, blocks = to["A1"], to["A2"]
+        assert against is not None and blocks is not None  # tuned() has three seeds of all
+        p = primary(evidence)["H2"] if factor == 1 else None
+        judged = sooner(against, p, 1 / factor)
+
+        words = (
+            f"ratio of RMST, LRD to L2 on all: {ratio_text(against.ratio)}"
+            f"{'' if p is None else f', adjusted p {p_text(p)}'}; to L2 on the blocks: "
+            f"{ratio_text(blocks.ratio)}. Below {1 / factor:g} would be "
+            f"{'faster' if factor == 1 else f'{factor:g} times as fast'}. Runs that "
+            f"generalise: "
+        )
+        names = {"A4": "LRD", "A1": "L2 on all", "A2": "L2 on the blocks"}
+        words += ", ".join(
+            won_text(evidence, words_, found.arms[n]) for n, words_ in names.items()
+        )
+        used = [evidence.those(flat(one)) for one in found.arms.values()]
+        return finding(judged, words, used, recorded_by("E1"), note=note, provisional=why)
+
+    return judge
+
+
+def no_superiority(evidence: Evidence) -> Finding:
+    """LRD has no absolute superiority over L2: holds if there is a fraction at which L2 on
+    all is sooner, by the whole 95% interval of the ratio of RMST.
+
+    Does not hold if LRD is, at every fraction; otherwise undecided.
+    """
+    found = tuned(evidence, "A1", "A4")
+    if found is None:
+        return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
+    note, why = so_far(found)
+    at: dict[float, Ratio] = {}
+    for i, f in enumerate(FRACTIONS):
+        lrd, l2 = ({s: [a[s][i]] for s in a} for a in (found.arms["A4"], found.arms["A1"]))
+        if one := versus(evidence, lrd, l2):
+            at[f] = one.ratio
+    behind = [f for f, r in at.items() if bounds(r)[0] > 1]
+    ahead = [f for f, r in at.items() if bounds(r)[1] < 1]
+    never = len(ahead) == len(FRACTIONS)
+    judged = "holds" if behind else "does not hold" if never else "undecided"
+
+    words = (
+        f"L2 on all is sooner at f = {_listed(behind)}, LRD at f = {_listed(ahead)}, of "
+        f"{len(at)} fractions"
+    )
+    used = [evidence.those(flat(one)) for one in found.arms.values()]
+    return finding(judged, words, used, recorded_by("E1"), note=note, provisional=why)
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{x:g}" for x in numbers) or "none"
+
+
+# ---- E0: the first code's own setting
+
+
+def code_arms(rule: str) -> dict[float, Arm]:
+    """E0's arms of a rule, a cell for each fraction, by the lambda at which the diagram
+    shows them: a tenth of L2's own."""
+    arms: dict[float, dict[int, list[TrainConfig]]] = {}
+    for c in studies.the_first_code({}):
+        if c.rule == rule:
+            drawn = float(f"{c.weight_decay / (10 if rule == 'l2' else 1):.6g}")
+            arms.setdefault(drawn, {}).setdefault(c.seed, []).append(c)
+    return {drawn: dict(arm) for drawn, arm in arms.items()}
+
+
+def faster_there(factor: float) -> Callable[[Evidence], Finding]:
+    """At the first code's setting LRD takes fewer than 1 / `factor` of the steps of the L2
+    that is drawn at its height.
+
+    Judged over the fractions of half the data and more, at each lambda at which LRD
+    generalises in most runs, by the 95% interval of the ratio of RMST. Holds if it is below
+    1 / factor at every such lambda, in part if at one. Does not hold if it is above at each
+    of them and L2 generalises in most runs too. Otherwise undecided: where L2 never
+    generalises, 2500 steps cannot tell how much later it would.
+    """
+    check_real("factor", factor, above=0)
+
+    def judge(evidence: Evidence) -> Finding:
+        lrd, l2 = (
+            {
+                drawn: {s: [c for c in cs if c.fraction >= 0.5] for s, cs in one.items()}
+                for drawn, one in code_arms(rule).items()
+            }
+            for rule in ("lrd", "l2")
+        )
+        below, above, words = [], [], []
+        for drawn in lrd:
+            found = versus(evidence, lrd[drawn], l2[drawn])
+            wins, of = won(evidence, flat(lrd[drawn]))
+            others, _ = won(evidence, flat(l2[drawn]))
+            if found is None or 2 * wins <= of:
+                continue
+            low, high = bounds(found.ratio)
+            below.append(high < 1 / factor)
+            above.append(low > 1 / factor and 2 * others > of)
+            words.append(
+                f"λ = {drawn:g}: LRD {wins} of {of}, L2 {others} of {of}, ratio of RMST "
+                f"{ratio_text(found.ratio)}"
+            )
+        every = [c for arms in (lrd, l2) for one in arms.values() for c in flat(one)]
+        if not words:
+            return absent(evidence, every, "E0")
+        if any(below):
+            judged = verdict(holds=all(below), in_part=True)
+        else:
+            judged = "does not hold" if all(above) else "undecided"
+        text = "; ".join(words) + (
+            ". A run that never generalises counts as 2500 steps: where L2 fails, the true "
+            "ratio may be smaller"
+        )
+        used = [evidence.those(every)]
+        return finding(judged, text, used, recorded_by("E0"), note=UNEQUAL)
+
+    return judge
+
+
+# ---- E2: the mechanism
+
+
+def mechanism(evidence: Evidence) -> Finding:
+    """The tangential part of LRD's step is what acts, not the radial one (H3): as `sooner`,
+    of the tangential part alone against the radial part alone, each at its own best
+    strength, with Holm."""
+    names = ("T", "R", "R+T", "T-held", "R+T-held")
+    arms = parts(evidence, *names)
+    found = versus(evidence, arms["T"], arms["R"]) if arms else None
+    if arms is None or found is None:
+        return absent(evidence, studies.parts_of_the_step(evidence.known), "E2")
+    p = primary(evidence)["H3"]
+    judged = sooner(found, p)
+
+    titles = {
+        "T": "tangential part",
+        "R": "radial part",
+        "R+T": "whole step",
+        "T-held": "tangential with norms held",
+        "R+T-held": "whole step with norms held",
+    }
+    best = [best_twice(run) for run in evidence.those(flat(arms["T"])).runs]
+    words = (
+        "runs that generalise: "
+        + ", ".join(won_text(evidence, titles[n], arms[n]) for n in names)
+        + f". Ratio of RMST, tangential to radial: {ratio_text(found.ratio)}, adjusted p "
+        f"{p_text(p)}. The tangential part alone does reach an accuracy of "
+        f"{min(best):.2f} to {max(best):.2f}; its strength is {edge_text(arms['T'])}"
+    )
+    used = [evidence.those(flat(one)) for one in arms.values()]
+    curve = accuracy_curve(evidence, {titles[n]: arms[n] for n in ("T", "R", "R+T")})
+    return finding(judged, words, used, recorded_by("E2"), curve=curve)
+
+
+def edge_text(arm: Arm) -> str:
+    """Where on the grid of E2's strengths the choice of an arm lies."""
+    config = flat(arm)[0]
+    t = float(f"{config.weight_decay * config.lr:.6g}")
+    edges = {
+        min(studies.PART_STRENGTHS): "the smallest tried",
+        max(studies.PART_STRENGTHS): "the largest tried",
+    }
+    return edges.get(t, "inside the grid")
+
+
+def tangential_adds(evidence: Evidence) -> Finding:
+    """The tangential part makes the step better: as `sooner`, of LRD's whole step against
+    its radial part alone, each at its own best strength."""
+    arms = parts(evidence, "R+T", "R")
+    found = versus(evidence, arms["R+T"], arms["R"]) if arms else None
+    if arms is None or found is None:
+        return absent(evidence, studies.parts_of_the_step(evidence.known), "E2")
+    words = (
+        f"ratio of RMST, whole step to radial part: {ratio_text(found.ratio)}; runs that "
+        f"generalise: {won_text(evidence, 'whole step', arms['R+T'])}, "
+        f"{won_text(evidence, 'radial part', arms['R'])}"
+    )
+    used = [evidence.those(flat(one)) for one in arms.values()]
+    return finding(sooner(found), words, used, recorded_by("E2"))
+
+
+# ---- E3 and E6: queries and keys
+
+
+def low_rank_needed(evidence: Evidence) -> Finding:
+    """Decay works through a low rank of queries and keys (H4): so it fails where these stay
+    frozen at their start, or are kept flat, at the highest rank there is.
+
+    Holds if, under L2 and under LRD, both changed networks generalise in less than half of
+    the seeds; does not hold if both do in half of them or more, under both rules; in part
+    otherwise. Uniform attention, with no queries and keys at all, is the control.
+    """
+    under = {name: altered(evidence, name) for name in ("A1", "A4")}
+    arms = {name: found for name, found in under.items() if found is not None}
+    every = studies.queries_and_keys(evidence.known)
+    enough = [
+        len(complete(evidence, *found.values())) >= SEEDS_ENOUGH for found in arms.values()
+    ]
+    if len(arms) < 2 or not all(enough):
+        return absent(evidence, every, "E3")
+
+    def most(name: str, words: str) -> bool:
+        wins, of = won(evidence, flat(arms[name][words]))
+        return 2 * wins >= of
+
+    still = [most(name, words) for name in arms for words in ("frozen", "kept flat")]
+    judged = "does not hold" if all(still) else "holds in part" if any(still) else "holds"
+
+    p = primary(evidence)["H4"]
+    text = "; ".join(
+        f"under {ARMS[name]}: " + ", ".join(won_text(evidence, w, a) for w, a in of.items())
+        for name, of in arms.items()
+    )
+    wins, of = won(evidence, [c for c in every if c.rule == "none"])
+    text += (
+        f"; without decay {wins} of {of}. Changed against learned: adjusted p {p_text(p)}"
+    )
+    used = [evidence.those(flat(a)) for found in arms.values() for a in found.values()]
+    return finding(judged, text, used, recorded_by("E3"))
+
+
+def queries_and_keys_alone(evidence: Evidence) -> Finding:
+    """LRD on queries and keys alone makes the network generalise: holds if it does so in
+    most runs at the first code's setting (half of the data and more, lambda of 5e-3 and
+    more) and at the base setting (E6, f = 0.4); in part if at one of the two."""
+    there = [
+        c
+        for drawn, one in code_arms("lrd").items()
+        for c in flat(one)
+        if drawn >= 5e-3 and c.fraction >= 0.5
+    ]
+    e6 = studies.where_it_must_act({})
+
+    def placed(rule: str, place: str) -> list[TrainConfig]:
+        return [c for c in e6 if (c.rule, c.select) == (rule, place)]
+
+    here = placed("lrd", "qk")
+    parts_ = [evidence.those(there), evidence.those(here)]
+    if (
+        min(len({c.seed for c in some if c in evidence.known}) for some in (there, here))
+        < 3
+    ):
+        return finding(
+            "not recorded yet",
+            "runs of E0 and of E6 are wanted",
+            parts_,
+            recorded_by("E0", "E6"),
+        )
+    counts = [won(evidence, some) for some in (there, here)]
+    most = [2 * wins > of for wins, of in counts]
+    judged = verdict(holds=all(most), in_part=any(most))
+
+    words = (
+        f"at the first code's setting {counts[0][0]} of {counts[0][1]} generalise, with L2 "
+        f"0.1 on the rest; at the base setting {counts[1][0]} of {counts[1][1]}. There, of "
+        "decay on one kind of matrix alone: "
+    )
+    kinds = {"qk": "queries and keys", "vo": "values and outputs", "mlp": "the MLP"}
+    words += "; ".join(
+        f"{name} "
+        + ", ".join(
+            "{}: {} of {}".format(rule, *won(evidence, placed(rule.lower(), place)))
+            for rule in ("L2", "LRD")
+        )
+        for place, name in kinds.items()
+    )
+    return finding(judged, words, parts_, recorded_by("E0", "E6"))
+
+
+# ---- E5: after memorisation
+
+
+def late(evidence: Evidence, name: str, gradient: float, **fields: Any) -> Arm | None:
+    """E5: an arm's decay from 500 steps after memorising, the optimiser's step times
+    `gradient` from then on; None until the arm is chosen."""
+    shared = {"fraction": 0.4, "decay_after": 500, "late_gradient": gradient} | fields
+    if name == "none":
+        return {s: [none(seed=s, **shared)] for s in SEEDS[:6]}
+    trial = studies.choice(name, evidence.known)
+    if trial is None:
+        return None
+    return {s: [arm(trial, seed=s, **shared)] for s in SEEDS[:6]}
+
+
+def stalls(evidence: Evidence) -> Finding:
+    """Once a network has memorised, L2 leaves it there and LRD does not (section 6.3): decay
+    begins 500 steps after memorising.
+
+    Two halves: L2 on all generalises in less than half of the seeds; LRD in more than half.
+    Holds if both are so, in part if one is, does not hold if neither.
+    """
+    arms = {n: late(evidence, n, 1.0) for n in ("none", "A1", "A2", "A4", "A5")}
+    there = {n: one for n, one in arms.items() if one is not None}
+    wanted = studies.after_memorisation(evidence.known)
+    enough = all(
+        n in there and len(complete(evidence, there[n])) >= SEEDS_ENOUGH
+        for n in ("none", "A1", "A4")
+    )
+    if not enough:
+        return absent(evidence, wanted, "E5")
+    (l2, of_l2), (lrd, of_lrd) = (won(evidence, flat(there[n])) for n in ("A1", "A4"))
+    halves = [2 * l2 < of_l2, 2 * lrd > of_lrd]
+    words = "generalise: " + ", ".join(
+        won_text(evidence, ARMS.get(n, "no decay"), one) for n, one in there.items()
+    )
+    used = [evidence.those(flat(one)) for one in there.values()]
+    judged = verdict(holds=all(halves), in_part=any(halves))
+    return finding(judged, words, used, recorded_by("E5"))
+
+
+def without_gradient(evidence: Evidence) -> Finding:
+    """Without any gradient, LRD alone drives a network that has memorised to a solution that
+    generalises (section 6.3): holds if it does in more than half of the seeds, on the blocks
+    or on queries and keys; does not hold if no run does; otherwise undecided."""
+    arms = {
+        "on the blocks": late(evidence, "A4", 0.0),
+        "on queries and keys": late(evidence, "A4", 0.0, select="qk"),
+    }
+    there = {n: one for n, one in arms.items() if one is not None}
+    if len(there) < 2 or any(
+        len(complete(evidence, one)) < SEEDS_ENOUGH for one in there.values()
+    ):
+        return absent(evidence, studies.after_memorisation(evidence.known), "E5")
+    counts = [won(evidence, flat(one)) for one in there.values()]
+    if any(2 * wins > of for wins, of in counts):
+        judged = "holds"
+    else:
+        judged = "undecided" if any(wins for wins, _ in counts) else "does not hold"
+    words = "LRD without gradient, generalise: " + ", ".join(
+        won_text(evidence, n, one) for n, one in there.items()
+    )
+    used = [evidence.those(flat(one)) for one in there.values()]
+    curve = accuracy_curve(evidence, there)
+    return finding(judged, words, used, recorded_by("E5"), curve=curve)
+
+
+# ---- E4: weak L2 for longer
+
+
+def trapped(evidence: Evidence) -> Finding:
+    """Under weak L2 the network remains trapped in what it has memorised (H5): of the runs
+    that have not generalised by step 3000, none does by step 30,000.
+
+    Holds if none does, does not hold if at least half do, in part otherwise.
+    """
+    weak, bare = long_runs()
+    seeds = complete(evidence, weak)
+    if len(seeds) < SEEDS_ENOUGH:
+        return absent(evidence, flat(weak) + flat(bare), "E4")
+    T = times(evidence, weak, seeds)
+    still = T > STEPS
+    if not still.any():
+        words = f"every run of weak L2 generalises by step {STEPS}"
+        return finding(
+            "does not hold", words, [evidence.those(flat(weak))], recorded_by("E4")
+        )
+    freed = float(np.isfinite(T[still]).mean())
+    judged = "holds" if freed == 0 else "does not hold" if freed >= 0.5 else "holds in part"
+    p = primary(evidence)["H5"]
+    words = (
+        f"of {still.sum()} runs that have not generalised by step {STEPS}, "
+        f"{np.isfinite(T[still]).sum()} do by step {weak[seeds[0]][0].steps}: "
+    )
+    cells = [(c.fraction, c.weight_decay) for c in weak[seeds[0]]]
+    words += ", ".join(
+        f"f = {f:g}, λ = {w:g}: {int(np.isfinite(T[:, i]).sum())} of {len(seeds)}"
+        for i, (f, w) in enumerate(cells)
+        if np.isfinite(T[:, i]).any()
+    )
+    words += f"; {won_text(evidence, 'no decay', bare)}; adjusted p {p_text(p)}"
+    used = [evidence.those(flat(one)) for one in (weak, bare)]
+    return finding(judged, words, used, recorded_by("E4"))
+
+
+# ---- E8 to E10: elsewhere
+
+
+def other_tasks(evidence: Evidence) -> Finding:
+    """LRD is ahead on other tasks of modular arithmetic too, multiplication and subtraction:
+    as `sooner`, LRD against L2 on all, each tuned on each task."""
+    arms: dict[str, dict[int, list[TrainConfig]]] = {}
+    for name in ("A1", "A4"):
+        for task in studies.OTHER_TASKS:
+            trial = studies.best(studies.task_trials(task, name), evidence.known)
+            if trial is None:
+                return absent(evidence, studies.elsewhere(evidence.known), "E8")
+            for s in SEEDS[:3]:
+                config = arm(trial, task=task, fraction=0.4, seed=s)
+                arms.setdefault(name, {}).setdefault(s, []).append(config)
+    found = versus(evidence, arms["A4"], arms["A1"])
+    if found is None:
+        return absent(evidence, studies.elsewhere(evidence.known), "E8")
+    words = (
+        f"ratio of RMST, LRD to L2 on all, over {' and '.join(studies.OTHER_TASKS)}: "
+        f"{ratio_text(found.ratio)}; generalise: {won_text(evidence, 'LRD', arms['A4'])}, "
+        f"{won_text(evidence, 'L2', arms['A1'])}"
+    )
+    used = [evidence.those(flat(one)) for one in arms.values()]
+    return finding(sooner(found), words, used, recorded_by("E8"))
+
+
+def other_optimisers(evidence: Evidence) -> Finding:
+    """LRD works beside other optimisers too, SGD with momentum and Muon: holds if with each
+    more than half of LRD's seeds generalise, and more than without decay; in part if with
+    one of them."""
+    every = studies.other_optimisers(evidence.known)
+    works, words, used = [], [], []
+    for optimizer in studies.OPTIMISERS:
+        arms: dict[str, dict[int, list[TrainConfig]]] = {"none": {}, "A1": {}, "A4": {}}
+        for c in every:
+            if c.optimizer == optimizer and c.seed in SEEDS:
+                name = {"none": "none", "l2": "A1", "lrd": "A4"}[c.rule]
+                arms[name].setdefault(c.seed, []).append(c)
+        if len(complete(evidence, *arms.values())) < SEEDS_ENOUGH:
+            return absent(evidence, every, "E9")
+        counts = {name: won(evidence, flat(one)) for name, one in arms.items()}
+        wins, of = counts["A4"]
+        works.append(2 * wins > of and wins > counts["none"][0])
+        words.append(
+            f"{optimizer}: "
+            + ", ".join(
+                won_text(evidence, ARMS.get(n, "no decay"), one) for n, one in arms.items()
+            )
+        )
+        used += [evidence.those(flat(one)) for one in arms.values()]
+    judged = verdict(holds=all(works), in_part=any(works))
+    return finding(judged, "; ".join(words), used, recorded_by("E9"))
+
+
+def whole_matrices(evidence: Evidence) -> Finding:
+    """LRD on whole query and key matrices does what LRD on each head does, for which QK-Norm
+    makes them scale-invariant: holds if the ratio of RMST says that there is no difference
+    (its 90% interval inside 0.8 to 1.25).
+
+    Does not hold if its 95% interval lies outside that range, otherwise undecided.
+    """
+    heads, whole = (
+        {
+            s: [
+                studies.part("R+T", 2e-2, fraction=f, seed=s, **fields)
+                for f in (0.3, 0.4, 0.5)
+            ]
+            for s in EIGHT
+        }
+        for fields in ({"per_head": True}, {})
+    )
+    found = versus(evidence, heads, whole)
+    if found is None:
+        return absent(evidence, studies.heads_by_themselves(evidence.known), "E10")
+    low, high = bounds(found.ratio)
+    if equivalence(found.ratio90) == "no difference":
+        judged = "holds"
+    else:
+        judged = "does not hold" if high < 0.8 or low > 1.25 else "undecided"
+    words = (
+        f"ratio of RMST, heads to whole matrices: {ratio_text(found.ratio)}; generalise: "
+        f"{won_text(evidence, 'heads', heads)}, {won_text(evidence, 'whole', whole)}"
+    )
+    used = [evidence.those(flat(one)) for one in (heads, whole)]
+    return finding(judged, words, used, recorded_by("E10", "E2"))
