@@ -57,13 +57,11 @@ def absent(evidence: Evidence, wanted: Iterable[TrainConfig], name: str) -> Find
 
 
 class Versus(NamedTuple):
-    """Two arms on `seeds` seeds: the ratio of RMST with its 95% and its 90% interval, and
-    the p of the log-rank test, a stratum for each cell."""
+    """Two arms on `seeds` seeds: the ratio of RMST with its 95% and its 90% interval."""
 
     seeds: int
     ratio: Ratio
     ratio90: Ratio
-    p: float
 
 
 def times(evidence: Evidence, arm: Arm, seeds: Iterable[int]) -> np.ndarray:
@@ -81,22 +79,40 @@ def complete(evidence: Evidence, *arms: Arm) -> list[int]:
     ]
 
 
-def versus(evidence: Evidence, a: Arm, b: Arm) -> Versus | None:
-    """Arm a against arm b on the seeds that are complete; None if these are fewer than
-    three."""
+def paired_times(
+    evidence: Evidence, a: Arm, b: Arm
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """T_gen (seeds, cells) of two arms on the seeds that are complete; None if these are
+    fewer than three."""
     seeds = complete(evidence, a, b)
     if len(seeds) < SEEDS_ENOUGH:
         return None
-    until = a[seeds[0]][0].steps
-    T_a, T_b = (times(evidence, one, seeds) for one in (a, b))
+    return times(evidence, a, seeds), times(evidence, b, seeds)
+
+
+def versus(evidence: Evidence, a: Arm, b: Arm) -> Versus | None:
+    """Arm a against arm b on the seeds that are complete; None if these are fewer than
+    three."""
+    found = paired_times(evidence, a, b)
+    if found is None:
+        return None
+    until = flat(a)[0].steps
     ratios = [
-        rmst_ratio(T_a, T_b, until, np.random.default_rng(0), level=level)
+        rmst_ratio(*found, until, np.random.default_rng(0), level=level)
         for level in (0.95, 0.9)
     ]
-    strata = [
-        (followed(A, until), followed(B, until)) for A, B in zip(T_a.T, T_b.T, strict=True)
-    ]
-    return Versus(len(seeds), ratios[0], ratios[1], logrank(strata).p)
+    return Versus(len(found[0]), ratios[0], ratios[1])
+
+
+def logrank_p(evidence: Evidence, a: Arm, b: Arm) -> float:
+    """The p of the log-rank test of two arms, a stratum for each cell; 1 while fewer than
+    three seeds are complete."""
+    found = paired_times(evidence, a, b)
+    if found is None:
+        return 1.0
+    until = flat(a)[0].steps
+    pairs = zip(*(T.T for T in found), strict=True)
+    return logrank([(followed(A, until), followed(B, until)) for A, B in pairs]).p
 
 
 def bounds(ratio: Ratio) -> tuple[float, float]:
@@ -284,18 +300,20 @@ def primary(evidence: Evidence) -> dict[str, float]:
         first = {n: smallest_fractions(evidence, a, seeds) for n, a in one.arms.items()}
         less, more = (first["A4"] < first["A1"]).sum(), (first["A4"] > first["A1"]).sum()
         p["H1"] = sign_test(int(less), int(more))
-        p["H2"] = _p(evidence, one.arms["A4"], one.arms["A1"])
+        p["H2"] = logrank_p(evidence, one.arms["A4"], one.arms["A1"])
     if two := parts(evidence, "T", "R"):
-        p["H3"] = _p(evidence, two["T"], two["R"])
+        p["H3"] = logrank_p(evidence, two["T"], two["R"])
     three = [altered(evidence, name) for name in ("A1", "A4")]
     both = [arms for arms in three if arms is not None]
     if both:
         changed = [(arms[w], arms["learned"]) for arms in both for w in ALTERED]
-        p["H4"] = _p(
+        p["H4"] = logrank_p(
             evidence, *(_side_by_side([pair[i] for pair in changed]) for i in (0, 1))
         )
     weak, bare = long_runs()
-    p["H5"] = _p(evidence, weak, {s: [bare[s][0]] * len(weak[s]) for s in weak})
+    of = {s: {c.fraction: c for c in bare[s]} for s in bare}
+    beside = {s: [of[s][c.fraction] for c in weak[s]] for s in weak}
+    p["H5"] = logrank_p(evidence, weak, beside)
     names = list(p)
     return dict(zip(names, holm([p[name] for name in names]).tolist(), strict=True))
 
@@ -303,8 +321,3 @@ def primary(evidence: Evidence) -> dict[str, float]:
 def _side_by_side(arms: Sequence[Arm]) -> Arm:
     """Arms as one, their cells one after the other."""
     return {s: [c for one in arms for c in one[s]] for s in arms[0]}
-
-
-def _p(evidence: Evidence, a: Arm, b: Arm) -> float:
-    found = versus(evidence, a, b)
-    return 1.0 if found is None else found.p
