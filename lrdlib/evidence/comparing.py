@@ -135,10 +135,14 @@ def sooner(found: Versus, p: float | None = None, factor: float = 1.0) -> str:
         return "holds"
     if low > factor and sure:
         return "does not hold"
-    alike = factor == 1 and equivalence(found.ratio90) == "no difference"
-    if alike or (found.ratio.value == 1 and low == high and factor == 1):
-        return "does not hold"
-    return "undecided"
+    return "does not hold" if factor == 1 and alike(found) else "undecided"
+
+
+def alike(found: Versus) -> bool:
+    """Whether there is no difference: the 90% interval of the ratio is inside 0.8 to 1.25,
+    or the arms are the same in every seed."""
+    same = found.ratio.value == 1 and math.isnan(found.ratio.low)
+    return same or equivalence(found.ratio90) == "no difference"
 
 
 def p_text(p: float) -> str:

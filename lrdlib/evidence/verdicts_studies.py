@@ -17,6 +17,7 @@ from lrdlib.evidence.comparing import (
     Arm,
     absent,
     accuracy_curve,
+    alike,
     altered,
     best_twice,
     bounds,
@@ -46,7 +47,7 @@ from lrdlib.evidence.judging import (
 )
 from lrdlib.evidence.proportions import binomial_interval
 from lrdlib.evidence.studies import ARMS, FRACTIONS, SEEDS, STEPS, arm, none
-from lrdlib.evidence.survival import Ratio, equivalence
+from lrdlib.evidence.survival import Ratio
 from lrdlib.evidence.verdicts_grids import UNEQUAL
 from lrdlib.training.config import TrainConfig
 
@@ -550,7 +551,7 @@ def whole_matrices(evidence: Evidence) -> Finding:
     if found is None:
         return absent(evidence, studies.heads_by_themselves(evidence.known), "E10")
     low, high = bounds(found.ratio)
-    if equivalence(found.ratio90) == "no difference":
+    if alike(found):
         judged = "holds"
     else:
         judged = "does not hold" if high < 0.8 or low > 1.25 else "undecided"

@@ -1,0 +1,591 @@
+"""The verdicts on the studies: each from made-up runs whose answer is obvious, both ways;
+and what waits for runs says so."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from lrdlib.evidence import comparing, studies
+from lrdlib.evidence.claims import CLAIMS
+from lrdlib.evidence.grids import GRIDS
+from lrdlib.evidence.judging import Evidence
+from lrdlib.evidence.proportions import binomial_interval, sign_test
+from lrdlib.evidence.survival import Ratio
+from lrdlib.training.config import plain
+from lrdlib.training.runs import Run
+from lrdlib.training.sweep import expand
+
+pytest.importorskip("scipy.stats")
+
+WANTED = {name: expand(*GRIDS[name]()) for name in ("paper", "published", "fair")}
+NEVER = math.inf
+
+
+def run_of(config, T, rank=(32.0, 3.0), falls=0.0, best=0.0):
+    """A run that generalises at step T, whose QK rank goes from one value to the other at
+    step `falls`; before T its accuracy is `best`."""
+    steps = np.arange(0, config.steps + 1, max(config.eval_every, 50))
+    accuracy = np.where(steps >= T, 1.0, best)
+    ranks = np.where(steps >= falls, rank[1], rank[0])
+    ranks[0] = rank[0]
+    history = {
+        "step": steps,
+        "test_accuracy": accuracy,
+        "orbit_clean_accuracy": accuracy,
+        "train_accuracy": np.ones(len(steps)),
+        "qk_stable_rank": ranks,
+        "vo_stable_rank": ranks,
+    }
+    return Run(plain(config), history, {}, {}, {})
+
+
+def evidence_of(names, make):
+    """Evidence of these studies, asked until nothing is missing: make(config) gives T_gen,
+    or a run, or None for one that is not recorded."""
+    runs, known, left = {}, {}, set()
+    while todo := [c for c in studies.missing(names, known) if c not in left]:
+        for config in todo:
+            made = make(config)
+            if made is None:
+                left.add(config)
+                continue
+            run = made if isinstance(made, Run) else run_of(config, made)
+            runs[config], known[config] = run, studies.generalised(run)
+    return Evidence(WANTED, {}, runs)
+
+
+def judged(name, evidence):
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    return claim.judge(evidence)
+
+
+def arm_of(config):
+    """Which of E1's arms a config is of."""
+    if config.rule == "l2":
+        return "A1" if config.l2_on == "all" else "A2"
+    if config.rule == "elastic":
+        return "A6"
+    if config.weight_decay == 0:
+        return "A3"
+    return "A5" if config.l2 else "A4"
+
+
+def first_grid(config):
+    """Whether a run is of E1's first grid and first tuning seeds."""
+    t = float(f"{max(config.weight_decay, config.l2) * config.lr:.6g}")
+    return config.seed not in studies.MORE_TUNING and t not in (*studies.FURTHER, 0.1)
+
+
+def e1(wider=False, **T):
+    """Evidence of E1: T[arm](config) is T_gen, or a number; other arms never."""
+
+    def make(config):
+        if not wider and not first_grid(config):
+            # A6 has half of its strength in each part: its largest is dropped too
+            return None if config.seed in studies.MORE_TUNING else NEVER
+        found = T.get(arm_of(config), NEVER)
+        return found(config) if callable(found) else found
+
+    return evidence_of(["E1"], make)
+
+
+def jitter(T):
+    """T_gen, a little other for each seed."""
+    return lambda config: T + 50 * (config.seed % 4)
+
+
+def from_fraction(f, T=500):
+    """Generalises at T from a fraction on."""
+    return lambda config: T if config.fraction >= f else NEVER
+
+
+# ---- E1
+
+
+@pytest.mark.parametrize(
+    ("lrd", "l2", "verdict"),
+    [
+        (from_fraction(0.2), from_fraction(0.4), "holds"),
+        (from_fraction(0.4), from_fraction(0.2), "does not hold"),
+        (from_fraction(0.4), from_fraction(0.4), "undecided"),
+    ],
+)
+def test_less_data(lrd, l2, verdict):
+    found = judged("less-data", e1(A1=l2, A2=l2, A4=lrd))
+    assert found.verdict == verdict
+    assert found.note == "so far" and "the wider grid" in found.provisional
+    assert found.basis == "360 of 360 runs, 20 seeds"
+
+
+def test_less_data_in_a_few_seeds_is_undecided():
+    def lrd(config):  # ahead in 8 of 20 seeds, behind in 5
+        return from_fraction(
+            0.2 if config.seed % 5 < 2 else 0.4 if config.seed % 4 else 0.3
+        )(config)
+
+    found = judged("less-data", e1(A1=from_fraction(0.3), A2=NEVER, A4=lrd))
+    assert found.verdict == "undecided" and "in 8 of 20 seeds" in found.effect
+
+
+@pytest.mark.parametrize(
+    ("lrd", "l2", "faster", "much"),
+    [
+        (500, 1500, "holds", "does not hold"),
+        (1500, 500, "does not hold", "does not hold"),
+        (500, 500, "does not hold", "does not hold"),
+        (50, 2500, "holds", "holds"),
+    ],
+)
+def test_who_is_faster(lrd, l2, faster, much):
+    evidence = e1(A1=jitter(l2), A2=jitter(l2), A4=lrd if lrd == 50 else jitter(lrd))
+    for name, verdict in (("faster", faster), ("much-faster", much)):
+        found = judged(name, evidence)
+        assert found.verdict == verdict and found.note == "so far"
+    assert f"{np.mean([lrd + 75 * (lrd != 50)]) / (l2 + 75):.2f}" in found.effect
+
+
+def test_a_difference_within_noise_is_undecided():
+    def noisy(config):  # faster by half in every second seed, slower in the others
+        return 400 if config.seed % 2 else 1600
+
+    evidence = e1(A1=900, A2=900, A4=noisy)
+    assert judged("faster", evidence).verdict == "undecided"
+
+
+def test_the_wider_grid_takes_the_verdict_over():
+    # over the first grid LRD is slower, at the strength that was added it is faster
+    def lrd(config):
+        return 300 if config.weight_decay * config.lr > 0.15 else 1500
+
+    found = judged("faster", e1(wider=True, A1=jitter(900), A2=jitter(900), A4=lrd))
+    assert found.verdict == "holds" and found.note == found.provisional == ""
+    assert found.basis == "144 of 144 runs, 8 seeds"
+
+
+def test_no_superiority():
+    def lrd(config):
+        return 300 if config.fraction >= 0.3 else 1500
+
+    assert judged("no-superiority", e1(A1=jitter(800), A4=lrd)).verdict == "holds"
+    assert judged("no-superiority", e1(A1=jitter(800), A4=200)).verdict == "does not hold"
+    assert judged("no-superiority", e1(A1=800, A4=800)).verdict == "undecided"
+
+
+# ---- E0
+
+
+def e0(lrd, l2):
+    """Evidence of E0: T_gen of each rule from the lambda at which it is drawn."""
+
+    def make(config):
+        T, drawn = (
+            (lrd, config.weight_decay)
+            if config.rule == "lrd"
+            else (l2, config.weight_decay / 10)
+        )
+        return T(drawn, config) if callable(T) else T
+
+    return evidence_of(["E0"], make)
+
+
+@pytest.mark.parametrize(
+    ("lrd", "l2", "faster", "much"),
+    [
+        (500, 1000, "holds", "does not hold"),
+        (100, 2000, "holds", "holds"),
+        (1000, 500, "does not hold", "does not hold"),
+        # an L2 that never gets there may be late by any factor
+        (500, NEVER, "holds", "undecided"),
+        (lambda w, c: 500 if w < 0.04 else 1500, 1000, "holds in part", "does not hold"),
+        (NEVER, 500, "not recorded yet", "not recorded yet"),
+    ],
+)
+def test_who_is_faster_at_the_first_codes_setting(lrd, l2, faster, much):
+    evidence = e0(lrd, l2)
+    assert judged("faster-published", evidence).verdict == faster
+    assert judged("much-faster-published", evidence).verdict == much
+
+
+# ---- E2
+
+
+def e2(**T):
+    """Evidence of E2 by the part of the step."""
+
+    def make(config):
+        held = "-held" * (config.hold == "norm")
+        name = {"both": "R+T", "radial": "R", "tangential": "T"}[config.part] + held
+        if config.rule != "lrd":
+            return NEVER
+        T_gen = T.get(name, NEVER)
+        return T_gen(config) if callable(T_gen) else T_gen
+
+    return evidence_of(["E2"], make)
+
+
+@pytest.mark.parametrize(
+    ("tangential", "radial", "verdict"),
+    [
+        (jitter(400), NEVER, "holds"),
+        (NEVER, jitter(400), "does not hold"),
+        (jitter(400), jitter(400), "does not hold"),
+        (NEVER, NEVER, "does not hold"),
+    ],
+)
+def test_which_part_acts(tangential, radial, verdict):
+    found = judged("mechanism", e2(T=tangential, R=radial))
+    assert found.verdict == verdict and found.curve is not None
+    assert found.basis.endswith("8 seeds")
+
+
+def test_what_the_tangential_part_adds():
+    for whole, verdict in ((400, "holds"), (1600, "does not hold"), (800, "does not hold")):
+        evidence = e2(**{"R+T": jitter(whole), "R": jitter(800)})
+        assert judged("tangential-adds", evidence).verdict == verdict
+
+
+def test_the_curve_of_accuracies():
+    def make(config):
+        return run_of(config, NEVER, best=0.6 if config.part == "tangential" else 0.0)
+
+    evidence = evidence_of(["E2"], make)
+    curve = judged("mechanism", evidence).curve
+    at = dict(zip(curve.at, curve.lines["tangential part"], strict=True))
+    assert at[0.5] == 1 and at[0.75] == 0 and curve.used == 0.95
+
+
+# ---- E3 and E6
+
+
+def e3(l2, lrd):
+    """Evidence of E3: which of the changed networks generalise under either rule."""
+
+    def make(config):
+        if config.seed in studies.TUNING or (
+            config.attention == "learned" and config.rank is None
+        ):
+            return 500 if config.rule != "none" else NEVER
+        words = "kept flat" if config.rank == "flat" else config.attention
+        return 500 if words in {"A1": l2, "A4": lrd}.get(arm_of(config), ()) else NEVER
+
+    def first(config):
+        return None if config.seed in studies.MORE_TUNING else make(config)
+
+    return evidence_of(["E1", "E3"], first)
+
+
+@pytest.mark.parametrize(
+    ("l2", "lrd", "verdict"),
+    [
+        ((), (), "holds"),
+        (("frozen", "kept flat"), ("frozen", "kept flat"), "does not hold"),
+        (("frozen", "kept flat"), ("frozen",), "holds in part"),
+        (("uniform",), ("uniform",), "holds"),  # it is the control
+    ],
+)
+def test_whether_a_low_rank_is_needed(l2, lrd, verdict):
+    found = judged("needed", e3(l2, lrd))
+    assert found.verdict == verdict and "learned 8 of 8" in found.effect
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "verdict"),
+    [
+        (500, 500, "holds"),
+        (500, NEVER, "holds in part"),
+        (NEVER, 500, "holds in part"),
+        (NEVER, NEVER, "does not hold"),
+    ],
+)
+def test_queries_and_keys_alone(there, here, verdict):
+    def make(config):
+        if config.p == 113:
+            return there
+        return here if config.select == "qk" else NEVER
+
+    found = judged("qk-alone", evidence_of(["E0", "E6"], make))
+    assert found.verdict == verdict
+    assert f"{36 * (there == 500)} of 36 generalise" in found.effect
+    empty = evidence_of(["E0", "E6"], lambda c: None if c.p == 97 else 500)
+    assert judged("qk-alone", empty).verdict == "not recorded yet"
+
+
+# ---- the rank
+
+
+def e1_ranks(falls, ends=3.0):
+    """Evidence of E1 and E0 in which every run generalises at 1000 and arm A's rank falls
+    at falls[A] to `ends`."""
+
+    def make(config):
+        if config.seed in studies.MORE_TUNING:
+            return None
+        name = "E0" if config.p == 113 else arm_of(config)
+        return run_of(config, 1000, (32.0, ends), falls.get(name, 300))
+
+    return evidence_of(["E1", "E0"], make)
+
+
+def test_a_pre_condition_is_refuted_by_runs_without_it():
+    found = judged("pre-condition", e1_ranks({}))
+    assert found.verdict == "holds" and "in 0 of 20 seeds" in found.effect
+    found = judged("pre-condition", e1_ranks({"A3": 2000}))
+    assert found.verdict == "does not hold" and "in 20 of 20 seeds" in found.effect
+    assert "L2 on all but the blocks 120 of 120" in found.effect
+    # at T_gen itself counts as before it
+    assert judged("pre-condition", e1_ranks({"A3": 1000})).verdict == "holds"
+
+
+def test_which_comes_first():
+    for falls, verdict in (
+        ({}, "holds"),
+        ({"A4": 1000}, "holds in part"),
+        ({"A4": 1000, "A1": 1000, "A2": 1000}, "does not hold"),
+    ):
+        found = judged("precedes", e1_ranks(falls))
+        assert found.verdict == verdict
+    assert "never do" not in found.effect
+    assert judged("precedes", e0(500, NEVER)).effect.endswith("recorded of LRD")
+
+
+def test_what_accompanies():
+    assert judged("accompanies", e1_ranks({})).verdict == "holds"
+    late = {"A1": 2500, "A2": 2500, "A4": 9999}
+    found = judged("accompanies", e1_ranks(late))
+    assert found.verdict == "holds in part"
+    assert judged("accompanies", e1_ranks({}, ends=20.0)).verdict == "does not hold"
+
+
+def test_a_rank_that_stays():
+    assert judged("unchanged", e1_ranks({}, ends=30.0)).verdict == "holds"
+    found = judged("unchanged", e1_ranks({}))
+    assert found.verdict == "does not hold"  # nothing of the paper's grid is there
+    evidence = e1_ranks({})
+    weak = {c: run_of(c, NEVER, (32.0, 31.0)) for c in WANTED["paper"] if c.rule == "l2"}
+    both = Evidence(WANTED, weak, evidence.studied)
+    assert judged("unchanged", both).verdict == "holds in part"
+
+
+# ---- what waits for runs: E4, E5, E8, E9, E10
+
+
+def with_e1(names, make):
+    """Evidence of these studies, beside an E1 whose wider grid is recorded."""
+
+    def both(config):
+        known = make(config)
+        return 500 if known == "E1" else known
+
+    return evidence_of(["E1", *names], both)
+
+
+def e5(late, none=NEVER):
+    """Evidence of E5: late(arm, gradient, select) is T_gen."""
+
+    def make(config):
+        if config.decay_after is None:
+            return "E1"
+        if config.rule == "none":
+            return none
+        return late(arm_of(config), config.late_gradient, config.select)
+
+    return with_e1(["E5"], make)
+
+
+@pytest.mark.parametrize(
+    ("l2", "lrd", "verdict"),
+    [
+        (NEVER, 1500, "holds"),
+        (1500, 1500, "holds in part"),
+        (NEVER, NEVER, "holds in part"),
+        (1500, NEVER, "does not hold"),
+    ],
+)
+def test_what_decay_does_after_memorisation(l2, lrd, verdict):
+    def late(name, gradient, select):
+        return NEVER if gradient != 1 else lrd if name == "A4" else l2
+
+    found = judged("stalls", e5(late))
+    assert found.verdict == verdict and found.provisional == ""
+    assert "no decay 0 of 6" in found.effect
+
+
+def test_what_decay_does_without_a_gradient():
+    for blocks, qk, verdict in (
+        (1500, NEVER, "holds"),
+        (NEVER, 1500, "holds"),
+        (NEVER, NEVER, "does not hold"),
+    ):
+
+        def late(name, gradient, select, blocks=blocks, qk=qk):
+            if name != "A4" or gradient:
+                return 1500
+            return qk if select == "qk" else blocks
+
+        assert judged("without-gradient", e5(late)).verdict == verdict
+
+
+def test_trapped_or_late():
+    def e4(T):
+        return evidence_of(["E4"], lambda c: T(c) if c.rule == "l2" else NEVER)
+
+    found = judged("trapped", e4(lambda c: NEVER))
+    assert found.verdict == "holds" and "0 do by step 30000" in found.effect
+    assert judged("trapped", e4(lambda c: 20_000)).verdict == "does not hold"
+    assert judged("trapped", e4(lambda c: 1000)).verdict == "does not hold"
+    some = judged("trapped", e4(lambda c: 20_000 if c.weight_decay == 1 else NEVER))
+    assert some.verdict == "holds in part" and "λ = 1: 3 of 3" in some.effect
+
+
+def test_other_tasks():
+    for lrd, l2, verdict in ((300, 900, "holds"), (900, 300, "does not hold")):
+
+        def make(config, lrd=lrd, l2=l2):
+            if config.task == "add":
+                return NEVER
+            return (lrd if arm_of(config) == "A4" else l2) + 50 * (config.seed % 3)
+
+        found = judged("other-tasks", evidence_of(["E8"], make))
+        assert found.verdict == verdict and found.basis == "12 of 12 runs, 3 seeds"
+
+
+def test_other_optimisers():
+    for works, verdict in (
+        (("sgd", "muon"), "holds"),
+        (("sgd",), "holds in part"),
+        ((), "does not hold"),
+    ):
+
+        def make(config, works=works):
+            return 500 if config.rule == "lrd" and config.optimizer in works else NEVER
+
+        assert judged("other-optimisers", evidence_of(["E9"], make)).verdict == verdict
+
+
+def e10(heads, whole):
+    """Evidence of E10, and of E2, whose tuning chooses the strength 0.02."""
+
+    def make(config):
+        if config.part != "both" or config.rule != "lrd" or config.hold != "none":
+            return NEVER
+        if config.seed in studies.TUNING:
+            return 300 if config.weight_decay == 20 else NEVER
+        return (heads if config.per_head else whole)(config)
+
+    return evidence_of(["E2", "E10"], make)
+
+
+@pytest.mark.parametrize(
+    ("heads", "whole", "verdict"),
+    [
+        (jitter(600), jitter(600), "holds"),
+        (lambda c: 1000 + 50 * (c.seed % 3), lambda c: 1000 + 50 * (-c.seed % 3), "holds"),
+        (jitter(400), jitter(1600), "does not hold"),
+        (jitter(1600), jitter(400), "does not hold"),
+        (lambda c: 400 if c.seed % 2 else 1600, lambda c: 900, "undecided"),
+    ],
+)
+def test_heads_and_whole_matrices(heads, whole, verdict):
+    found = judged("whole-matrices", e10(heads, whole))
+    assert found.verdict == verdict and found.basis == "48 of 48 runs, 8 seeds"
+
+
+STUDIED = [
+    *("less-data", "faster", "faster-published", "much-faster", "much-faster-published"),
+    *("no-superiority", "precedes", "pre-condition", "accompanies", "unchanged"),
+    *("mechanism", "tangential-adds", "needed", "qk-alone", "stalls", "without-gradient"),
+    *("trapped", "other-tasks", "other-optimisers", "whole-matrices"),
+]
+
+
+def test_without_runs_a_row_says_so():
+    nothing = Evidence(WANTED, {})
+    for name in STUDIED:
+        found = judged(name, nothing)
+        assert found.verdict == "not recorded yet" and found.basis.startswith("0 of ")
+        assert found.provisional == ""
+
+
+def test_two_seeds_are_too_few():
+    def make(config):
+        return 500 if config.seed < 1002 and config.seed not in (0, 1) else None
+
+    evidence = evidence_of(["E1", "E2", "E3", "E0", "E6"], make)
+    for name in STUDIED:
+        found = judged(name, evidence)
+        assert found.verdict == "not recorded yet" or found.provisional == "2 seeds"
+
+
+# ---- the statistics
+
+
+def test_a_hypothesis_without_runs_counts_in_the_correction():
+    adjusted = comparing.primary(e2(T=NEVER, R=jitter(400)))
+    raw = comparing.logrank_p(
+        e2(T=NEVER, R=jitter(400)),
+        *(comparing.parts(e2(T=NEVER, R=jitter(400)), "T", "R")[n] for n in ("T", "R")),
+    )
+    assert adjusted["H3"] == pytest.approx(5 * raw)
+    assert {adjusted[name] for name in ("H1", "H2", "H4", "H5")} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "factor", "verdict"),
+    [
+        (0.5, 0.9, None, 1, "holds"),
+        (0.5, 0.9, 0.01, 1, "holds"),
+        (0.5, 0.9, 0.2, 1, "undecided"),
+        (1.1, 1.9, None, 1, "does not hold"),
+        (0.7, 1.4, None, 1, "undecided"),
+        (0.9, 1.1, None, 1, "does not hold"),  # no difference
+        (0.05, 0.09, None, 0.1, "holds"),
+        (0.5, 0.9, None, 0.1, "does not hold"),
+        (0.05, 0.5, None, 0.1, "undecided"),
+    ],
+)
+def test_a_verdict_of_a_ratio(low, high, p, factor, verdict):
+    ratio = Ratio((low + high) / 2, low, high, 0.95)
+    narrow = Ratio(ratio.value, low, high, 0.9)
+    assert comparing.sooner(comparing.Versus(8, ratio, narrow), p, factor) == verdict
+
+
+def test_a_share_of_seeds():
+    # by the definition: at either end the chance of so many or more, so few or fewer, is 2.5%
+    def tail(p, ks, n):
+        return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in ks)
+
+    for wins, of in ((3, 8), (7, 8), (1, 20)):
+        low, high = binomial_interval(wins, of)
+        assert tail(low, range(wins, of + 1), of) == pytest.approx(0.025)
+        assert tail(high, range(wins + 1), of) == pytest.approx(0.025)
+    assert binomial_interval(0, 5).low == 0 and binomial_interval(5, 5).high == 1
+
+
+def test_the_sign_test_counts_splits():
+    for plus, minus in itertools.product(range(5), range(5)):
+        n, far = plus + minus, abs(plus - minus)
+        splits = [math.comb(n, k) for k in range(n + 1) if abs(2 * k - n) >= far]
+        assert sign_test(plus, minus) == pytest.approx(sum(splits) / 2**n)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: binomial_interval(3, 2), ValueError, "wins must be .*got 3"),
+        (lambda: binomial_interval(0, 0), ValueError, "of must be .*got 0"),
+        (lambda: binomial_interval(1, 2, 1.0), ValueError, "level must be .*got 1.0"),
+        (lambda: sign_test(-1, 2), ValueError, "plus must be .*got -1"),
+        (lambda: sign_test(1, 0.5), TypeError, "minus must be .*got 0.5"),
+    ],
+)
+def test_bad_input_is_one_clear_error(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_without_scipy_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "scipy", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lrdlib\[evidence\]'"):
+        sign_test(1, 2)
