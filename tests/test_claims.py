@@ -491,7 +491,7 @@ def test_the_cards_hold_what_the_table_holds():
     text = cards(evidence)
     assert text.count('class="lrd-claim ') == text.count("<details>") == len(CLAIMS)
     for claim, found in findings(evidence):
-        assert f'id="{claim.name}"' in text and found.basis in text
+        assert f'id="claim-{claim.name}"' in text and found.basis in text
 
 
 def test_commands_name_studies_and_presets_that_there_are():

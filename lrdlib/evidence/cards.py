@@ -121,7 +121,7 @@ def _card(claim: Claim, found: Finding) -> str:
     )
     curve = f"<figure>{sparkline(found.curve)}</figure>" if found.curve else ""
     return (
-        f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}" id="{claim.name}">'
+        f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}" id="claim-{claim.name}">'
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
         f"<small>({_marked(claim.source)})</small></p>"
         f"<p>{effect[:1].upper()}{effect[1:]}. <small>{found.basis}.</small>{why}</p>"

@@ -147,7 +147,7 @@ SENTENCES = (
 
 def map_table() -> str:
     """The map as a Markdown table for a page of the book: claims as links to their cards,
-    chapters as links to their pages."""
+    chapters as links to their pages or to a place there."""
     rows = ["| where | no. | words | judged in |", "| --- | --- | --- | --- |"]
     for place, number, words, targets in SENTENCES:
         links = ", ".join(link(target) for target in targets)
@@ -156,13 +156,13 @@ def map_table() -> str:
 
 
 def link(target: str) -> str:
-    """A target as a link of the book's Markdown.
+    """A target as a link of the book's Markdown; a claim's card is on the same page.
 
     >>> link("claim:faster"), link("decay_step"), link("phase_diagram#paper-figure-1")
-    ('[faster](#faster)', '{doc}`decay_step`', '{ref}`phase_diagram <paper-figure-1>`')
+    ('<a href="#claim-faster">faster</a>', '{doc}`decay_step`', '{ref}`paper-figure-1`')
     """
     if target.startswith("claim:"):
         name = target.removeprefix("claim:")
-        return f"[{name}](#{name})"
+        return f'<a href="#claim-{name}">{name}</a>'
     page, mark, label = target.partition("#")
-    return f"{{ref}}`{page} <{label}>`" if mark else f"{{doc}}`{page}`"
+    return f"{{ref}}`{label}`" if mark else f"{{doc}}`{page}`"

@@ -111,6 +111,24 @@ def _of_rules(evidence: Evidence) -> dict[str, list[TrainConfig]]:
     return {n: [c for c in some if c in evidence.known] for n, some in arms.items()}
 
 
+def ranks_by_outcome(
+    evidence: Evidence,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """By rule, shares of the first QK stable rank: of each run that generalises, at the last
+    record before half of the orbit-clean pairs are right; of each other one, at its
+    lowest."""
+    left: dict[str, list[float]] = {}
+    lowest: dict[str, list[float]] = {}
+    for name, some in _of_rules(evidence).items():
+        runs = {c: evidence.studied[c] for c in some}
+        done = {c for c in some if math.isfinite(evidence.known[c])}
+        left[name] = [share_before_half(runs[c]) for c in some if c in done]
+        lowest[name] = [
+            float(np.nanmin(rank_shares(runs[c]))) for c in some if c not in done
+        ]
+    return left, lowest
+
+
 def precedes(evidence: Evidence) -> Finding:
     """In runs that generalise, the QK rank has halved before half of the orbit-clean pairs
     are right.
@@ -119,15 +137,8 @@ def precedes(evidence: Evidence) -> Finding:
     words say beside it in how many of the runs that never generalise it halves as well, at
     any record: what comes first need not be a cause.
     """
+    left, lowest = ranks_by_outcome(evidence)
     rules = _of_rules(evidence)
-    left = {
-        name: [
-            share_before_half(evidence.studied[c])
-            for c in some
-            if math.isfinite(evidence.known[c])
-        ]
-        for name, some in rules.items()
-    }
     used = [evidence.those(some) for some in rules.values()]
     command = recorded_by("E0", "E1")
     if not all(left.values()):
@@ -139,14 +150,6 @@ def precedes(evidence: Evidence) -> Finding:
     most = [bool(np.mean(some) >= 0.9) for some in flags.values()]
     judged = verdict(holds=all(most), in_part=any(most))
 
-    lowest = {
-        name: [
-            float(np.nanmin(rank_shares(evidence.studied[c])))
-            for c in some
-            if math.isinf(evidence.known[c])
-        ]
-        for name, some in rules.items()
-    }
     words = (
         "in runs that generalise, the QK stable rank is below half of its start at the last "
         f"record before half of the orbit-clean pairs are right, in {shares_text(flags)}"
