@@ -154,6 +154,8 @@ def precedes(evidence: Evidence) -> Finding:
         "in runs that generalise, the QK stable rank is below half of its start at the last "
         f"record before half of the orbit-clean pairs are right, in {shares_text(flags)}"
     )
+    if above := sum(x > 1 for x in left["LRD"]):
+        words += f"; in {counted(above, 'LRD run')} it is above its start then"
     halves = {name: [x < 0.5 for x in some] for name, some in lowest.items()}
     if any(halves.values()):
         words += (

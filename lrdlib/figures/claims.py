@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from lrdlib._check import check_choice, check_instance, check_real, shown
 from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, finish, movable
 
-THRESHOLDS = (0.75, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.0625)
+THRESHOLDS = (0.9, 0.75, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.0625)
 DASHES = ("solid", "dash")  # of those that are judged, and of the others
 
 
@@ -53,9 +53,9 @@ def threshold_verdicts(
     fig.add_traces(_lines(arrays, judged))
     fig.add_hline(cut, line={"color": INK, "width": 1, "dash": "dot"})
     axes(fig, "threshold, as a share of the first rank", "share of runs below it")
-    ticks = THRESHOLDS[::2]
+    ticks = (0.9, 0.5, 0.25, 0.125, 0.0625)
     fig.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{x:g}" for x in ticks])
-    fig.update_xaxes(range=[np.log10(0.92), np.log10(0.052)])
+    fig.update_xaxes(range=[np.log10(1.0), np.log10(0.052)])
     fig.update_yaxes(range=[-0.04, 1.2], tickvals=[0, 0.25, 0.5, 0.75, 1])
     fig.update_yaxes(tickformat=".0%")
     texts = [
@@ -97,7 +97,7 @@ def _colour(name: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _lines(arrays: Mapping[str, np.ndarray], judged: Sequence[str]) -> list[go.Scatter]:
-    at = np.geomspace(0.95, 0.05, 60)
+    at = np.geomspace(1.0, 0.05, 60)
     return [
         go.Scatter(
             x=at.round(4).tolist(),
@@ -131,7 +131,7 @@ def _marks(
         for name, x in arrays.items()
     ]
     words = go.Scatter(
-        x=[0.22],
+        x=[0.2],
         y=[1.12],
         mode="text",
         text=[f"<b>{verdict_line(arrays, judged, cut, at).partition(' (')[0]}</b>"],
