@@ -159,10 +159,14 @@ def link(target: str) -> str:
     """A target as a link of the book's Markdown; a claim's card is on the same page.
 
     >>> link("claim:faster"), link("decay_step"), link("phase_diagram#paper-figure-1")
-    ('<a href="#claim-faster">faster</a>', '{doc}`decay_step`', '{ref}`paper-figure-1`')
+    ('<a href="#claim-faster">faster</a>', '{doc}`decay_step`', '{ref}`figure 1 \
+<paper-figure-1>`')
     """
     if target.startswith("claim:"):
         name = target.removeprefix("claim:")
         return f'<a href="#claim-{name}">{name}</a>'
     page, mark, label = target.partition("#")
-    return f"{{ref}}`{label}`" if mark else f"{{doc}}`{page}`"
+    if not mark:
+        return f"{{doc}}`{page}`"
+    kind, *numbers = label.removeprefix("paper-").split("-")
+    return f"{{ref}}`{kind} {'.'.join(numbers)} <{label}>`"
