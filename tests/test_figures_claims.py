@@ -5,15 +5,16 @@ import re
 import numpy as np
 import pytest
 
+from lrdlib.figures.canvas import PALETTE
 from lrdlib.figures.claims import THRESHOLDS, threshold_verdicts, verdict_line
 from lrdlib.figures.sphinx import problems
 
 VALUES = {
-    "LRD that do": [0.05, 0.1, 0.2, 0.3],
-    "L2 that do": [0.3, 0.4, 0.45, 0.9],
+    "LRD, do": [0.05, 0.1, 0.2, 0.3],
+    "L2, do": [0.3, 0.4, 0.45, 0.9],
     "LRD that never do": [0.04, 0.9],
 }
-JUDGED = ("LRD that do", "L2 that do")
+JUDGED = ("LRD, do", "L2, do")
 
 
 def figure(**changes):
@@ -44,7 +45,7 @@ def test_lines_fall_and_pass_through_the_marks():
     for line, numbers in zip(lines, VALUES.values(), strict=True):
         shares = [np.mean(np.array(numbers) < at) for at in line.x]
         assert np.allclose(line.y, shares, atol=1e-4)
-    assert lines[0].line.color == lines[2].line.color != lines[1].line.color
+    assert [line.line.color for line in lines] == [PALETTE[1], PALETTE[0], PALETTE[1]]
     assert lines[2].line.dash == "dash"
 
 
@@ -52,7 +53,7 @@ def test_the_text_alternative_says_the_verdict():
     fig = figure(start=0.25)
     arrays = {name: np.array(x) for name, x in VALUES.items()}
     line = verdict_line(arrays, JUDGED, 0.75, 0.25)
-    assert line == "holds in part (LRD that do 75%, L2 that do 0%)"
+    assert line == "holds in part (LRD, do 75%, L2, do 0%)"
     assert line in fig.layout.meta["alt"]
     assert not problems(fig.to_plotly_json())
 

@@ -119,7 +119,7 @@ def _card(claim: Claim, found: Finding) -> str:
     more.append(
         f"<p><b>Remake these runs.</b> <code>{html.escape(found.command)}</code></p>"
     )
-    curve = f"<figure>{sparkline(found.curve)}</figure>" if found.curve else ""
+    curve = sparkline(found.curve) if found.curve else ""
     return (
         f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}" id="claim-{claim.name}">'
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
@@ -141,7 +141,7 @@ def sparkline(curve: Curve) -> str:
     """A curve as a small picture (SVG): the thresholds across at equal distances, the share
     of runs up; dotted, the threshold that the verdict uses. The text alternative is
     curve_text."""
-    right, bottom = WIDTH - 10, HEIGHT - 24
+    right, bottom = WIDTH - 18, HEIGHT - 24
     xs = [LEFT + (right - LEFT) * i / (len(curve.at) - 1) for i in range(len(curve.at))]
 
     def height(share: float) -> float:
@@ -159,7 +159,7 @@ def sparkline(curve: Curve) -> str:
         'stroke="currentColor" stroke-dasharray="1 3"/>'
     )
     parts += [
-        f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{at:.3g}</text>'
+        f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{at:g}</text>'
         for x, at in zip(xs, curve.at, strict=True)
     ]
     keys = []
@@ -178,9 +178,9 @@ def sparkline(curve: Curve) -> str:
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'style="max-width: {1.4 * WIDTH:g}px; width: 100%" font-size="10" '
-        f'fill="currentColor">{"".join(parts)}</svg><figcaption><small>Share of runs with '
-        f"{_marked(curve.of)}. {'; '.join(keys)}. Dotted: the threshold of the "
-        "rule.</small></figcaption>"
+        f'fill="currentColor">{"".join(parts)}</svg>'
+        f"<p><small>Share of runs by the threshold x: {_marked(curve.of)} x. "
+        f"{'; '.join(keys)}. Dotted: the threshold of the rule.</small></p>"
     )
 
 

@@ -127,7 +127,8 @@ CLAIMS = (
     Claim(
         "as-written",
         GROUPS[0],
-        "The same with λ as the paper writes it, times the learning rate",
+        "LRD expands the region of grokking with λ as the paper writes it, times the learning "
+        "rate",
         "paper, Algorithm 1 and 5",
         "judged where decay has most to work with, at the strongest λ and the largest "
         "fraction: holds if most of three seeds succeed and more than L2's, does not hold if "

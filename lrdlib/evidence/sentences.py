@@ -148,10 +148,10 @@ SENTENCES = (
 def map_table() -> str:
     """The map as a Markdown table for a page of the book: claims as links to their cards,
     chapters as links to their pages or to a place there."""
-    rows = ["| where | no. | words | judged in |", "| --- | --- | --- | --- |"]
+    rows = ["| sentence | words | judged in |", "| --- | --- | --- |"]
     for place, number, words, targets in SENTENCES:
         links = ", ".join(link(target) for target in targets)
-        rows.append(f"| {place} | {number} | {words} … | {links} |")
+        rows.append(f"| {place}, {number} | {words} … | {links} |")
     return "\n".join(rows)
 
 

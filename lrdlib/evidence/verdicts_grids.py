@@ -274,7 +274,7 @@ def rank_at(run: Run, step: int) -> float:
 # ---- the numbers of section 6.2, at f = 0.4
 
 Shows = Callable[[Run, Run, float], bool]  # LRD, L2 beside it, the threshold
-SETTINGS = {"published": "the first code's setting", "paper": "the paper's grid"}
+SETTINGS = {"published": "The first code's setting", "paper": "The paper's grid"}
 
 
 def beside(evidence: Evidence, preset: str) -> dict[float, list[tuple[Run, Run]]]:

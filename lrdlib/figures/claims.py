@@ -90,9 +90,9 @@ def _share(x: np.ndarray, at: float) -> float:
 
 def _colour(name: str, arrays: Mapping[str, np.ndarray]) -> str:
     """The colour of a group: of its first word."""
-    first = list(dict.fromkeys(one.split()[0] for one in arrays))
+    first = list(dict.fromkeys(one.split()[0].rstrip(",") for one in arrays))
     known = {"L2": PALETTE[0], "LRD": PALETTE[1]}
-    word = name.split()[0]
+    word = name.split()[0].rstrip(",")
     return known.get(word, PALETTE[(first.index(word) + 2) % len(PALETTE)])
 
 
