@@ -112,7 +112,10 @@ def cards(evidence: Evidence) -> str:
 
 def _card(claim: Claim, found: Finding) -> str:
     effect = _marked(found.effect)
+    if effect[:1].isascii():  # λ stays as it is
+        effect = effect[:1].upper() + effect[1:]
     why = f" <em>Provisional: {found.provisional}.</em>" if found.provisional else ""
+    seen = ", exploratory" if claim.after_runs else ""
     more = [f"<p><b>Rule.</b> {_marked(rule_text(claim))}.</p>"]
     if lrd := lrd_text(claim):
         more.append(f"<p><b>LRD here.</b> {_marked(lrd)}.</p>")
@@ -124,8 +127,8 @@ def _card(claim: Claim, found: Finding) -> str:
         f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}" id="claim-{claim.name}">'
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
         f"<small>({_marked(claim.source)})</small></p>"
-        f"<p>{effect[:1].upper()}{effect[1:]}. <small>{found.basis}.</small>{why}</p>"
-        f"{curve}<details><summary>Rule, date, and what LRD is here</summary>"
+        f"<p>{effect}. <small>{found.basis}.</small>{why}</p>"
+        f"{curve}<details><summary>Rule of {claim.written}{seen}; LRD here</summary>"
         f"{''.join(more)}</details></div>"
     )
 
