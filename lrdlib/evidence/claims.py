@@ -3,10 +3,9 @@ their experiments, each judged from recorded runs.
 
 A Claim is a statement, its source, the rule of its verdict in words with the date on which
 it was written, what LRD is in the runs that judge it, and a function that reads Evidence
-and gives a Finding. The functions stand in `verdicts_grids`,
-`verdicts_rank` and `verdicts_studies`. A new
-claim is one function and one entry of CLAIMS. What a rule said before it was changed is in
-CHANGES. Nothing here trains, and no number is typed.
+and gives a Finding. The functions stand in `verdicts_grids`, `verdicts_rank` and
+`verdicts_studies`. A new claim is one function and one entry of CLAIMS. What a rule said
+before it was changed is in CHANGES. Nothing here trains, and no number is typed.
 """
 
 import datetime
@@ -379,7 +378,9 @@ CLAIMS = (
         GROUPS[3],
         "The tangential part of LRD's step is what acts, not the radial one (H3)",
         "paper, 6.3 and 7.1",
-        f"the tangential part alone against the radial part alone, {SOONER}{HOLM}",
+        "decay from the start on all matrices of the blocks, of which only queries and keys "
+        "are scale-invariant: the tangential part alone against the radial part alone, "
+        f"{SOONER}{HOLM}",
         "2026-11-28",
         True,
         (TUNED,),
@@ -400,7 +401,7 @@ CLAIMS = (
         "needed",
         GROUPS[3],
         "Decay works through a low rank of queries and keys (H4)",
-        "paper, 6.3; README",
+        "paper, 6.3, which leaves the cause open in 7.3; README",
         "queries and keys are frozen at the start, or kept flat: holds if both fail in most "
         "seeds under tuned L2 and under LRD, does not hold if both generalise in half of the "
         "seeds or more under both rules, otherwise in part",
@@ -471,8 +472,8 @@ CLAIMS = (
     Claim(
         "other-optimisers",
         GROUPS[5],
-        "LRD can be plugged into other training loops",
-        "README",
+        "LRD works beside other optimisers than AdamW",
+        "README, whose logic is decoupled from the optimizer",
         "SGD with momentum and Muon: holds if with each most seeds of LRD generalise, and "
         "more than without decay; in part if with one",
         "2026-11-28",
@@ -502,12 +503,13 @@ CHANGES = (
         "in part if the median is below 2 at some λ",
         "half of the start is not near one",
         "the paper",
+        ("holds in part", "does not hold"),
     ),
     Change(
         "2026-11-22",
         "faster",
         "in part if LRD was faster in any setting",
-        "in part if LRD was faster in the median of the settings",
+        "in part if LRD was faster, not just as fast, in the median of the settings",
         "faster in one setting of five is not faster",
         "the paper",
         ("holds in part", "does not hold"),
@@ -515,9 +517,9 @@ CHANGES = (
     Change(
         "2026-11-22",
         "wider-independent",
-        "all runs of either rule counted",
-        "only pairs of runs count, one of either rule, with one seed; it is left open while "
-        "missing runs could decide which rule starts lower",
+        "all runs of either rule counted, by the share that succeeds",
+        "only pairs of runs count, one of either rule, with one seed, by cells; it is left "
+        "open while missing runs could decide which rule starts lower",
         "seeds were recorded for one rule before the other",
     ),
     Change(
