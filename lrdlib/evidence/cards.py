@@ -117,6 +117,7 @@ def _card(claim: Claim, found: Finding) -> str:
     why = f" <em>Provisional: {found.provisional}.</em>" if found.provisional else ""
     seen = ", exploratory" if claim.after_runs else ""
     more = [f"<p><b>Rule.</b> {_marked(rule_text(claim))}.</p>"]
+    here = "; LRD here" if claim.lrd else ""
     if lrd := lrd_text(claim):
         more.append(f"<p><b>LRD here.</b> {_marked(lrd)}.</p>")
     more.append(
@@ -128,7 +129,7 @@ def _card(claim: Claim, found: Finding) -> str:
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
         f"<small>({_marked(claim.source)})</small></p>"
         f"<p>{effect}. <small>{found.basis}.</small>{why}</p>"
-        f"{curve}<details><summary>Rule of {claim.written}{seen}; LRD here</summary>"
+        f"{curve}<details><summary>Rule of {claim.written}{seen}{here}</summary>"
         f"{''.join(more)}</details></div>"
     )
 

@@ -45,11 +45,8 @@ def recorded_by(*names: str) -> str:
 def absent(evidence: Evidence, wanted: Iterable[TrainConfig], name: str) -> Finding:
     """The finding of a study that is not recorded far enough."""
     part = evidence.those(wanted)
-    words = (
-        f"{len(part.runs)} of {len(part.wanted)} runs of {name} are recorded"
-        if part.wanted
-        else f"{name} waits for a choice by tuning runs"
-    )
+    waits = not part.wanted or len(part.runs) == len(part.wanted)
+    words = f"{name} waits for {'a choice by tuning runs' if waits else 'its runs'}"
     return finding("not recorded yet", words, [part], recorded_by(name))
 
 
