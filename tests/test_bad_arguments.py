@@ -388,6 +388,7 @@ OWN = [
     # geometry
     call(geometry.radial_tangential, G=(W33, matrix), W=(W33, matrix),
          names={"W": "W|G", "G": "G|W"}),
+    call(geometry.scaled_nuclear_norm, W=(W33, matrix), rtol=(value(None), RTOL)),
     call(geometry.scale_defect, f=(lambda: lambda W: W, a_type), W=(W33, matrix),
          scales=(value((0.5, 2.0)), is_scales)),
     call(geometry.euler_defect, f=(lambda: lambda W: W.sum(), a_type), W=(W33, matrix)),

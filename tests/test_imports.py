@@ -31,17 +31,13 @@ TRAINING = (
     "sweep",
 )
 EVIDENCE = (
-    "grids",
-    "phase",
-    "judging",
-    "survival",
-    "studies",
-    "results",
-    "validation",
-    "claims",
+    *("grids", "phase", "survival", "studies", "results", "validation", "proportions"),
+    *("judging", "comparing", "verdicts_grids", "verdicts_rank", "verdicts_studies"),
+    *("claims", "sentences", "cards"),
 )
 FIGURES = (
     "canvas",
+    "claims",
     "captions",
     "runs",
     "phase_layout",
@@ -50,6 +46,7 @@ FIGURES = (
     "phase",
     "opening",
     "drag",
+    "directions",
     "clock",
     "rank",
     "studies",
@@ -78,6 +75,7 @@ EXTRAS = {
     "figures.sphinx": {"docutils", "sphinx", "myst_nb"},
     "training.sweep": {"joblib"},
     "evidence.survival": {"scipy"},
+    "evidence.proportions": {"scipy"},
     "evidence.validation": {"scipy"},
     "commands": {"tqdm", "joblib", "distributed"},
     "lab": {"anywidget", "traitlets", "ipywidgets", "onnx", "plotly"},
