@@ -538,20 +538,6 @@ def test_it_says_which_pairs_are_right_and_answers(chromium, site):
         assert seen.errors == []
 
 
-def test_the_quick_preset_groks_on_the_page(chromium, site, tmp_path):
-    with lab(chromium, f"{site}/lab.html") as seen:
-        root = trainer(seen)
-        root.get_by_label("preset").select_option("mul")
-        assert "get there by step 700" in root.locator(".lab-live-shows").inner_text()
-        press(root, "Start")
-        state(seen, "done")
-        run = saved(seen, tmp_path / "run.npz")
-        assert run.config["task"] == "mul" and run.history["step"][-1] == 800
-        assert run.first_step("orbit_clean_accuracy") is not None
-        assert run.history["orbit_clean_accuracy"][5] < 0.1  # and long before it does not
-        assert seen.errors == []
-
-
 @pytest.mark.parametrize("preset", ["sub", "s5", "parity"])
 def test_every_preset_trains_and_shows_its_table(chromium, site, preset):
     with lab(chromium, f"{site}/lab.html") as seen:

@@ -408,24 +408,44 @@ def saved(page, root, path):
     return load_run(path)
 
 
-def test_the_small_preset_groks_on_the_page_and_its_run_opens_in_python(
+def test_the_quick_preset_groks_on_the_page_and_its_run_opens_in_python(
     chromium, site, tmp_path
 ):
     """It begins in the light on a desktop, and from a third on it goes on in the dark on a
     phone; what it has come to is looked at in both."""
+    quick = TrainConfig(**PRESETS[QUICK]["config"])
     with opened(chromium, site, "light-desktop") as seen:
         page, root = seen.page, seen.root
+        root.get_by_label("preset").select_option(QUICK)
+        assert "get there by step 700" in root.locator(".lab-live-shows").inner_text()
         button(root, "Start").click()
-        page.wait_for_function(f"() => {PROGRESS} > {SMALL['steps'] // 3}")
+        page.wait_for_function(f"() => {PROGRESS} > {quick.steps // 3}")
         for way in ("dark-phone", "light-desktop"):
             seen.turn(*WAYS[way])
             page.wait_for_selector(f"{LAB}[data-state=done]")
-            assert page.evaluate(f"{SHOWN} === {SMALL['steps']}"), way
+            assert page.evaluate(f"{SHOWN} === {quick.steps}"), way
             assert root.evaluate("(lab) => lab.scrollWidth <= lab.clientWidth + 1"), way
             run = saved(page, root, tmp_path / f"{way}.npz")
-            assert TrainConfig(**run.config) == TrainConfig(**SMALL), way
-            assert run.first_step("orbit_clean_accuracy") is not None, way
+            assert TrainConfig(**run.config) == quick, way
+            step = run.first_step("orbit_clean_accuracy")
+            assert step is not None and step <= 700, way
+            # and long before it does not
+            assert run.history["orbit_clean_accuracy"][5] < 0.1, way
             assert seen.errors == [], way
+
+
+def test_the_small_preset_does_what_its_sentence_says():
+    """The rank falls first, and the new pairs come right long after: by lrdlib's own steps,
+    which those of the page are held to above."""
+    assert "the rank falls first" in PRESETS["small"]["shows"]
+    training = Training([TrainConfig(**SMALL)])
+    list(training)
+    h = runs_of(training)[0].history
+    rank = h["qk_stable_rank"] / h["qk_stable_rank"][0]
+    fallen = h["step"][(rank < 0.5).argmax()]
+    learnt = h["step"][(h["orbit_clean_accuracy"] > 0.5).argmax()]
+    assert 0 < 2 * fallen < learnt
+    assert h["orbit_clean_accuracy"].max() > 0.95
 
 
 def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 from lrdlib.training.config import TrainConfig, plain
 
 # Fields of TrainConfig that differ from its defaults. What the sentences say of steps is
-# seed 0 on a processor; tests/test_lab_screen.py trains the quickest of them.
+# seed 0 on a processor; tests/test_lab_train.py trains two of them.
 SMALL: dict[str, Any] = dict(p=59, d_model=64, fraction=0.6, batch_size=256, lr=3e-3)
 SMALL |= dict(weight_decay=0.02, steps=1500, eval_every=25)
 ELASTIC: dict[str, Any] = dict(rule="elastic", weight_decay=0.01)
