@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from lrdlib.commands import claims, mechanism, phase_diagram, study, validate
+from lrdlib.commands import claims, cuts, mechanism, phase_diagram, study, validate
 from lrdlib.commands.common import TERMINATED, printing_in_words, settle, sigterm_raises
 
 
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m lrdlib", description="Experiments with Low-Rank Decay."
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (mechanism, phase_diagram, claims, study, validate):
+    for module in (mechanism, phase_diagram, claims, study, validate, cuts):
         module.add(commands)
     return root
 

@@ -1,0 +1,233 @@
+"""Trained networks, cut: how much of what a network does is left when some of its matrices
+keep only rank k.
+
+The best approximation of W = U diag(s) V^T of rank k, in the Frobenius norm, keeps the k
+largest singular values (Eckart and Young 1936):
+
+    W_k = sum_{i <= k} s_i u_i v_i^T
+
+A cut tells where the function of a trained network lies. It does not tell what training
+needs: a network that trains under a rank may find another way.
+
+The three NETWORKS were chosen before any of them was trained, and stay as they came out.
+One seed each: exploratory.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrdlib._check import check_choice, check_instance, check_integer, check_matrix, shown
+from lrdlib.evidence.studies import generalised
+from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, role
+from lrdlib.tasks import split
+from lrdlib.training.config import TrainConfig, plain
+from lrdlib.training.runs import runs_of
+from lrdlib.training.store import read_arrays, write_arrays
+from lrdlib.training.train import EVAL_ROWS, Training
+
+KIND = "lrdlib-cuts/1"
+# the roles of the matrices that are cut together, in every layer
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Q": ("query",),
+    "K": ("key",),
+    "Q, K": ("query", "key"),
+    "V": ("value",),
+    "O": ("output",),
+    "V, O": ("value", "output"),
+    "MLP": ("up", "down"),
+    "all": MATRIX_ROLES,
+}
+PAIRS = ("train", "orbit_clean")  # the parts of the table that are counted
+SHAPE: dict[str, Any] = dict(p=59, d_model=64, fraction=0.6, batch_size=256, lr=3e-3)
+SHAPE |= dict(steps=2000, eval_every=50, seed=0)
+NETWORKS = {
+    "LRD": TrainConfig(**SHAPE, rule="lrd", weight_decay=0.02),
+    "strong L2": TrainConfig(**SHAPE, rule="l2", weight_decay=3.0),
+    "weak L2": TrainConfig(**SHAPE, rule="l2", weight_decay=0.1),
+}
+
+
+def cut(W: Tensor, k: int) -> Tensor:
+    """The best approximation of rank k of each matrix: (..., m, n) -> (..., m, n), of W's
+    dtype. W itself where k is min(m, n) or more, zeros where it is 0.
+
+    Raises TypeError or ValueError unless W is a finite floating-point matrix or a stack of
+    them, and k an integer >= 0.
+
+    >>> cut(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), 1)
+    tensor([[3., 0.],
+            [0., 0.]])
+    """
+    check_matrix("W", W)
+    check_integer("k", k, at_least=0)
+    if k >= min(W.shape[-2:]):
+        return W
+    U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
+    return ((U[..., :k] * S[..., None, :k]) @ Vh[..., :k, :]).to(W.dtype)
+
+
+def cut_matrices(params: Params, roles: Sequence[str], k: int) -> Params:
+    """The same parameters, with all matrices of these roles cut to rank k. Raises as `cut`,
+    and ValueError for a role that is no matrix's of a block."""
+    check_instance("params", params, Mapping)
+    for name in roles:
+        check_choice("roles", name, MATRIX_ROLES)
+    return {name: cut(W, k) if role(name) in roles else W for name, W in params.items()}
+
+
+@torch.no_grad()
+def accuracy(params: Params, config: TrainConfig) -> np.ndarray:
+    """The share of pairs that one network, without a runs axis, gets right, on each of
+    PAIRS: (2,), as training measures it; NaN where there is no such pair.
+
+    Raises TypeError or ValueError for params that are not those of the config's model, and
+    for a config whose attention is not learned.
+    """
+    check_instance("config", config, TrainConfig)
+    check_choice("config.attention", config.attention, ("learned", "frozen"))
+    task = config.data()
+    model, parts = config.model(task), split(task, config.fraction, config.seed)
+    logits = [forward(params, some, model) for some in task.tokens.split(EVAL_ROWS)]
+    right = torch.cat(logits).argmax(-1) == task.labels  # (N,)
+    return np.array([right[getattr(parts, pairs)].float().mean().item() for pairs in PAIRS])
+
+
+def accuracies(
+    params: Params,
+    config: TrainConfig,
+    groups: Mapping[str, Sequence[str]] = GROUPS,
+    ranks: Sequence[int] | None = None,
+) -> np.ndarray:
+    """`accuracy` of the network with each group of matrices cut to each rank: (groups,
+    ranks, 2), float32. ranks: 0 to d_model unless given. Raises as `cut_matrices` and
+    `accuracy`."""
+    check_instance("config", config, TrainConfig)
+    ranks = range(config.d_model + 1) if ranks is None else ranks
+    found = [
+        [accuracy(cut_matrices(params, roles, k), config) for k in ranks]
+        for roles in groups.values()
+    ]
+    return np.array(found, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """One trained network, and what is left of it.
+
+    config: the fields of its TrainConfig. recorded: its accuracy on each of PAIRS at the
+    last record of training. step: when it generalised for good (studies.generalised), inf
+    for never. accuracy (groups, ranks, 2): of GROUPS, ranks 0 to d_model, and PAIRS.
+    spectra: singular values (d,) of each block matrix at the end.
+
+    Raises TypeError or ValueError for parts of another kind or shape.
+    """
+
+    config: dict[str, Any]
+    recorded: dict[str, float]
+    step: float
+    accuracy: np.ndarray
+    spectra: dict[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        for name in ("config", "recorded", "spectra"):
+            check_instance(name, getattr(self, name), dict)
+        config = TrainConfig(**self.config)
+        expected = (len(GROUPS), config.d_model + 1, len(PAIRS))
+        if self.accuracy.shape != expected or set(self.recorded) != set(PAIRS):
+            raise ValueError(
+                f"accuracy must be of shape {expected} on {', '.join(PAIRS)}, got "
+                f"{self.accuracy.shape} on {shown(sorted(self.recorded))}"
+            )
+        model: ModelConfig = config.model(config.data())
+        matrices = {f"{i}.{name}" for i in range(model.layers) for name in MATRIX_ROLES}
+        if set(self.spectra) != matrices:
+            raise ValueError(
+                f"spectra must hold those of {len(matrices)} matrices, got "
+                f"{shown(sorted(self.spectra))}"
+            )
+
+    def needed(self, group: str, pairs: str = "orbit_clean", share: float = 0.95) -> int:
+        """The smallest rank from which on, at every larger rank too, the network with this
+        group cut keeps this share of its accuracy.
+
+        Raises ValueError for an unknown group or part of the table.
+        """
+        check_choice("group", group, GROUPS)
+        check_choice("pairs", pairs, PAIRS)
+        curve = self.accuracy[list(GROUPS).index(group), :, PAIRS.index(pairs)]  # (ranks,)
+        short = np.flatnonzero(curve < share * curve[-1])
+        return int(short[-1]) + 1 if len(short) else 0
+
+
+def trained_and_cut(config: TrainConfig) -> Cuts:
+    """Train a network here, on one CPU, and cut it in every way of GROUPS. Raises TypeError
+    for anything but a TrainConfig."""
+    check_instance("config", config, TrainConfig)
+    training = Training([config])
+    last = list(training)[-1]
+    (run,) = runs_of(training)
+    params = {name: W[0].detach() for name, W in training.params.items()}
+    return Cuts(
+        plain(config),
+        {pairs: float(last.metrics[f"{pairs}_accuracy"][0]) for pairs in PAIRS},
+        generalised(run),
+        accuracies(params, config),
+        {name: spectra[-1] for name, spectra in run.spectra.items()},
+    )
+
+
+def save_cuts(
+    cuts: Mapping[str, Cuts], path: str | Path, provenance: Mapping[str, str]
+) -> None:
+    """Write networks by their names to `path` as .npz, all or nothing. Raises as
+    lrdlib.training.store.write_arrays."""
+    networks = {
+        name: {
+            "config": c.config,
+            "recorded": c.recorded,
+            "step": None if np.isinf(c.step) else c.step,  # JSON has no infinity
+        }
+        for name, c in cuts.items()
+    }
+    arrays = {f"{name}/accuracy": c.accuracy for name, c in cuts.items()}
+    for name, c in cuts.items():
+        arrays |= {f"{name}/spectrum/{matrix}": S for matrix, S in c.spectra.items()}
+    header = {"networks": networks, "groups": list(GROUPS), "pairs": list(PAIRS)}
+    write_arrays(path, KIND, header | {"provenance": dict(provenance)}, arrays)
+
+
+def load_cuts(path: str | Path) -> dict[str, Cuts]:
+    """Read what `save_cuts` wrote: networks by their names.
+
+    Raises FileNotFoundError if there is no file, ValueError for one that is damaged,
+    foreign, or of other groups of matrices than GROUPS.
+    """
+    header, arrays = read_arrays(path, KIND)
+    try:
+        if (header["groups"], header["pairs"]) != (list(GROUPS), list(PAIRS)):
+            raise ValueError(f"its groups are {shown(header['groups'])}")
+        return {
+            name: Cuts(
+                about["config"],
+                about["recorded"],
+                float("inf") if about["step"] is None else float(about["step"]),
+                arrays[f"{name}/accuracy"],
+                {
+                    key.removeprefix(f"{name}/spectrum/"): S
+                    for key, S in arrays.items()
+                    if key.startswith(f"{name}/spectrum/")
+                },
+            )
+            for name, about in header["networks"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"path must hold cut networks, got {str(path)!r}, which does not: "
+            f"{type(error).__name__}: {error!s:.300}"
+        ) from error
