@@ -181,12 +181,18 @@ def test_the_rank_that_is_needed_counts_every_larger_rank(small):
     first, second = list(GROUPS)[:2]
     assert c.needed(first, "train") == 4 and c.needed(first, "train", 0.9) == 4
     assert c.needed(first, "train", 0.15) == 1
-    assert c.needed(second) == 8 and c.needed(second, share=0.5) == 4
+    new = "orbit_clean"
+    assert c.needed(second, new) == 8 and c.needed(second, new, 0.5) == 4
+    for right, pairs in ((0.4, "train"), (0.6, new)):  # by what it has learnt
+        one = replace(c, recorded={"train": 1.0, new: right})
+        assert one.learnt == pairs and one.needed(second) == c.needed(second, pairs)
     assert c.needed("all") == 0
     with pytest.raises(ValueError, match="group must"):
         c.needed("head")
     with pytest.raises(ValueError, match="pairs must"):
         c.needed("Q", "tests")
+    with pytest.raises(ValueError, match="share must"):
+        c.needed("Q", share=0)
 
 
 # ---- the file, and the command

@@ -22,7 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrdlib._check import check_choice, check_instance, check_integer, check_matrix, shown
+from lrdlib._check import (
+    check_choice,
+    check_instance,
+    check_integer,
+    check_matrix,
+    check_real,
+    shown,
+)
 from lrdlib.evidence.studies import generalised
 from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, role
 from lrdlib.tasks import split
@@ -73,8 +80,12 @@ def cut(W: Tensor, k: int) -> Tensor:
 
 
 def cut_matrices(params: Params, roles: Sequence[str], k: int) -> Params:
-    """The same parameters, with all matrices of these roles cut to rank k. Raises as `cut`,
-    and ValueError for a role that is no matrix's of a block."""
+    """The same parameters, with all matrices of these roles cut to rank k.
+
+    A cut matrix is shorter. To queries and keys under QK-Norm that is nothing, as they are
+    scale-invariant; the others act with the norm that is left. Raises as `cut`, and
+    ValueError for a role that is no matrix's of a block.
+    """
     check_instance("params", params, Mapping)
     for name in roles:
         check_choice("roles", name, MATRIX_ROLES)
@@ -152,14 +163,23 @@ class Cuts:
                 f"{shown(sorted(self.spectra))}"
             )
 
-    def needed(self, group: str, pairs: str = "orbit_clean", share: float = 0.95) -> int:
-        """The smallest rank from which on, at every larger rank too, the network with this
-        group cut keeps this share of its accuracy.
+    @property
+    def learnt(self) -> str:
+        """The pairs to judge a cut by: "orbit_clean" if the network gets half of them, else
+        "train"."""
+        return "orbit_clean" if self.recorded["orbit_clean"] > 0.5 else "train"
 
-        Raises ValueError for an unknown group or part of the table.
+    def needed(self, group: str, pairs: str | None = None, share: float = 0.95) -> int:
+        """The smallest rank from which on, at every larger rank too, the network with this
+        group cut keeps this share of its accuracy on `pairs`, which are `learnt` unless
+        given.
+
+        Raises TypeError or ValueError for an unknown group, part of the table, or share.
         """
         check_choice("group", group, GROUPS)
+        pairs = self.learnt if pairs is None else pairs
         check_choice("pairs", pairs, PAIRS)
+        check_real("share", share, above=0)
         curve = self.accuracy[list(GROUPS).index(group), :, PAIRS.index(pairs)]  # (ranks,)
         short = np.flatnonzero(curve < share * curve[-1])
         return int(short[-1]) + 1 if len(short) else 0

@@ -83,12 +83,11 @@ def _words(cuts: Mapping[str, Cuts], start: int) -> str:
     needs."""
     texts = []
     for name, c in cuts.items():
-        pairs = "orbit_clean" if c.recorded["orbit_clean"] > 0.5 else "train"
-        left = c.accuracy[:, start, PAIRS.index(pairs)]
+        left = c.accuracy[:, start, PAIRS.index(c.learnt)]
         texts.append(
-            f"{name}, on {pairs.replace('_', '-')} pairs: "
+            f"{name}, on {c.learnt.replace('_', '-')} pairs: "
             + ", ".join(
-                f"{group} {y:.0%} (95% of its accuracy from rank {c.needed(group, pairs)} on)"
+                f"{group} {y:.0%} (95% of its accuracy from rank {c.needed(group)} on)"
                 for group, y in zip(GROUPS, left, strict=True)
             )
         )
