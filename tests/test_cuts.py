@@ -54,7 +54,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def recorded(request):
-    return request.config.rootpath / "book" / "runs" / "cuts.npz"
+    return request.config.rootpath / "book" / "runs" / "cuts" / "networks.npz"
 
 
 # ---- the cut
