@@ -61,7 +61,7 @@ def cuts(options: argparse.Namespace) -> None:
 def described(c: Cuts) -> str:
     """One line: what the network gets right, and the rank at which it keeps 95% of
     what it has learnt."""
-    ranks = ", ".join(f"{group} {c.needed(group)}" for group in GROUPS)
+    ranks = "; ".join(f"{group} {c.needed(group)}" for group in GROUPS)
     return (
         f"{c.recorded['train']:.1%} of the train pairs and {c.recorded['orbit_clean']:.1%} "
         f"of the orbit-clean ones; rank needed: {ranks}"

@@ -28,11 +28,10 @@ def cuts_figure(cuts: Mapping[str, Cuts], *, start: int = 4) -> go.Figure:
     above, below = (_bars(cuts, pairs, start) for pairs in WORDS)
     fig.add_traces(above, rows=1, cols=1)
     fig.add_traces(below, rows=2, cols=1)
-    frames = {}
-    for k in ranks:
-        frames[str(k)] = [bar for pairs in WORDS for bar in _bars(cuts, pairs, k)]
-        for bar in frames[str(k)][len(cuts) :]:
-            bar.update(xaxis="x2", yaxis="y2")
+    frames = {  # the heights alone: all else of a bar stays
+        str(k): [go.Bar(y=_heights(c, pairs, k)) for pairs in WORDS for c in cuts.values()]
+        for k in ranks
+    }
     movable(fig, frames, prefix="rank k = ", start=str(start))
     for row, words in enumerate(WORDS.values(), 1):
         axes(fig, "cut to rank k" if row == len(WORDS) else "", words, row=row)
@@ -56,6 +55,11 @@ def _ranks(cuts: Mapping[str, Cuts]) -> range:
     return range(widths.pop() + 1)
 
 
+def _heights(c: Cuts, pairs: str, k: int) -> list[float]:
+    """The accuracy of each group, to four digits."""
+    return [round(float(y), 4) for y in c.accuracy[:, k, PAIRS.index(pairs)]]
+
+
 def _bars(cuts: Mapping[str, Cuts], pairs: str, k: int) -> list[go.Bar]:
     """The bars of each network at rank k."""
     bars, rules = [], []
@@ -67,12 +71,12 @@ def _bars(cuts: Mapping[str, Cuts], pairs: str, k: int) -> list[go.Bar]:
         bars.append(
             go.Bar(
                 x=list(GROUPS),
-                y=[round(float(y), 4) for y in c.accuracy[:, k, PAIRS.index(pairs)]],
+                y=_heights(c, pairs, k),
                 name=name,
                 legendgroup=name,
                 showlegend=pairs == next(iter(WORDS)),
                 marker={"color": hollow, "line": {"color": colour, "width": 1.5}},
-                hovertemplate=f"{name}, rank {k} in %{{x}}: %{{y:.1%}}<extra></extra>",
+                hovertemplate=f"{name}, %{{x}} cut: %{{y:.1%}}<extra></extra>",
             )
         )
     return bars
@@ -83,16 +87,12 @@ def _words(cuts: Mapping[str, Cuts], start: int) -> str:
     needs."""
     texts = []
     for name, c in cuts.items():
-        left = c.accuracy[:, start, PAIRS.index(c.learnt)]
-        texts.append(
-            f"{name}, on {c.learnt.replace('_', '-')} pairs: "
-            + ", ".join(
-                f"{group} {y:.0%} (95% of its accuracy from rank {c.needed(group)} on)"
-                for group, y in zip(GROUPS, left, strict=True)
-            )
-        )
+        left = zip(GROUPS, _heights(c, c.learnt, start), strict=True)
+        groups = "; ".join(f"{group} {y:.0%} ({c.needed(group)})" for group, y in left)
+        texts.append(f"{name}, {c.learnt.replace('_', '-')} pairs: {groups}.")
     return (
         "Bars of the accuracy that is left when some matrices of a trained network are cut "
         f"to rank k, on orbit-clean pairs above and on train pairs below. The slider sets k; "
-        f"it stands at {start}. {'; '.join(texts)}."
+        f"it stands at {start}. In brackets, the rank from which on 95% of a network's "
+        f"accuracy is left. {' '.join(texts)}"
     )
