@@ -215,12 +215,20 @@ def test_a_file_gives_back_what_was_written(small, tmp_path):
     [
         {"accuracy": np.ones((3, 9, 2))},
         {"accuracy": np.ones((8, 8, 2))},
+        {"accuracy": np.ones((8, 9, 2), int)},
+        {"accuracy": [1.0]},
         {"recorded": {"train": 1.0}},
+        {"recorded": {"train": 1.0, "orbit_clean": "1"}},
         {"spectra": {}},
+        {"spectra": {f"{i}.{name}": np.ones(7) for i in (0, 1) for name in MATRIX_ROLES}},
+        {"config": {}},
+        {"config": None},
     ],
 )
 def test_parts_of_another_shape_are_refused(small, part):
-    with pytest.raises(ValueError, match=f"{next(iter(part))}|accuracy"):
+    (name,) = part
+    words = "accuracy" if part == {"config": {}} else name  # another model's
+    with pytest.raises((TypeError, ValueError), match=f"^{words} must"):
         replace(small["a"], **part)
 
 
@@ -255,6 +263,17 @@ def test_a_file_that_is_no_table_is_refused_and_kept(tmp_path, capsys, small, co
     said = capsys.readouterr().err
     assert "--out must be a new file or one that `cuts` wrote" in said
     assert len(said.splitlines()) == 1 and out.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_training(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(command, "trained_and_cut", lambda c: pytest.fail("trained"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "x.npz", tmp_path / ("n" * 300) / "x.npz"):
+        assert main(["cuts", "--out", str(out)]) == 2
+        said = capsys.readouterr().err.replace("networks", "\n").splitlines()
+        assert "--out" in said[-1] and "must be" in said[-1], said
 
 
 @pytest.mark.parametrize("bad", [["--limit", "0"], ["--limit", "-1"]])

@@ -4,7 +4,13 @@ import argparse
 from pathlib import Path
 
 from lrdlib._check import check_integer
-from lrdlib.commands.common import Subparsers, add_command, command_line, reason
+from lrdlib.commands.common import (
+    Subparsers,
+    add_command,
+    command_line,
+    make_folder,
+    reason,
+)
 from lrdlib.evidence.cuts import (
     GROUPS,
     NETWORKS,
@@ -46,14 +52,9 @@ def cuts(options: argparse.Namespace) -> None:
     for name, config in tqdm(wanted.items(), "networks"):
         if name in known and TrainConfig(**known[name].config) == config:
             continue
+        make_folder("--out's folder", options.out.parent)
         known[name] = trained_and_cut(config)
-        try:
-            save_cuts(known, options.out, provenance(command_line()))
-        except OSError as error:
-            raise ValueError(
-                f"out must be a file that can be written, got {str(options.out)!r}: "
-                f"{reason(error)}"
-            ) from error
+        save_cuts(known, options.out, provenance(command_line()))
     for name in wanted:
         print(f"{name}: {described(known[name])}")
 

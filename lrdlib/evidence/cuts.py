@@ -31,7 +31,7 @@ from lrdlib._check import (
     shown,
 )
 from lrdlib.evidence.studies import generalised
-from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, role
+from lrdlib.model import MATRIX_ROLES, Params, forward, role
 from lrdlib.tasks import split
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import runs_of
@@ -132,8 +132,8 @@ class Cuts:
     """One trained network, and what is left of it.
 
     config: the fields of its TrainConfig. recorded: its accuracy on each of PAIRS at the
-    last record of training. step: when it generalised for good (studies.generalised), inf
-    for never. accuracy (groups, ranks, 2): of GROUPS, ranks 0 to d_model, and PAIRS.
+    last record of training. step: when it generalised (see studies.generalised), inf for
+    never. accuracy (groups, ranks, 2): of GROUPS, ranks 0 to d_model, and PAIRS.
     spectra: singular values (d,) of each block matrix at the end.
 
     Raises TypeError or ValueError for parts of another kind or shape.
@@ -148,19 +148,26 @@ class Cuts:
     def __post_init__(self) -> None:
         for name in ("config", "recorded", "spectra"):
             check_instance(name, getattr(self, name), dict)
+        check_instance("accuracy", self.accuracy, np.ndarray)
         config = TrainConfig(**self.config)
-        expected = (len(GROUPS), config.d_model + 1, len(PAIRS))
-        if self.accuracy.shape != expected or set(self.recorded) != set(PAIRS):
+        found, width = self.accuracy, config.d_model
+        expected = (len(GROUPS), width + 1, len(PAIRS))
+        if found.shape != expected or found.dtype.kind != "f":
             raise ValueError(
-                f"accuracy must be of shape {expected} on {', '.join(PAIRS)}, got "
-                f"{self.accuracy.shape} on {shown(sorted(self.recorded))}"
+                f"accuracy must be floats of shape {expected}, got {found.dtype} of shape "
+                f"{found.shape}"
             )
-        model: ModelConfig = config.model(config.data())
-        matrices = {f"{i}.{name}" for i in range(model.layers) for name in MATRIX_ROLES}
-        if set(self.spectra) != matrices:
+        right = list(self.recorded.values())
+        if set(self.recorded) != set(PAIRS) or not all(isinstance(x, float) for x in right):
             raise ValueError(
-                f"spectra must hold those of {len(matrices)} matrices, got "
-                f"{shown(sorted(self.spectra))}"
+                f"recorded must be a number on {', '.join(PAIRS)}, got {shown(self.recorded)}"
+            )
+        matrices = {f"{i}.{name}" for i in range(config.layers) for name in MATRIX_ROLES}
+        shapes = {getattr(S, "shape", None) for S in self.spectra.values()}
+        if set(self.spectra) != matrices or shapes != {(width,)}:
+            raise ValueError(
+                f"spectra must hold ({width},) of each of {len(matrices)} matrices, got "
+                f"shapes {shown(shapes)} of {shown(sorted(self.spectra))}"
             )
 
     @property
