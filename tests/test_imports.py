@@ -31,7 +31,8 @@ TRAINING = (
     "sweep",
 )
 EVIDENCE = (
-    *("grids", "phase", "survival", "studies", "results", "validation", "proportions"),
+    *("grids", "phase", "survival", "studies", "cuts", "results", "validation"),
+    "proportions",
     *("judging", "comparing", "verdicts_grids", "verdicts_rank", "verdicts_studies"),
     *("claims", "sentences", "cards"),
 )
@@ -50,6 +51,7 @@ FIGURES = (
     "clock",
     "rank",
     "studies",
+    "cuts",
     "sphinx",
     "page",
 )
