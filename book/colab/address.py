@@ -4,6 +4,7 @@ works, and addresses. Every address follows from `repository.url` in _config.yml
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,7 @@ class Book:
     extensions: tuple[str, ...] = ("amsmath", "colon_fence", "deflist", "dollarmath")
     pages: dict[str, list[str]] = field(default_factory=dict)  # name -> its markdown cells
     works_from: tuple[Path, ...] = ()  # BibTeX files
+    counters: dict[str, str] = field(default_factory=dict)  # kinds that share one count
 
     @classmethod
     def settings(cls, root: Path = ROOT) -> Book:
@@ -67,6 +69,7 @@ class Book:
             },
             extensions=tuple(config["parse"]["myst_enable_extensions"]),
             works_from=tuple(root / folder / name for name in config["bibtex_bibfiles"]),
+            counters=config["sphinx"]["config"].get("prf_realtyp_to_countertyp", {}),
         )
 
     @classmethod
@@ -122,7 +125,7 @@ class Book:
     def places(self) -> dict[tuple[str, str], Place]:
         """Every label, by kind (page, target, prf, exercise, equation, figure, term) and
         name."""
-        labels = Labels(self.parse)
+        labels = Labels(self.parse, self.counters)
         for page, cells in self.pages.items():
             labels.page = page
             labels.found["page", page] = Place(page, text=page)
@@ -155,8 +158,9 @@ class Book:
 class Labels:
     """Goes through the pages in reading order, and counts as Sphinx does."""
 
-    def __init__(self, parse: Any) -> None:
+    def __init__(self, parse: Any, counters: Mapping[str, str]) -> None:
         self.parse = parse
+        self.counters = counters
         self.page = ""  # the page that is read now
         self.found: dict[tuple[str, str], Place] = {}
         self.counts: Counter[str] = Counter()
@@ -189,7 +193,8 @@ class Labels:
         """Take the label of a directive, and those inside of it."""
         kind, label = block.name.removeprefix("prf:"), block.options.get("label", "")
         if block.name.startswith("prf:") and kind in PROOF_TYPES:
-            self.number(kind, label, f"{kind.capitalize()} %d", group="prf")
+            counter = self.counters.get(kind, kind)
+            self.number(counter, label, f"{kind.capitalize()} %d", group="prf")
         elif block.name in ("exercise", "exercise-start"):
             self.number("exercise", label, "Exercise %d")
         elif block.name == "math" and label:
