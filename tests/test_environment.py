@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -118,3 +119,11 @@ class TestWorkflow:
         for job in flow["jobs"].values():
             for step in job["steps"]:
                 assert not re.search(r"token|secrets\.", step.get("run", ""), re.I)
+
+
+def test_a_user_s_type_checker_finds_the_types():
+    """PEP 561: a marker beside the modules, shipped with them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert (ROOT / "lrdlib" / "py.typed").is_file()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["lrdlib"]
+    assert "Typing :: Typed" in project["project"]["classifiers"]
