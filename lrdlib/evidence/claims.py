@@ -376,8 +376,9 @@ CLAIMS = (
     Claim(
         "mechanism",
         GROUPS[3],
-        "The tangential part of LRD's step is what acts, not the radial one (H3)",
-        "paper, 6.3 and 7.1",
+        "With decay on all blocks from the start, the tangential part of LRD's step is what "
+        "acts, not the radial one (H3)",
+        "paper, 6.3 and 7.1, of scale-invariant matrices after memorisation",
         "decay from the start on all matrices of the blocks, of which only queries and keys "
         "are scale-invariant: the tangential part alone against the radial part alone, "
         f"{SOONER}{HOLM}",
@@ -400,8 +401,8 @@ CLAIMS = (
     Claim(
         "needed",
         GROUPS[3],
-        "Decay works through a low rank of queries and keys (H4)",
-        "paper, 6.3, which leaves the cause open in 7.3; README",
+        "LRD works through a low rank of queries and keys, and so does L2 (H4)",
+        "paper, 6.3, of LRD alone; it leaves the cause open in 7.3; README",
         "queries and keys are frozen at the start, or kept flat: holds if both fail in most "
         "seeds under tuned L2 and under LRD, does not hold if both generalise in half of the "
         "seeds or more under both rules, otherwise in part",
@@ -413,8 +414,8 @@ CLAIMS = (
     Claim(
         "qk-alone",
         GROUPS[3],
-        "LRD on queries and keys alone makes the network generalise",
-        "README, whose code decays no other matrices by LRD",
+        "LRD on queries and keys, and on no other matrix, makes the network generalise",
+        "the first code's own choice; no sentence claims it",
         "holds if it does in most runs at the first code's setting (λ of 5e-3, f of 0.5 and "
         "more) and at the base setting (f = 0.4), in part if at one",
         "2026-11-28",
@@ -485,7 +486,7 @@ CLAIMS = (
         "whole-matrices",
         GROUPS[5],
         "LRD on whole matrices does what LRD on each head does, though QK-Norm is per head",
-        "paper, 3 and 5",
+        "our question: the paper's section 3 is per head, its section 5 is not",
         "holds if the 90% interval of the ratio of RMST lies in 0.8 to 1.25, does not hold "
         "if its 95% interval lies outside, otherwise undecided",
         "2026-11-28",
