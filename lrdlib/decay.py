@@ -257,12 +257,14 @@ class LowRankDecay(torch.optim.Optimizer):
     dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
         Conv1D (in, out). A matrix whose parts are interleaved head by head fits neither.
     rounding: of bfloat16 weights: "nearest", or "stochastic", which is right on average.
+        It draws from torch's generator: where processes hold replicas of a matrix, as under
+        DDP, give them one seed, or the replicas part.
     every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
         group counts, and is in the state. As long as k times the strength is small this is
         nearly the same decay at a k-th of its cost.
-    max_batch: the largest number of matrices that are computed at once; None for as many as
-        have 2^24 entries together. It bounds the memory that a step needs beside a copy of
-        the matrices.
+    max_batch: the largest number of matrices, or of whole stacks, that are computed at
+        once; None for as many as have 2^24 entries together. It bounds the memory that a
+        step needs beside a copy of the matrices.
     check_finite: look for NaN before each step, and change nothing if there is one. On a
         GPU the look waits for the device. Without it a NaN stays in its own matrix.
 
@@ -369,8 +371,9 @@ class LowRankDecay(torch.optim.Optimizer):
             )
 
     @torch.no_grad()
-    def step(self, lr: float | None = None) -> None:  # type: ignore[override]
-        """Decay every matrix once. `lr` is needed if a group is "decoupled".
+    def step(self, lr: float | Tensor | None = None) -> None:  # type: ignore[override]
+        """Decay every matrix once, a frozen one too. `lr` is needed if a group is
+        "decoupled".
 
         Raises ValueError if it is missing, negative or not finite, or if a weight is not
         finite; nothing is changed then.
@@ -380,6 +383,8 @@ class LowRankDecay(torch.optim.Optimizer):
                 'lr must be given to step() for mode "decoupled" (or attach an optimizer), '
                 "got None"
             )
+        if isinstance(lr, Tensor) and lr.numel() == 1:
+            lr = lr.item()
         if lr is not None:
             check_real("lr", lr, at_least=0)
         rate = 1.0 if lr is None else float(lr)
@@ -397,6 +402,10 @@ class LowRankDecay(torch.optim.Optimizer):
         ValueError if a "decoupled" group holds a matrix that the optimizer does not train.
         """
         trained = _unwrapped(optimizer)
+        if isinstance(trained, LowRankDecay):
+            raise TypeError(
+                "optimizer must be the one that trains the matrices, got a LowRankDecay"
+            )
         self._rates(trained)
         known: RemovableHandle | None = self._handles.get(trained)
         if known is None or known.id not in (known.hooks_dict_ref() or ()):
@@ -542,7 +551,8 @@ def _stochastically_rounded(x: Tensor) -> Tensor:
     """
     bits = x.view(torch.int32)
     bits = bits + torch.randint_like(bits, 1 << 16)
-    return (bits & -(1 << 16)).view(torch.float32).to(torch.bfloat16)
+    rounded = (bits & -(1 << 16)).view(torch.float32)
+    return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
 
 
 def _is_sharded(W: Tensor) -> bool:
@@ -687,6 +697,7 @@ OF_VALUES = re.compile(r"(to_|w)?(v|value)(_?(proj|lin))?(_weight)?", re.I)
 OF_ALL_THREE = re.compile(
     r"in_proj_weight|c_attn|query_key_value|(to_|w)?qkv(_proj)?", re.I
 )
+OF_ADAPTERS = re.compile(r"\.(base_layer|lora_[AB](\.\w+)?)(?=\.weight$|$)")  # peft
 OF_ATTENTION = re.compile(r"attn|attention", re.I)
 
 
@@ -697,7 +708,9 @@ def _part_of(name: str) -> str:
     >>> _part_of("layers.0.self_attn.q_proj.weight"), _part_of("layers.0.self_attn.o_proj.weight")
     ('qk', 'vo')
     """
-    *modules, leaf = name.removesuffix(".weight").split(".")
+    *modules, leaf = OF_ADAPTERS.sub("", name).removesuffix(".weight").split(".")
+    block = next((i for i, module in enumerate(modules) if module.isdigit()), -1)
+    modules = modules[block + 1 :]  # what the blocks are kept in has a name of its own
     if OF_ALL_THREE.fullmatch(leaf):
         return "fused"
     if OF_QUERIES_AND_KEYS.fullmatch(leaf):

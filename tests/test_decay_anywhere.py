@@ -40,6 +40,27 @@ def test_attach_finds_the_optimizer_in_its_wrappers():
             LowRankDecay([A], weight_decay=0.5).attach(wrong)
 
 
+def test_a_decay_is_not_attached_to_a_decay():
+    (W,) = parameters((4, 4))
+    decay = LowRankDecay([W], weight_decay=0.5)
+    with pytest.raises(TypeError, match=r"optimizer must be .* got a LowRankDecay"):
+        decay.attach(LowRankDecay([W], weight_decay=0.5))
+
+
+def test_a_step_by_hand_takes_a_tensor_s_lr():
+    A, B = parameters((4, 4), (4, 4))
+    B.data.copy_(A)
+    LowRankDecay([A], weight_decay=0.5).step(lr=torch.tensor(0.25))
+    LowRankDecay([B], weight_decay=0.5).step(lr=0.25)
+    assert torch.equal(A, B)
+
+
+def test_stochastic_rounding_keeps_what_is_not_finite():
+    bits = torch.tensor([0x7FFFFFFF, 0x7FC00000, 0x7F800000], dtype=torch.int32)
+    rounded = _stochastically_rounded(bits.view(torch.float32))
+    assert rounded[:2].isnan().all() and rounded[2] == float("inf")
+
+
 def test_attached_twice_it_decays_once():
     A, B = parameters((4, 4), (4, 4))
     B.data.copy_(A)
@@ -298,6 +319,9 @@ def test_select_takes_what_is_in_the_blocks_and_nothing_else(which, options, nam
         ("transformer_blocks.0.attn1.to_out.0.weight", "vo"),
         ("layers.0.attention.wk.weight", "qk"),
         ("layers.0.feed_forward.w1.weight", "mlp"),
+        ("layers.0.self_attn.q_proj.base_layer.weight", "qk"),
+        ("layers.0.self_attn.q_proj.lora_A.default.weight", "qk"),
+        ("attn_layers.layers.1.1.ff.0.weight", "mlp"),
     ],
 )
 def test_the_usual_names_say_what_a_matrix_is(name, part):
