@@ -556,8 +556,8 @@ def _stochastically_rounded(x: Tensor) -> Tensor:
 
 
 def _is_sharded(W: Tensor) -> bool:
-    """Whether W is torch's DTensor: by name, as torch.distributed is not in every build."""
-    return type(W).__name__ == "DTensor" or hasattr(W, "full_tensor")
+    """Whether W is torch's DTensor; torch.distributed is not in every build."""
+    return hasattr(W, "full_tensor")
 
 
 def _keep_shard(W: Tensor, full: Tensor) -> None:
@@ -632,7 +632,7 @@ def select(
     0.query  (4, 4)         query
     0.up     (4, 4)         up
     """
-    named, roles = _parameters(model)
+    named, parts = _parameters(model)
     if exclude is not None:
         check_instance("exclude", exclude, str)
         named = {name: W for name, W in named.items() if not re.search(exclude, name)}
@@ -641,24 +641,22 @@ def select(
     elif callable(which):
         chosen = {name: W for name, W in named.items() if which(name, W)}
     else:
-        words = (*PLACES,) if not isinstance(model, nn.Module) else ("qk", "vo", "mlp")
-        wanted = set(places(which)) if isinstance(which, str) else set()
-        if not wanted or not wanted <= {role for word in words for role in PLACES[word]}:
+        known = ("qk", "vo", "mlp") if isinstance(model, nn.Module) else tuple(PLACES)
+        words = set(_words(which)) if isinstance(which, str) else set()
+        if not words or not words <= set(known):
             check_choice(
-                "which", which, ("attention+mlp", *words, "a predicate (name, tensor)")
+                "which", which, ("attention+mlp", *known, "a predicate (name, tensor)")
             )
-        chosen = {name: W for name, W in named.items() if roles.get(name) in wanted}
-        fused = [name for name in named if roles.get(name) == "fused"]
-        if fused and wanted & {"query", "value"}:
-            if len(wanted & {"query", "value"}) < 2:
-                raise ValueError(
-                    f"which must not part {fused[0]}, in which queries, keys and values "
-                    f"are one matrix, got {shown(which)} (a group of its own with parts=3 "
-                    "decays each by itself)"
-                )
-            chosen = {
-                name: W for name, W in named.items() if name in chosen or name in fused
-            }
+        of_attention = words & {"qk", "vo"}
+        fused = [name for name in named if parts.get(name) == "fused"]
+        if fused and len(of_attention) == 1:
+            raise ValueError(
+                f"which must not part {fused[0]}, in which queries, keys and values "
+                f"are one matrix, got {shown(which)} (a group of its own with parts=3 "
+                "decays each by itself)"
+            )
+        taken = words | ({"fused"} if of_attention else set())
+        chosen = {name: W for name, W in named.items() if parts.get(name) in taken}
     if not chosen:
         hint = (
             " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
@@ -671,11 +669,10 @@ def select(
 
 
 def _parameters(model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All parameters by name; and, of those that a decay may be for, the role, or "fused"
-    for queries, keys and values in one."""
+    """All parameters by name; and, of those that a decay may be for, the word of PLACES, or
+    "fused" for queries, keys and values in one."""
     if isinstance(model, nn.Module):
-        as_role = {"qk": "query", "vo": "value", "mlp": "up", "fused": "fused"}
-        blocks = {name: as_role[_part_of(name)] for name in _block_matrices(model)}
+        blocks = {name: _part_of(name) for name in _block_matrices(model)}
         return dict(model.named_parameters()), blocks
     if not isinstance(model, Mapping):
         raise TypeError(
@@ -687,7 +684,8 @@ def _parameters(model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
         check_instance(f"model[{name!r}]", W, Tensor)
     if not model:
         raise ValueError("model must hold at least one parameter, got none")
-    return dict(model), {name: role(name) for name in model}
+    words = {r: word for word, roles in PLACES.items() for r in roles}
+    return dict(model), {n: words[role(n)] for n in model if role(n) in words}
 
 
 # What a parameter's module, or the parameter itself, is called in the libraries that people
@@ -726,10 +724,13 @@ def places(where: str) -> tuple[str, ...]:
     >>> places("vo+head")
     ('value', 'output', 'head')
     """
+    return tuple(role for word in _words(where) for role in PLACES[word])
+
+
+def _words(where: str) -> list[str]:
+    """The words of PLACES that `where` joins; none where it joins others, or one twice."""
     words = where.replace("attention", "qk+vo").split("+")
-    if len(set(words)) < len(words) or not set(words) <= PLACES.keys():
-        return ()
-    return tuple(role for word in words for role in PLACES[word])
+    return words if len(set(words)) == len(words) and set(words) <= PLACES.keys() else []
 
 
 def _block_matrices(model: nn.Module) -> set[str]:
