@@ -77,7 +77,6 @@ EXTRAS = {
     "figures.sphinx": {"docutils", "sphinx", "myst_nb"},
     "training.sweep": {"joblib"},
     "evidence.survival": {"scipy"},
-    "evidence.proportions": {"scipy"},
     "evidence.validation": {"scipy"},
     "commands": {"tqdm", "joblib", "distributed"},
     "lab": {"anywidget", "traitlets", "ipywidgets", "onnx", "plotly"},

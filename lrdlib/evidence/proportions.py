@@ -4,10 +4,10 @@ Both are exact and scipy's, which only this module and `survival` need:
 pip install 'lrdlib[evidence]'.
 """
 
-from types import ModuleType
 from typing import NamedTuple
 
 from lrdlib._check import check_integer, check_real
+from lrdlib.evidence.survival import scipy_stats
 
 
 class Interval(NamedTuple):
@@ -31,7 +31,7 @@ def binomial_interval(wins: int, of: int, level: float = 0.95) -> Interval:
     check_integer("of", of, at_least=1)
     check_integer("wins", wins, at_least=0, at_most=of)
     check_real("level", level, above=0, below=1)
-    found = _scipy_stats().binomtest(wins, of).proportion_ci(level, method="exact")
+    found = scipy_stats().binomtest(wins, of).proportion_ci(level, method="exact")
     return Interval(float(found.low), float(found.high))
 
 
@@ -48,15 +48,4 @@ def sign_test(plus: int, minus: int) -> float:
     check_integer("minus", minus, at_least=0)
     if plus + minus == 0:
         return 1.0
-    return float(_scipy_stats().binomtest(plus, plus + minus).pvalue)
-
-
-def _scipy_stats() -> ModuleType:
-    """scipy.stats, or an error that says how to get it."""
-    try:
-        from scipy import stats
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "scipy is missing; pip install 'lrdlib[evidence]'", name=error.name
-        ) from error
-    return stats
+    return float(scipy_stats().binomtest(plus, plus + minus).pvalue)

@@ -144,7 +144,7 @@ def kaplan_meier(runs: Followed) -> Curve:
     >>> curve.step.tolist(), curve.share.tolist()
     ([0.0, 100.0, 150.0, 200.0], [1.0, 0.75, 0.75, 0.0])
     """
-    stats = _scipy_stats()
+    stats = scipy_stats()
     time, seen = _checked("runs", runs)
     data = stats.CensoredData.right_censored(time, ~seen)
     sf = stats.ecdf(data).sf
@@ -208,7 +208,7 @@ def paired_ratio(
     3 seeds, a mean of b that is not above 0, an rng that is no Generator, resamples below
     100 and a level outside 0 to 1; ImportError without scipy.
     """
-    stats = _scipy_stats()
+    stats = scipy_stats()
     A, B = _finite("a", a), _finite("b", b)
     _check_fit("a", A, "b", B)
     if len(A) < 3:
@@ -352,7 +352,7 @@ def area_under_roc(score: ArrayLike, success: ArrayLike) -> float:
     >>> area_under_roc([3, 1, 2, 2], [True, False, True, False])
     0.875
     """
-    stats = _scipy_stats()
+    stats = scipy_stats()
     x = _finite("score", score, axes=(1,))
     won = _booleans("success", success)
     _check_fit("score", x, "success", won)
@@ -366,7 +366,7 @@ def area_under_roc(score: ArrayLike, success: ArrayLike) -> float:
 # ---- what may come in
 
 
-def _scipy_stats() -> ModuleType:
+def scipy_stats() -> ModuleType:
     """scipy.stats, or an error that says how to get it."""
     try:
         from scipy import stats
