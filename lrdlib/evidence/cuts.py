@@ -120,11 +120,14 @@ def accuracies(
     `accuracy`."""
     check_instance("config", config, TrainConfig)
     ranks = range(config.d_model + 1) if ranks is None else ranks
-    found = [
-        [accuracy(cut_matrices(params, roles, k), config) for k in ranks]
-        for roles in groups.values()
-    ]
-    return np.array(found, np.float32)
+    every = tuple(dict.fromkeys(name for roles in groups.values() for name in roles))
+    found = np.empty((len(groups), len(ranks), len(PAIRS)), np.float32)
+    for j, k in enumerate(ranks):
+        low = cut_matrices(params, every, k)  # once for all groups
+        for i, roles in enumerate(groups.values()):
+            mixed = {n: (low if role(n) in roles else params)[n] for n in params}
+            found[i, j] = accuracy(mixed, config)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
