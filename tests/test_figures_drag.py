@@ -79,11 +79,8 @@ def values_of(points, panel):
 # ---- the arithmetic
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("scaled", [True, False])
-def test_a_path_is_step_after_step_of_the_rule(rule, scaled):
-    """On a full matrix with these singular values: u_i^T W v_i."""
-    values = [0.9, 0.5, 0.04]
+def full_matrix(values):
+    """U (5, 3), W (5, 5) and V (5, 3) with W = U diag(values) V^T, in double precision."""
     U, V = (
         torch.linalg.qr(
             torch.randn(
@@ -92,7 +89,15 @@ def test_a_path_is_step_after_step_of_the_rule(rule, scaled):
         )[0]
         for seed in (0, 1)
     )
-    W = (U * torch.tensor(values, dtype=torch.float64)) @ V.T
+    return U, (U * torch.tensor(values, dtype=torch.float64)) @ V.T, V
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_path_is_step_after_step_of_the_rule(rule, scaled):
+    """On a full matrix with these singular values: u_i^T W v_i."""
+    values = [0.9, 0.5, 0.04]
+    U, W, V = full_matrix(values)
     scale = "norm" if scaled else None
     expected = [values]
     for _ in range(7):
@@ -131,15 +136,7 @@ def test_stairs_touch_the_curve_and_the_diagonal_in_turn():
 def test_a_part_of_a_step_is_split_by_the_inner_product(part, held):
     """On a full matrix with these singular values; G = |W| polar / |polar|."""
     values = [0.9, 0.5, 0.3]
-    U, V = (
-        torch.linalg.qr(
-            torch.randn(
-                5, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-            )
-        )[0]
-        for seed in (0, 1)
-    )
-    W = (U * torch.tensor(values, dtype=torch.float64)) @ V.T
+    U, W, V = full_matrix(values)
     first, expected = W.norm(), [values]
     for _ in range(5):
         G = W.norm() / 3**0.5 * U @ V.T
