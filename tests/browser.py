@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -157,6 +157,41 @@ def visit(
         seen.page.goto(url, wait_until="load")
         seen.settle()
         yield seen
+    finally:
+        context.close()
+
+
+@contextmanager
+def under_a_finger(browser: Browser, url: str) -> Iterator[tuple[Page, Callable]]:
+    """`url` on a phone, and swipe_up(x, y): a finger up the screen by 60 pixels, which
+    returns how far the page is scrolled then."""
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    context.set_default_timeout(PATIENCE_MS)
+    try:
+        page = context.new_page()
+        page.goto(url)
+        touch = context.new_cdp_session(page)
+
+        def finger(kind: str, *points: tuple[float, float]) -> None:
+            touch.send(
+                "Input.dispatchTouchEvent",
+                {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]},
+            )
+
+        def swipe_up(x: float, y: float) -> float:
+            finger("touchStart", (x, y))
+            for moved in range(10, 61, 10):
+                finger("touchMove", (x, y - moved))
+            finger("touchEnd")
+            return page.evaluate(
+                """async () => {
+                    const frame = () => new Promise((done) => requestAnimationFrame(done));
+                    for (let i = 0; i < 30; i++) await frame();
+                    return scrollY;
+                }"""
+            )
+
+        yield page, swipe_up
     finally:
         context.close()
 

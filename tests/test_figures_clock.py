@@ -214,49 +214,20 @@ def test_the_keys_turn_a_hand_at_every_frequency(seen):
 
 
 def test_a_finger_turns_a_hand_and_scrolls_beside_it(chromium, page):
-    from browser import PHONE, serve
-    from waiting import PATIENCE_MS
+    from browser import serve, under_a_finger
 
-    context = chromium.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
-    context.set_default_timeout(PATIENCE_MS)
-    try:
-        with serve(page) as site:
-            opened = context.new_page()
-            opened.goto(f"{site}/page.html")
-            assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            handle = opened.locator(".handle").first
-            box = handle.bounding_box()
-            assert min(box["width"], box["height"]) >= 44
-            touch = context.new_cdp_session(opened)
-
-            def finger(kind, *points):
-                touch.send(
-                    "Input.dispatchTouchEvent",
-                    {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]},
-                )
-
-            def swipe_up(x, y):
-                """A finger up the screen, by 60 pixels; how far the page is scrolled."""
-                finger("touchStart", (x, y))
-                for moved in range(10, 61, 10):
-                    finger("touchMove", (x, y - moved))
-                finger("touchEnd")
-                return opened.evaluate(
-                    """async () => {
-                        const frame = () => new Promise((done) => requestAnimationFrame(done));
-                        for (let i = 0; i < 30; i++) await frame();
-                        return scrollY;
-                    }"""
-                )
-
-            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-            assert swipe_up(x, y) == 0  # held: the page stays, the hand turns
-            turned = handle.get_attribute("aria-valuetext")
-            assert turned != "a = 7" and int(turned[4:]) < 7
-            assert swipe_up(x, y + 300) > 0  # below the face: the page's
-            assert handle.get_attribute("aria-valuetext") == turned
-    finally:
-        context.close()
+    with serve(page) as site, under_a_finger(chromium, f"{site}/page.html") as seen:
+        opened, swipe_up = seen
+        assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        handle = opened.locator(".handle").first
+        box = handle.bounding_box()
+        assert min(box["width"], box["height"]) >= 44
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert swipe_up(x, y) == 0  # held: the page stays, the hand turns
+        turned = handle.get_attribute("aria-valuetext")
+        assert turned != "a = 7" and int(turned[4:]) < 7
+        assert swipe_up(x, y + 300) > 0  # below the face: the page's
+        assert handle.get_attribute("aria-valuetext") == turned
 
 
 def test_its_data_is_all_that_the_script_needs():

@@ -536,49 +536,18 @@ def test_beyond_the_root_of_5_it_says_that_it_leaves(seen):
 
 
 def test_a_finger_drags_the_point_and_scrolls_beside_it(chromium, page):
-    from browser import PHONE, serve
-    from waiting import PATIENCE_MS
+    from browser import serve, under_a_finger
 
-    context = chromium.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
-    context.set_default_timeout(PATIENCE_MS)
-    try:
-        with serve(page) as site:
-            opened = context.new_page()
-            opened.goto(f"{site}/page.html")
-            assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            handle = opened.locator('[data-kind="plane"] .handle')
-            box = handle.bounding_box()
-            assert min(box["width"], box["height"]) >= 44
-            touch = context.new_cdp_session(opened)
-
-            def finger(kind, *points):
-                touch.send(
-                    "Input.dispatchTouchEvent",
-                    {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]},
-                )
-
-            def swipe_up(x, y):
-                """A finger up the screen, by 60 pixels; how far the page is scrolled then."""
-                finger("touchStart", (x, y))
-                for moved in range(10, 61, 10):
-                    finger("touchMove", (x, y - moved))
-                finger("touchEnd")
-                return opened.evaluate(
-                    """async () => {
-                        const frame = () => new Promise((done) => requestAnimationFrame(done));
-                        for (let i = 0; i < 30; i++) await frame();
-                        return scrollY;
-                    }"""
-                )
-
-            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-            start = handle.get_attribute("aria-valuetext")
-            scrolled = swipe_up(x, y + 100)  # beside the point: the page's
-            assert scrolled > 0
-            assert handle.get_attribute("aria-valuetext") == start
-            assert (
-                swipe_up(x, y - scrolled) == scrolled
-            )  # held, it does not scroll the page
-            assert float(handle.get_attribute("aria-valuetext")[-4:]) > 0.5  # from 0.41
-    finally:
-        context.close()
+    with serve(page) as site, under_a_finger(chromium, f"{site}/page.html") as seen:
+        opened, swipe_up = seen
+        assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        handle = opened.locator('[data-kind="plane"] .handle')
+        box = handle.bounding_box()
+        assert min(box["width"], box["height"]) >= 44
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        start = handle.get_attribute("aria-valuetext")
+        scrolled = swipe_up(x, y + 100)  # beside the point: the page's
+        assert scrolled > 0
+        assert handle.get_attribute("aria-valuetext") == start
+        assert swipe_up(x, y - scrolled) == scrolled  # held, it does not scroll the page
+        assert float(handle.get_attribute("aria-valuetext")[-4:]) > 0.5  # from 0.41
