@@ -132,7 +132,8 @@ def test_bad_input_is_one_clear_error(call, error, words):
 @pytest.fixture
 def page(tmp_path):
     sheets = "".join(
-        (STATIC / name).read_text(encoding="utf-8") for name in ("figures.css", "clock.css")
+        (STATIC / name).read_text(encoding="utf-8")
+        for name in ("figures.css", "clock.css", "drag.css")
     )
     script = (STATIC / "clock.js").read_text(encoding="utf-8")
     (tmp_path / "page.html").write_text(
