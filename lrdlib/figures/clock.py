@@ -5,8 +5,6 @@ script needs to move it as JSON. static/clock.js and clock.css set it moving on 
 pages; in a notebook, where they are not, the picture stays as it is. No kernel is asked.
 """
 
-import html
-import json
 import math
 from collections.abc import Sequence
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from lrdlib._check import check_integer, shown
 from lrdlib.figures.canvas import INK, PALETTE
+from lrdlib.figures.drag import shell
 
 COLOURS = {"a": PALETTE[0], "b": PALETTE[1], "sum": PALETTE[3]}
 LENGTHS = {"a": 78, "b": 98, "sum": 118}  # of the hands, in the picture's units
@@ -63,23 +62,17 @@ def clock(
     _check(p, keys)
     check_integer("a", a, at_least=0, at_most=p - 1)
     check_integer("b", b, at_least=0, at_most=p - 1)
-    if not isinstance(alt, str) or not alt.strip():
-        raise ValueError(f"alt must say what the picture shows, got {shown(alt)}")
     data = {"a": a, "b": b, "p": p, "keys": list(keys), "box": BOX, "size": CURVE}
     data |= {"lengths": LENGTHS, "numbers": NUMBERS, "middle": MIDDLE}
-    key = "".join(
-        f'<span><svg width="30" height="10" aria-hidden="true"><path d="M0 5H30" '
-        f'stroke="{COLOURS[hand]}" stroke-width="4"/></svg> {name}</span> '
+    key = {
+        name: {"stroke": COLOURS[hand], "stroke-width": "4"}
         for hand, name in (("a", "a"), ("b", "b"), ("sum", "a + b"))
+    }
+    panels = (
+        f'<div class="stage">{_face(a, b, keys[0], p)}</div>'
+        f'<div class="answers">{_curve(a + b, keys[:1], p)}</div>'
     )
-    text = json.dumps(data, separators=(",", ":"))
-    return (
-        f'<div class="lrd-clock" role="group" aria-label="{html.escape(alt)}">'
-        f'<div class="panels"><div class="stage">{_face(a, b, keys[0], p)}</div>'
-        f'<div class="answers">{_curve(a + b, keys[:1], p)}</div></div>'
-        f'<div class="lrd-key">{key}</div><div class="controls"></div>'
-        f'<p class="said"></p><script type="application/json">{text}</script></div>'
-    )
+    return shell('class="lrd-clock"', panels, data, key=key, alt=alt)
 
 
 def _check(p: int, keys: Sequence[int]) -> None:

@@ -390,27 +390,44 @@ def element(
 ) -> str:
     """The element of a kind of picture that drag.js knows: panels side by side, the key of
     their lines, and its data."""
-    if not isinstance(alt, str) or not alt.strip():
-        raise ValueError(f"alt must say what the picture shows, got {shown(alt)}")
     stages = "".join(
         f'<div class="stage" data-panel="{name}">{svg}</div>'
         for name, (_, svg) in panels.items()
-    )
-    names = "".join(
-        f'<span><svg width="30" height="10" aria-hidden="true"><path d="M0 5H30" '
-        f"{attributes(style)}/></svg> {html.escape(name)}</span> "
-        for name, style in key.items()
     )
     boxes = {
         name: {"x": panel.x, "y": panel.y, "size": panel.size, "box": panel.box}
         for name, (panel, _) in panels.items()
     }
-    text = json.dumps({"panels": boxes, **data}, separators=(",", ":"))
+    opening = f'class="lrd-drag" data-kind="{kind}"'
+    return shell(opening, stages, {"panels": boxes, **data}, key=key, alt=alt)
+
+
+def shell(
+    opening: str,
+    panels: str,
+    data: Mapping[str, Any],
+    *,
+    key: Mapping[str, Style],
+    alt: str,
+) -> str:
+    """What a dragged picture leaves for its script: an element with these attributes, its
+    panels, the key of their lines, room for controls and words, and the data.
+
+    Raises ValueError unless alt says something.
+    """
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(f"alt must say what the picture shows, got {shown(alt)}")
+    names = "".join(
+        f'<span><svg width="30" height="10" aria-hidden="true"><path d="M0 5H30" '
+        f"{attributes(style)}/></svg> {html.escape(name)}</span> "
+        for name, style in key.items()
+    )
+    text = json.dumps(data, separators=(",", ":"))
     return (
-        f'<div class="lrd-drag" data-kind="{kind}" role="group" '
-        f'aria-label="{html.escape(alt)}"><div class="panels">{stages}</div>'
-        f'<div class="lrd-key">{names}</div><div class="controls"></div>'
-        f'<p class="said"></p><script type="application/json">{text}</script></div>'
+        f'<div {opening} role="group" aria-label="{html.escape(alt)}">'
+        f'<div class="panels">{panels}</div><div class="lrd-key">{names}</div>'
+        '<div class="controls"></div><p class="said"></p>'
+        f'<script type="application/json">{text}</script></div>'
     )
 
 
