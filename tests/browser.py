@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -159,6 +159,21 @@ def visit(
         yield seen
     finally:
         context.close()
+
+
+def write_page(folder: Path, body: str, *, sheets: Sequence[str], script: str) -> Path:
+    """page.html in `folder`, which is returned: a picture with its sheets and its script,
+    from the figures' static files, and nothing else of the book."""
+    static = ROOT / "lrdlib" / "figures" / "static"
+    style = "".join((static / name).read_text(encoding="utf-8") for name in sheets)
+    (folder / "page.html").write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>A picture</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f'<link rel="icon" href="data:,"><style>{style}</style>{body}'
+        f"<script>{(static / script).read_text(encoding='utf-8')}</script></html>",
+        encoding="utf-8",
+    )
+    return folder
 
 
 @contextmanager

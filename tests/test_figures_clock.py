@@ -4,7 +4,6 @@ picture starts, and by its script wherever the hands are dragged to."""
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from lrdlib.figures.clock import (
     place,
 )
 
-STATIC = Path(clock.__code__.co_filename).parent / "static"
 P, KEYS = 29, (1, 5, 12)
 
 
@@ -131,19 +129,12 @@ def test_bad_input_is_one_clear_error(call, error, words):
 
 @pytest.fixture
 def page(tmp_path):
-    sheets = "".join(
-        (STATIC / name).read_text(encoding="utf-8")
-        for name in ("figures.css", "clock.css", "drag.css")
+    from browser import write_page
+
+    body = f'{picture()}<p style="height:60rem"></p>'
+    return write_page(
+        tmp_path, body, sheets=("figures.css", "clock.css", "drag.css"), script="clock.js"
     )
-    script = (STATIC / "clock.js").read_text(encoding="utf-8")
-    (tmp_path / "page.html").write_text(
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Clock</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f'<link rel="icon" href="data:,"><style>{sheets}</style>{picture()}'
-        f'<p style="height:60rem"></p><script>{script}</script></html>',
-        encoding="utf-8",
-    )
-    return tmp_path
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ Python where the picture starts, and by its script wherever it is dragged to."""
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +37,6 @@ from lrdlib.figures.drag import (
 from lrdlib.geometry import scaled_nuclear_norm
 from lrdlib.polar import polar_factor
 
-STATIC = Path(plane.__code__.co_filename).parent / "static"
 BARS = [1.0, 0.8, 0.57, 0.3, 0.13]
 PICTURES = {
     "plane": lambda **options: plane(**{"alt": "A <point>."} | options),
@@ -336,19 +334,10 @@ def test_bad_input_is_one_clear_error(call, error, words):
 
 @pytest.fixture
 def page(tmp_path):
-    sheets = "".join(
-        (STATIC / name).read_text(encoding="utf-8") for name in ("figures.css", "drag.css")
-    )
-    script = (STATIC / "drag.js").read_text(encoding="utf-8")
+    from browser import write_page
+
     body = "".join(make() for make in PICTURES.values())
-    (tmp_path / "page.html").write_text(
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Drag</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f'<link rel="icon" href="data:,"><style>{sheets}</style>{body}'
-        f"<script>{script}</script></html>",
-        encoding="utf-8",
-    )
-    return tmp_path
+    return write_page(tmp_path, body, sheets=("figures.css", "drag.css"), script="drag.js")
 
 
 @pytest.fixture
