@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrdlib.decay import select
+from lrdlib.matrices import select
 from lrdlib.model import EPS, ModelConfig, Params, forward
 from lrdlib.polar import polar_factor
 from lrdlib.training.backend import use_onednn

@@ -1,12 +1,6 @@
 """Low-Rank Decay for scale-invariant transformers: the public names, nothing else."""
 
-from lrdlib.decay import (
-    LowRankDecay,
-    frobenius_decay_,
-    low_rank_decay_,
-    proximal_decay_,
-    select,
-)
+from lrdlib.decay import frobenius_decay_, low_rank_decay_, proximal_decay_
 from lrdlib.geometry import (
     euler_defect,
     fan_dimension,
@@ -15,7 +9,9 @@ from lrdlib.geometry import (
     radial_tangential,
     scale_defect,
 )
+from lrdlib.matrices import select
 from lrdlib.model import ModelConfig, forward, init_params, stack_params
+from lrdlib.optimizer import LowRankDecay
 from lrdlib.polar import polar_express_coefficients, polar_factor, response
 from lrdlib.spectral import (
     effective_rank,

@@ -21,7 +21,18 @@ import pytest
 import torch
 
 import lrdlib
-from lrdlib import decay, exercises, fourier, geometry, model, polar, spectral, tasks
+from lrdlib import (
+    decay,
+    exercises,
+    fourier,
+    geometry,
+    matrices,
+    model,
+    polar,
+    spectral,
+    tasks,
+)
+from lrdlib.optimizer import LowRankDecay
 from lrdlib.training import config, records, runs, sweep, train
 
 NAN, INF = float("nan"), float("inf")
@@ -318,15 +329,15 @@ KEYS = (value(torch.tensor([True, False])), never)
 ROWS = (lambda: torch.arange(25) % 2 == 0, or_none(never))
 
 
-def optimizer_of(**settings: Any) -> decay.LowRankDecay:
-    return decay.LowRankDecay(**settings)
+def optimizer_of(**settings: Any) -> LowRankDecay:
+    return LowRankDecay(**settings)
 
 
 def group(settings: dict[str, Any]) -> Callable[..., Any]:
     """add_param_group of an optimizer with one more matrix."""
 
     def added(param_group: Any) -> None:
-        decay.LowRankDecay([W33()], **settings).add_param_group(param_group)
+        LowRankDecay([W33()], **settings).add_param_group(param_group)
 
     return added
 
@@ -398,7 +409,7 @@ OWN = [
          rtol=(value(None), RTOL), tol=(value(None), or_none(real(0))), names={"W": "W|G"}),
     call(geometry.fan_dimension, m=(value(3), integer(2)), n=(value(4), integer(2)),
          rank=(value(2), integer(0, 3)), names={"m": "m|rank", "n": "n|rank"}),
-    # decay
+    # decay, optimizer, matrices
     call(decay.frobenius_decay_, **DECAY),
     call(decay.low_rank_decay_, **SCALED, method=METHOD, steps=POLY_STEPS),
     call(decay.proximal_decay_, **SCALED),
@@ -410,11 +421,11 @@ OWN = [
     call(group({"weight_decay": 0.1}), "LowRankDecay.add_param_group",
          param_group=(lambda: {"params": [W33()]}, never),
          names={"param_group": "param_group|parameter group|params"}),
-    call(lambda lr: decay.LowRankDecay([W33()], weight_decay=0.1).step(lr),
+    call(lambda lr: LowRankDecay([W33()], weight_decay=0.1).step(lr),
          "LowRankDecay.step", lr=(value(0.1), real(0))),
-    call(lambda optimizer: decay.LowRankDecay([W33()], weight_decay=0.1).attach(optimizer),
+    call(lambda optimizer: LowRankDecay([W33()], weight_decay=0.1).attach(optimizer),
          "LowRankDecay.attach", optimizer=(lambda: None, never)),
-    call(decay.select, model=(weights, never),
+    call(matrices.select, model=(weights, never),
          which=(value("qk"), a_type)),
     # fourier
     call(fourier.fourier_power, E=(W33, matrix)),
@@ -600,7 +611,8 @@ UNCHECKED = {
     model: "rms_norm gained linear rows_times qk_norm attention",
     polar: "polar_iteration rescale polar_of_rescaled",
     decay: "strength frobenius_update_ low_rank_update_ proximal_update_ frobenius_norm "
-    "subtract_polar_ frobenius_norms tall places Selection",
+    "subtract_polar_ frobenius_norms tall check_strength check_fit check_writable check_dtype",
+    matrices: "places Selection",
     train: "batch batches compiled",
     records: "spectrum rank unless_diverged record_arrays records_from gram from_gram Snapshot",
     runs: "provenance rounded",
@@ -624,8 +636,8 @@ def test_no_public_function_is_forgotten():
         "TableSize",
         "interrupts_held",
     }  # no calls of ours
-    for module in (tasks, model, polar, spectral, geometry, decay, fourier, exercises,
-                   config, records, runs, sweep, train):  # fmt: skip
+    for module in (tasks, model, polar, spectral, geometry, decay, matrices, lrdlib.optimizer,
+                   fourier, exercises, config, records, runs, sweep, train):  # fmt: skip
         assert public(module) - {*UNCHECKED.get(module, "").split()} <= known
     assert set(lrdlib.__all__) <= known
 

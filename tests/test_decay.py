@@ -14,16 +14,16 @@ from torch import nn
 
 from lrdlib.decay import (
     PARTS,
-    LowRankDecay,
     frobenius_decay_,
     low_rank_decay_,
     low_rank_update_,
     proximal_decay_,
-    select,
     strength,
 )
 from lrdlib.geometry import radial_tangential
+from lrdlib.matrices import select
 from lrdlib.model import ModelConfig, init_params, role, stack_params
+from lrdlib.optimizer import LowRankDecay
 
 RULES = {
     "frobenius": frobenius_decay_,

@@ -10,13 +10,9 @@ import torch
 from test_decay import copies, parameters
 from torch import nn
 
-from lrdlib.decay import (
-    LowRankDecay,
-    _part_of,
-    _stochastically_rounded,
-    low_rank_decay_,
-    select,
-)
+from lrdlib.decay import low_rank_decay_
+from lrdlib.matrices import _part_of, select
+from lrdlib.optimizer import LowRankDecay, _stochastically_rounded
 from lrdlib.spectral import effective_rank, stable_rank
 
 

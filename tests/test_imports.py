@@ -25,7 +25,10 @@ SOURCES = {
 # Imports point down this list only: a module may import those above its own line, and no
 # other. In a package, its own list holds; beside it, the packages above may be used, less
 # what WINGS takes away.
-CORE = ("tasks", "polar", "spectral", "model", "geometry", "decay", "fourier", "exercises")
+CORE = (
+    *("tasks", "polar", "spectral", "model", "geometry", "decay", "matrices", "optimizer"),
+    *("fourier", "exercises"),
+)
 TRAINING = (
     *("backend", "store", "config", "records", "step", "train", "runs", "packs", "stacks"),
     "sweep",

@@ -1245,7 +1245,7 @@ TRACED = tuple(
     str(path)
     for path in (
         Path(store.__file__).parent,
-        Path(lrdlib.__file__).parent / "decay.py",
+        *(Path(lrdlib.__file__).parent / f"{name}.py" for name in ("decay", "optimizer")),
         Path(torch.__file__).parent / "optim",
         Path(torch.__file__).parent / "autograd" / "grad_mode.py",
         Path(torch.__file__).parent / "utils" / "_contextlib.py",

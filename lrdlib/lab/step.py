@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib.decay import PARTS, PLACES, frobenius_norm, places, strength
+from lrdlib.decay import PARTS, frobenius_norm, strength
+from lrdlib.matrices import PLACES, places
 from lrdlib.model import GAIN_ROLES, ModelConfig, Params, forward, role
 from lrdlib.training.config import LOW_RANK, TrainConfig
 from lrdlib.training.step import (

@@ -18,7 +18,8 @@ from lrdlib._check import (
     check_real,
     shown,
 )
-from lrdlib.decay import MODES, PARTS, PLACES, SCALES, Mode, Part, Scale, places
+from lrdlib.decay import MODES, PARTS, SCALES, Mode, Part, Scale
+from lrdlib.matrices import PLACES, places
 from lrdlib.model import ModelConfig
 from lrdlib.polar import check_polar
 from lrdlib.tasks import TASKS, TableSize, Task, table_size, task

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lrdlib._check import check_integer, shown
-from lrdlib.decay import PLACES, tall
+from lrdlib.decay import tall
+from lrdlib.matrices import PLACES
 from lrdlib.model import role
 from lrdlib.spectral import effective_rank, polar_alignment, stable_rank
 

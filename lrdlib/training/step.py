@@ -24,12 +24,12 @@ from lrdlib.decay import (
     frobenius_norm,
     frobenius_norms,
     frobenius_update_,
-    places,
     proximal_update_,
     strength,
     subtract_polar_,
     tall,
 )
+from lrdlib.matrices import places
 from lrdlib.model import (
     GAIN_ROLES,
     MATRIX_ROLES,

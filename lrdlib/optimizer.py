@@ -1,0 +1,490 @@
+"""`LowRankDecay`: the decay under anyone's training, after the step of any optimizer.
+
+The rules are those of `lrdlib.decay`; here is which matrices they act on, when, and in what
+batches: parts of fused matrices, frozen, sharded and bfloat16 ones.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from lrdlib._check import (
+    check_bool,
+    check_choice,
+    check_finite,
+    check_instance,
+    check_integer,
+    check_matrix,
+    check_real,
+    shown,
+)
+from lrdlib.decay import (
+    PARTS,
+    SCALES,
+    UPDATES,
+    Mode,
+    Part,
+    Scale,
+    check_dtype,
+    check_fit,
+    check_strength,
+    check_writable,
+    low_rank_update_,
+    proximal_update_,
+    strength,
+    tall,
+)
+from lrdlib.polar import check_polar
+from lrdlib.spectral import stable_rank
+
+Rounding = Literal["nearest", "stochastic"]
+BATCH = (
+    2**24
+)  # entries of the matrices that are computed at once; a step needs 8 such copies
+ROUNDINGS = ("nearest", "stochastic")
+# of LowRankDecay's parameter groups
+SETTINGS = (
+    *("weight_decay", "mode", "scale", "method", "steps"),
+    *("rule", "part", "parts", "dim", "rounding", "every", "max_batch", "check_finite"),
+)
+
+
+class LowRankDecay(torch.optim.Optimizer):
+    """Low-rank (or proximal) decay of a set of weight matrices, to run after any
+    optimiser's step.
+
+    params: tensors, a mapping name -> tensor (such as `select` returns), or torch's
+    parameter groups, each with its own settings. The matrices may be stacks (..., m, n).
+    weight_decay, mode, scale, method and steps are those of `low_rank_decay_`; **by default
+    weight_decay is multiplied by the learning rate** (mode "decoupled", as in AdamW).
+    weight_decay may be a tensor with one strength per matrix of a stack. The other
+    settings:
+
+    rule: "low_rank" or "proximal" (exact, by SVD).
+    part: "both", or the "radial" or "tangential" part of the low-rank step alone.
+    parts: how a fused matrix is cut into matrices that are decayed each by itself, as they
+        would otherwise share one spectrum: a number of equal blocks, or their sizes. 3 for
+        nn.MultiheadAttention's queries, keys and values; (32 * 128, 8 * 128, 8 * 128) where
+        fewer heads share keys and values.
+    dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
+        Conv1D (in, out). A matrix whose parts are interleaved head by head fits neither.
+    rounding: of bfloat16 weights: "nearest", or "stochastic", which is right on average.
+        It draws from torch's generator: where processes hold replicas of a matrix, as under
+        DDP, give them one seed, or the replicas part.
+    every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
+        group counts, and is in the state. As long as k times the strength is small this is
+        nearly the same decay at a k-th of its cost.
+    max_batch: the largest number of matrices, or of whole stacks, that are computed at
+        once; None for as many as have 2^24 entries together. It bounds the memory that a
+        step needs beside a copy of the matrices.
+    check_finite: look for NaN before each step, and change nothing if there is one. On a
+        GPU the look waits for the device. Without it a NaN stays in its own matrix.
+
+    All matrices of one shape (up to transposition) and one setting are decayed in one
+    batch. In bfloat16 a step below 2^-9 of an entry is rounded away, which is most of them:
+    a warning says so. Keep float32 master weights, or round stochastically; then the step
+    is computed in float32.
+
+    A matrix that is sharded over processes (torch's DTensor, as FSDP2 and tensor
+    parallelism make it) is gathered; each process decays the whole and keeps its shard.
+
+    It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`,
+    `load_state_dict` and `add_param_group` are torch's. Two ways to run it:
+
+        decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
+        handle = decay.attach(optimizer)  # after each optimizer.step(), with the live lr
+
+        decay.step(lr=1e-3)               # or by hand
+
+    Raises TypeError or ValueError, before anything is changed, for a parameter that is not
+    a finite dense float32, float64 or bfloat16 matrix or stack (k, m, n), no parameter at
+    all, a bad setting, or (in `step`) a NaN or infinite weight. A kernel of a convolution
+    (out, in, h, w) is refused: its matrix (out, in * h * w) is a view that can be decayed
+    by hand, by `low_rank_decay_`.
+
+    >>> W = torch.nn.Parameter(torch.diag(torch.tensor([3.0, 1.0])))
+    >>> LowRankDecay([W], weight_decay=0.5, mode="independent", scale=None, method="svd").step()
+    >>> torch.linalg.svdvals(W.detach())
+    tensor([2.5000, 0.5000])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]] | Mapping[str, Tensor],
+        *,
+        weight_decay: float | Tensor,
+        mode: Mode = "decoupled",
+        scale: Scale = "norm",
+        method: str = "polar_express",
+        steps: int | None = None,
+        rule: str = "low_rank",
+        part: Part = "both",
+        parts: int | Sequence[int] = 1,
+        dim: int = 0,
+        rounding: Rounding = "nearest",
+        every: int = 1,
+        max_batch: int | None = None,
+        check_finite: bool = True,
+    ) -> None:
+        defaults = dict(
+            weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps
+        )
+        self._handles: WeakKeyDictionary[torch.optim.Optimizer, RemovableHandle]
+        self._handles = WeakKeyDictionary()  # of what it is attached to
+        super().__init__(
+            _listed(params),
+            defaults
+            | dict(rule=rule, part=part, parts=parts, dim=dim, rounding=rounding)
+            | dict(every=every, max_batch=max_batch, check_finite=check_finite),
+        )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group {"params": matrices, setting: value, ...}; checked before it is
+        added."""
+        check_instance("param_group", param_group, dict)
+        unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
+        if unknown:
+            raise ValueError(
+                f"a parameter group must hold only params, {', '.join(self.defaults)}, got "
+                f"{shown(sorted(map(str, unknown)))}"
+            )
+        given = param_group.get("params", ())
+        listed = _listed([given] if isinstance(given, Tensor) else given)
+        names = param_group.get("param_names", [f"params[{i}]" for i in range(len(listed))])
+        if len(names) != len(listed):
+            raise ValueError(
+                f"param_names must be one per matrix, got {len(names)} for {len(listed)}"
+            )
+        named = [_named(*both) for both in zip(names, listed, strict=True)]
+        for (name, W), entry in zip(named, listed, strict=True):
+            _check_weight(f"params[{name!r}]" if entry is not W else name, W)
+        group = {**self.defaults, **param_group, "params": [W for _, W in named]}
+        _check_group(group)
+        rounded = [n for n, W in named if getattr(W, "dtype", None) == torch.bfloat16]
+        if rounded and group["rounding"] == "nearest":
+            warnings.warn(
+                f"{rounded[0]} is bfloat16, where most steps of a decay are rounded away: "
+                'keep float32 master weights, or give rounding="stochastic"',
+                stacklevel=2,
+            )
+        super().add_param_group({**param_group, "params": named, "steps_taken": 0})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """torch's: what `load_state_dict` and unpickling hand over. A setting that an older
+        version did not have is at its default."""
+        super().__setstate__(state)
+        self.__dict__.setdefault("_handles", WeakKeyDictionary())
+        for group in self.param_groups:
+            for name in SETTINGS:
+                group.setdefault(name, self.defaults[name])
+            group.setdefault("steps_taken", 0)
+            group.setdefault(
+                "param_names", [f"params[{i}]" for i in range(len(group["params"]))]
+            )
+
+    @torch.no_grad()
+    def step(self, lr: float | Tensor | None = None) -> None:  # type: ignore[override]
+        """Decay every matrix once, a frozen one too. `lr` is needed if a group is
+        "decoupled".
+
+        Raises ValueError if it is missing, negative or not finite, or if a weight is not
+        finite; nothing is changed then.
+        """
+        if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
+            raise ValueError(
+                'lr must be given to step() for mode "decoupled" (or attach an optimizer), '
+                "got None"
+            )
+        if isinstance(lr, Tensor) and lr.numel() == 1:
+            lr = lr.item()
+        if lr is not None:
+            check_real("lr", lr, at_least=0)
+        rate = 1.0 if lr is None else float(lr)
+        self._decay({id(W): rate for group in self.param_groups for W in group["params"]})
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+        """Decay after every `optimizer.step()`, with the lr that the optimizer then has for
+        each matrix.
+
+        optimizer may be a wrapper that keeps torch's as `.optimizer`, as accelerate and
+        Lightning hand out; then that one is meant. Left alone are a matrix that is frozen
+        (requires_grad False) and a step that a GradScaler skips; a matrix that merely got
+        no gradient is decayed. Returns torch's handle; `handle.remove()` detaches. The same
+        optimizer again gives the handle that there is: nothing is decayed twice. Raises
+        ValueError if a "decoupled" group holds a matrix that the optimizer does not train.
+        """
+        trained = _unwrapped(optimizer)
+        if isinstance(trained, LowRankDecay):
+            raise TypeError(
+                "optimizer must be the one that trains the matrices, got a LowRankDecay"
+            )
+        self._rates(trained)
+        known: RemovableHandle | None = self._handles.get(trained)
+        if known is None or known.id not in (known.hooks_dict_ref() or ()):
+            known = trained.register_step_post_hook(self._decay_after_step)
+            self._handles[trained] = known
+        return known
+
+    @torch.compiler.disable  # matrices are batched by what they hold: nothing to compile
+    def _decay_after_step(
+        self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+    ) -> None:
+        # set by torch.amp.GradScaler during a fused step
+        overflow = getattr(optimizer, "found_inf", None)
+        if overflow is None or not bool(overflow):
+            self._decay(self._rates(optimizer), frozen=self._frozen())
+
+    def _frozen(self) -> frozenset[int]:
+        """id of each matrix that is not to be changed."""
+        matrices = (W for group in self.param_groups for W in group["params"])
+        return frozenset(id(W) for W in matrices if not W.requires_grad)
+
+    @torch.no_grad()
+    def ranks(self, measure: Callable[[Tensor], Tensor] = stable_rank) -> dict[str, float]:
+        """A measure of the singular values of each matrix: by name, with the part of a
+        fused matrix and the place in a stack in brackets.
+
+        measure: singular values (..., k) -> (...), such as those of lrdlib.spectral.
+
+        >>> W = torch.nn.Parameter(torch.diag(torch.tensor([2.0, 1.0])))
+        >>> LowRankDecay({"query": W}, weight_decay=0.1).ranks()
+        {'query': 1.25}
+        """
+        found = {}
+        for group in self.param_groups:
+            for name, W in zip(group["param_names"], group["params"], strict=True):
+                full = W.full_tensor() if _is_sharded(W) else W
+                full = full.to(torch.promote_types(full.dtype, torch.float32))
+                parts = _cut(full, group["parts"], group["dim"])
+                for i, part in enumerate(parts):
+                    S = torch.linalg.svdvals(part)  # (k,) or (stack, k)
+                    label = f"{name}[{i}]" if len(parts) > 1 else name
+                    if S.ndim == 1:
+                        found[label] = float(measure(S))
+                    else:
+                        values = measure(S).tolist()
+                        found |= {f"{label}[{j}]": x for j, x in enumerate(values)}
+        return found
+
+    def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float]:
+        """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode
+        does not ask for it."""
+        rates = {
+            id(W): float(group["lr"])
+            for group in optimizer.param_groups
+            for W in group["params"]
+        }
+        for group in self.param_groups:
+            for name, W in zip(group["param_names"], group["params"], strict=True):
+                known = id(W) in rates or not W.requires_grad
+                if group["mode"] == "decoupled" and not known:
+                    raise ValueError(
+                        "optimizer must train every decayed matrix that is not frozen, but "
+                        f"not {name} {tuple(W.shape)}"
+                    )
+                rates.setdefault(id(W), 1.0)
+        return rates
+
+    @torch.no_grad()
+    def _decay(self, rates: dict[int, float], frozen: frozenset[int] = frozenset()) -> None:
+        """Decay the matrices in batches of one shape, strength and setting: check all,
+        compute all, then write all."""
+        batches, sharded = self._batches(rates, frozen)
+        # (matrices, ..., rows, columns), rows >= columns
+        stacks = {key: torch.stack(matrices) for key, matrices in batches.items()}
+        for (i, *_), W in stacks.items():
+            if self.param_groups[i]["check_finite"]:
+                check_finite(f"param_groups[{i}]['params']", W)
+        for key, W in stacks.items():
+            stacks[key] = _decayed(W, key[-1], self.param_groups[key[0]])
+        for group in self.param_groups:
+            group["steps_taken"] += 1
+        for key, matrices in batches.items():
+            torch._foreach_copy_(matrices, list(stacks[key]))
+        for W, full in sharded:
+            _keep_shard(W, full)
+
+    def _batches(
+        self, rates: dict[int, float], frozen: frozenset[int]
+    ) -> tuple[dict[tuple, list[Tensor]], list[tuple[Tensor, Tensor]]]:
+        """Views of the parts of all matrices, by what may differ between batches: (group,
+        ..., lr); and each sharded matrix with the whole that its views are of."""
+        batches: dict[tuple, list[Tensor]] = {}
+        sharded = []
+        for i, group in enumerate(self.param_groups):
+            _check_group(group)  # settings may have been changed since
+            if (group["steps_taken"] + 1) % group["every"]:
+                continue
+            for W in (W for W in group["params"] if id(W) not in frozen):
+                full = W
+                if _is_sharded(W):
+                    full = W.full_tensor()
+                    sharded.append((W, full))
+                for part in _cut(full, group["parts"], group["dim"]):
+                    key = (i, tall(part).shape, part.dtype, part.device, rates[id(W)])
+                    batches.setdefault(key, []).append(tall(part))
+        return batches, sharded
+
+
+def _decayed(W: Tensor, lr: float, group: Mapping[str, Any]) -> Tensor:
+    """A stack W (matrices, ..., m, n) after a step by the settings of a group of
+    `LowRankDecay`; W itself, in place, unless it is rounded stochastically."""
+    stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
+    X = W.float() if stochastic else W
+    t = strength(group["weight_decay"], lr, group["mode"]) * group["every"]
+    how = {name: group[name] for name in ("scale", "method", "steps")}
+    for batch in X.split(group["max_batch"] or max(1, BATCH // X[0].numel())):
+        if group["rule"] == "proximal":
+            proximal_update_(batch, t, scale=group["scale"])
+        else:
+            low_rank_update_(batch, t, part=PARTS[group["part"]], **how)
+    return _stochastically_rounded(X) if stochastic else X
+
+
+def _cut(W: Tensor, parts: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of the parts of a fused matrix W (..., m, n): equal blocks, or blocks of these
+    sizes, of its rows (dim 0) or columns (dim 1).
+
+    >>> [tuple(part.shape) for part in _cut(torch.ones(8, 5), (4, 2, 2))]
+    [(4, 5), (2, 5), (2, 5)]
+    """
+    sizes = W.shape[dim - 2] // parts if isinstance(parts, int) else list(parts)
+    return W.split(sizes, dim=dim - 2)
+
+
+def _stochastically_rounded(x: Tensor) -> Tensor:
+    """x, float32, in bfloat16: up or down at random, such that the mean is x.
+
+    bfloat16 has the upper 16 bits of float32; what a uniform number of 16 bits carries into
+    them is one more of their last place, with the probability that the lower bits say.
+
+    >>> sorted(set(_stochastically_rounded(torch.full((99,), 1 + 2**-9)).tolist()))
+    [1.0, 1.0078125]
+    """
+    bits = x.view(torch.int32)
+    bits = bits + torch.randint_like(bits, 1 << 16)
+    rounded = (bits & -(1 << 16)).view(torch.float32)
+    return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
+
+
+def _is_sharded(W: Tensor) -> bool:
+    """Whether W is torch's DTensor; torch.distributed is not in every build."""
+    return hasattr(W, "full_tensor")
+
+
+def _keep_shard(W: Tensor, full: Tensor) -> None:
+    """Write this process's part of `full`, which all of them have, into the DTensor W."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    assert isinstance(W, DTensor)
+    mesh = W.device_mesh
+    whole = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    W.to_local().copy_(whole.redistribute(mesh, W.placements).to_local())
+
+
+def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+    """torch's optimizer inside wrappers that keep it as `.optimizer`."""
+    inside: list[Any] = []
+    layer = optimizer
+    while layer is not None and len(inside) < 8:  # a wrapper of itself would never end
+        inside.append(layer)
+        layer = getattr(layer, "optimizer", None)
+    found = [layer for layer in inside if isinstance(layer, torch.optim.Optimizer)]
+    if not found:
+        raise TypeError(
+            "optimizer must be a torch.optim.Optimizer, or a wrapper that has one as "
+            f".optimizer, got {type(optimizer).__name__}"
+        )
+    return found[-1]
+
+
+def _named(name: str, entry: Any) -> tuple[str, Any]:
+    """A matrix and its name, from an entry of params: (its own name, matrix), or the matrix
+    alone."""
+    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
+        return entry
+    return name, entry
+
+
+def _listed(params: Any) -> list[Any]:
+    """Parameters as a list: from a mapping of names, a list of tensors or groups, or any
+    other iterable of these."""
+    if isinstance(params, (Tensor, np.ndarray)) or not isinstance(params, Iterable):
+        raise TypeError(
+            "params must be tensors, a mapping of them, or parameter groups, got "
+            f"{type(params).__name__}"
+        )
+    listed = list(params.items() if isinstance(params, Mapping) else params)
+    if not listed:
+        raise ValueError("params must hold at least one matrix, got an empty selection")
+    return listed
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    """The settings of a parameter group, against its matrices."""
+    check_choice("rule", group["rule"], UPDATES)
+    check_choice("part", group["part"], PARTS)
+    if group["rule"] == "proximal" and group["part"] != "both":
+        raise ValueError(
+            f"part must be 'both' for rule 'proximal', got {shown(group['part'])}"
+        )
+    check_bool("check_finite", group["check_finite"])
+    check_choice("dim", group["dim"], (0, 1))
+    check_choice("rounding", group["rounding"], ROUNDINGS)
+    check_integer("every", group["every"])
+    if group["max_batch"] is not None:
+        check_integer("max_batch", group["max_batch"])
+    sizes = group["parts"]
+    if isinstance(sizes, (list, tuple)) and sizes:
+        for j, size in enumerate(sizes):
+            check_integer(f"parts[{j}]", size)
+    else:
+        check_integer("parts", sizes)
+    check_strength(group["weight_decay"], group["mode"])
+    check_choice("scale", group["scale"], SCALES)
+    check_polar(group["method"], group["steps"])
+    for W in group["params"]:
+        check_fit(group["weight_decay"], W)
+        check_dtype(W)
+        _check_cut(W, group["parts"], group["dim"])
+
+
+def _check_cut(W: Tensor, parts: int | Sequence[int], dim: int) -> None:
+    """The parts of W are equal, or add up to it."""
+    side, what = W.shape[dim - 2], ("rows", "columns")[dim]
+    if isinstance(parts, int):
+        if side % parts:
+            raise ValueError(
+                f"parts must divide the {side} {what} of every matrix, got {shown(parts)}"
+            )
+    elif sum(parts) != side:
+        raise ValueError(
+            f"parts must add up to the {side} {what} of every matrix, got {shown(parts)}"
+        )
+
+
+def _check_weight(name: str, W: Any) -> None:
+    """W is a matrix or a stack of them that can be changed in place; of a sharded one, that
+    its shards add up to one is all that is asked of them."""
+    if isinstance(W, Tensor) and _is_sharded(W):
+        placements = W.placements  # type: ignore[attr-defined]
+        if any(placement.is_partial() for placement in placements):
+            raise ValueError(
+                f"{name} must be sharded or replicated, got placements {placements}"
+            )
+        if W.ndim not in (2, 3):
+            raise ValueError(f"{name} must be a matrix (m, n), got shape {tuple(W.shape)}")
+        return
+    check_matrix(name, W)
+    if W.ndim > 3:
+        raise ValueError(
+            f"{name} must be a matrix (m, n) or a stack (k, m, n), got shape "
+            f"{tuple(W.shape)} (for a convolution's kernel see the docstring)"
+        )
+    check_writable(name, W)
