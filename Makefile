@@ -71,22 +71,24 @@ $(INSTALLED): requirements.txt requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@time { test -x $(PY) || $(PYTHON) -m venv .venv; \
 	  install="$(PY) -m pip install --disable-pip-version-check -qq"; \
-	  $$install --require-hashes --only-binary :all: -r requirements.lock; \
+	  $$install --require-hashes --no-deps --only-binary :all: -r requirements.lock; \
 	  $$install $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) $$(sed -nE 's/^(torch==[^ #]+).*/\1/p' requirements.txt); \
 	  $$install --no-deps --no-build-isolation -e .; }
 	@touch $@
 
 .PHONY: lock
 # Versions that still fit stay as they are: delete requirements.lock first for the newest of everything. torch stays
-# out, as its builds for CPUs and for CUDA are different files of one version; what it needs is in.
+# out, as its builds for CPUs and for CUDA are different files of one version; what it needs is in, and --no-deps at
+# the installation keeps what needs torch from asking for its hash.
 lock: ## requirements.lock again, from requirements.txt
 	@echo "== lock: requirements.lock from PyPI"
 	@time { rm -rf _build/lock; $(PYTHON) -m venv _build/lock; cd _build/lock; \
 	  bin/python -m pip install --disable-pip-version-check -qq uv==0.13.9; \
 	  sed '/^torch==/d' ../../requirements.txt >requirements.txt; \
 	  printf '%s\n' filelock fsspec jinja2 networkx 'setuptools>=77.0.3' sympy typing-extensions >torch.txt; \
+	  echo "torch; python_version < '3'" >no-torch.txt; \
 	  bin/uv pip compile --no-config --default-index https://pypi.org/simple --universal --python-version 3.11 \
-	    --only-binary :all: --generate-hashes --custom-compile-command 'make lock' -q \
+	    --only-binary :all: --generate-hashes --override no-torch.txt --custom-compile-command 'make lock' -q \
 	    -o ../../requirements.lock requirements.txt torch.txt; }
 
 $(ASSETS): package-lock.json $(INSTALLED)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -71,6 +73,15 @@ def test_every_package_of_the_lock_has_hashes_and_no_place_of_its_own():
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"^\s*-(?!-hash)|--(?!hash=)|://|/", text, re.M)
     assert len(entries) > 100
+
+
+def test_no_package_lacks_another():
+    """The lock is installed without asking what its packages need: torch is not in it."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0, asked.stdout
+    assert not {"torch", "triton"} & {requirement.name for requirement, _ in locked()}
 
 
 def test_every_package_of_npm_has_a_hash_and_runs_no_script():
