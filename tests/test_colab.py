@@ -571,7 +571,7 @@ class TestBuilt:
 
 
 # One page that needs no recorded run, one that clones the repository for them.
-QUICK = ("scale_invariance", "grokking")
+QUICK = ("needle_to_fan", "grokking")
 VERSIONS = """
 import json, numpy, plotly, torch
 versions = [module.__version__ for module in (numpy, plotly, torch)]
