@@ -6,7 +6,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from lrdlib.commands import claims, cuts, mechanism, phase_diagram, study, validate
+from lrdlib.commands import (
+    claims,
+    cuts,
+    language,
+    mechanism,
+    phase_diagram,
+    study,
+    validate,
+)
 from lrdlib.commands.common import TERMINATED, printing_in_words, settle, sigterm_raises
 
 
@@ -16,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m lrdlib", description="Experiments with Low-Rank Decay."
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (mechanism, phase_diagram, claims, study, validate, cuts):
+    for module in (mechanism, phase_diagram, claims, study, validate, cuts, language):
         module.add(commands)
     return root
 

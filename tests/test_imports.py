@@ -35,7 +35,7 @@ TRAINING = (
 )
 EVIDENCE = (
     *("grids", "phase", "survival", "studies", "cuts", "results", "validation"),
-    "proportions",
+    *("proportions", "language"),
     *("judging", "comparing", "verdicts_grids", "verdicts_rank", "verdicts_studies"),
     *("claims", "sentences", "cards"),
 )
@@ -81,6 +81,7 @@ EXTRAS = {
     "training.sweep": {"joblib"},
     "evidence.survival": {"scipy"},
     "evidence.validation": {"scipy"},
+    "evidence.language": {"transformers"},
     "commands": {"tqdm", "joblib", "distributed"},
     "lab": {"anywidget", "traitlets", "ipywidgets", "onnx", "plotly"},
 }

@@ -1,0 +1,268 @@
+"""A small model of a real language under no decay, L2 and LRD: what LRD does outside the
+tasks that grok.
+
+The text is prose, the loss is measured on prose that was not trained on, and the decay is
+attached to a training loop as anyone's would be. It is a decoder with RMSNorm and QK-Norm
+per head, on characters; and beside it a Qwen3 of the same size, as transformers builds it.
+The plan (`PLAN`, `SEEDS`) and the rule of judging (`verdict`) were written on 28 November
+2026, before any run that counts.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lrdlib._check import check_integer
+from lrdlib.matrices import select
+from lrdlib.optimizer import LowRankDecay
+from lrdlib.spectral import singular_values, stable_rank
+
+SEEDS = (0, 1, 2)
+LR, WARMUP, CONTEXT, BATCH, HEADS = 3e-3, 100, 64, 32, 4
+HELD_OUT = 20_000  # characters at the end of the text, for the validation loss
+ALL = "attention+mlp"
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """A rule for the block matrices, and its weight_decay, which is multiplied by the
+    learning rate."""
+
+    rule: str  # "none", "L2", "LRD", "LRD per head"
+    weight_decay: float
+
+
+# From far below what modular addition needs (weight_decay 2 to 30 at a learning rate of
+# 1e-3 to 3e-3) up to it.
+ARMS = (
+    Arm("none", 0.0),
+    *(Arm("L2", x) for x in (0.1, 1.0, 10.0)),
+    *(Arm("LRD", x) for x in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
+    *(Arm("LRD per head", x) for x in (0.01, 0.1, 1.0)),
+)
+
+
+# what is trained, in this order: (model, arm)
+PLAN = (
+    *(("characters", arm) for arm in ARMS),
+    ("qwen3", Arm("none", 0.0)),
+    *(("qwen3", Arm("L2", x)) for x in (0.1, 1.0)),
+    *(("qwen3", Arm("LRD", x)) for x in (0.01, 0.1, 1.0)),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ended with."""
+
+    model: str  # "characters" (`CharacterModel`) or "qwen3"
+    arm: Arm
+    seed: int
+    steps: int
+    validation: float  # cross-entropy in nats per character, on the held-out text
+    training: float  # the same, the mean of the last hundredth of the steps
+    ranks: dict[str, float]  # mean stable rank, by qk, vo, mlp
+    norms: dict[str, float]  # mean Frobenius norm, by qk, vo, mlp
+    seconds: float  # of CPU, of the whole run
+
+    def row(self) -> dict:
+        """As plain data, for JSON."""
+        return asdict(self)
+
+
+def outcome(row: Mapping) -> Outcome:
+    """The outcome of which `row` gave this."""
+    return Outcome(**{**row, "arm": Arm(**row["arm"])})
+
+
+class Attention(nn.Module):
+    """Causal attention of which each head's queries and keys are normalised (QK-Norm)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_norm = nn.RMSNorm(width // HEADS)
+        self.k_norm = nn.RMSNorm(width // HEADS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def by_head(W: nn.Module) -> Tensor:
+            return W(x).unflatten(-1, (HEADS, -1)).transpose(1, 2)  # (B, heads, T, d_head)
+
+        q, k = self.q_norm(by_head(self.q_proj)), self.k_norm(by_head(self.k_proj))
+        seen = F.scaled_dot_product_attention(q, k, by_head(self.v_proj), is_causal=True)
+        return self.o_proj(seen.transpose(1, 2).flatten(2))  # (B, T, width)
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each behind an RMSNorm and beside the residual stream."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.RMSNorm(width), nn.RMSNorm(width)])
+        self.attn = Attention(width)
+        self.up_proj = nn.Linear(width, 4 * width, bias=False)
+        self.down_proj = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norms[0](x))  # (B, T, width)
+        return x + self.down_proj(F.gelu(self.up_proj(self.norms[1](x))))
+
+
+class CharacterModel(nn.Module):
+    """The probabilities of the next character, for each place of a text."""
+
+    def __init__(self, letters: int, width: int = 64, depth: int = 2) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(letters, width)
+        self.position = nn.Embedding(CONTEXT, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.norm = nn.RMSNorm(width)
+        self.lm_head = nn.Linear(width, letters, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position.weight[: tokens.shape[-1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.lm_head(self.norm(x))  # (B, T, letters)
+
+
+def qwen3(letters: int, width: int = 64, depth: int = 2) -> nn.Module:
+    """A Qwen3 of the size of `CharacterModel`, with random weights; two heads of queries
+    share keys and values, and the MLP is gated. Needs transformers."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=letters,
+            hidden_size=width,
+            intermediate_size=8 * width // 3,
+            num_hidden_layers=depth,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS // 2,
+            head_dim=width // HEADS,
+            max_position_embeddings=CONTEXT,
+            initializer_range=width**-0.5,
+            tie_word_embeddings=False,
+            use_cache=False,
+        )
+    )
+
+
+MODELS = {"characters": CharacterModel, "qwen3": qwen3}
+
+
+def encoded(text: str) -> Tensor:
+    """The text as numbers, in the order of its alphabet.
+
+    >>> encoded("abca").tolist()
+    [0, 1, 2, 0]
+    """
+    order = {letter: i for i, letter in enumerate(sorted(set(text)))}
+    return torch.tensor([order[letter] for letter in text])
+
+
+def loss_of(model: nn.Module, pieces: Tensor) -> Tensor:
+    """The mean cross-entropy of each next character of pieces (B, T + 1)."""
+    given = model(pieces[:, :-1])
+    logits = getattr(given, "logits", given)  # (B, T, letters); transformers wraps them
+    return F.cross_entropy(logits.flatten(0, 1), pieces[:, 1:].flatten())
+
+
+def decayed(model: nn.Module, arm: Arm) -> tuple[torch.optim.Optimizer, list[LowRankDecay]]:
+    """AdamW on all parameters with the arm's L2 on the block matrices, and the arm's decays,
+    attached to it."""
+    blocks = select(model, ALL)
+    others = [W for name, W in model.named_parameters() if name not in blocks]
+    l2 = arm.weight_decay if arm.rule == "L2" else 0.0
+    groups: list[dict[str, Any]] = [
+        {"params": list(blocks.values()), "weight_decay": l2},
+        {"params": others},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.98), weight_decay=0.0)
+    if arm.rule not in ("LRD", "LRD per head"):
+        return optimizer, []
+    if arm.rule == "LRD per head":
+        raise NotImplementedError
+    decay = LowRankDecay(blocks, weight_decay=arm.weight_decay)
+    decay.attach(optimizer)
+    return optimizer, [decay]
+
+
+def train_on(text: str, name: str, arm: Arm, seed: int, steps: int = 1500) -> Outcome:
+    """Train a model of MODELS on all of the text but its last HELD_OUT characters.
+
+    The learning rate rises over WARMUP steps and falls along a cosine to 0. A seed gives
+    all arms the same first weights and the same batches.
+    """
+    check_integer("steps", steps)
+    tokens = encoded(text)
+    seen, held_out = tokens[:-HELD_OUT], tokens[-HELD_OUT:]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MODELS[name](int(tokens.max()) + 1)
+    optimizer, _ = decayed(model, arm)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda k: min((k + 1) / WARMUP, (1 + math.cos(math.pi * k / steps)) / 2),
+    )
+    began, losses = time.process_time(), []
+    for pieces in batches(seen, seed, steps):
+        loss = loss_of(model, pieces)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    last = losses[-max(1, steps // 100) :]
+    with torch.no_grad():
+        whole = held_out[: len(held_out) // (CONTEXT + 1) * (CONTEXT + 1)]
+        validation = loss_of(model, whole.view(-1, CONTEXT + 1)).item()
+        spectra = {
+            word: [singular_values(W) for W in select(model, word).values()]
+            for word in ("qk", "vo", "mlp")
+        }
+    return Outcome(
+        name,
+        arm,
+        seed,
+        steps,
+        validation,
+        sum(last) / len(last),
+        {
+            word: mean([float(stable_rank(S)) for S in all_of])
+            for word, all_of in spectra.items()
+        },
+        {word: mean([float(S.norm()) for S in all_of]) for word, all_of in spectra.items()},
+        time.process_time() - began,
+    )
+
+
+def batches(tokens: Tensor, seed: int, steps: int) -> Iterator[Tensor]:
+    """Pieces (BATCH, CONTEXT + 1) of the tokens, from random places."""
+    generator = torch.Generator().manual_seed(seed)
+    pieces = tokens.unfold(0, CONTEXT + 1, 1)  # (places, CONTEXT + 1), a view
+    for _ in range(steps):
+        yield pieces[torch.randint(len(pieces), (BATCH,), generator=generator)]
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def verdict(arms: Sequence[Outcome], none: Sequence[Outcome]) -> str:
+    """ "better" than no decay if the validation loss is lower for every seed, "worse" if it
+    is higher for every seed, else "undecided". The seeds of both must be the same."""
+    pairs = {o.seed: o.validation for o in none}
+    apart = [o.validation - pairs[o.seed] for o in arms]
+    if all(x < 0 for x in apart):
+        return "better"
+    return "worse" if all(x > 0 for x in apart) else "undecided"
