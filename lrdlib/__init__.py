@@ -8,6 +8,7 @@ from lrdlib.geometry import (
     project_subdifferential,
     radial_tangential,
     scale_defect,
+    scale_defects,
 )
 from lrdlib.matrices import select
 from lrdlib.model import ModelConfig, forward, init_params, stack_params
@@ -15,6 +16,7 @@ from lrdlib.optimizer import LowRankDecay
 from lrdlib.polar import polar_express_coefficients, polar_factor, response
 from lrdlib.spectral import (
     effective_rank,
+    half_time,
     nuclear_norm,
     numerical_rank,
     participation_ratio,
@@ -45,6 +47,7 @@ __all__ = [
     "fan_dimension",
     "forward",
     "frobenius_decay_",
+    "half_time",
     "in_subdifferential",
     "init_params",
     "load_run",
@@ -63,6 +66,7 @@ __all__ = [
     "runs_of",
     "save_run",
     "scale_defect",
+    "scale_defects",
     "select",
     "singular_values",
     "soft_threshold",

@@ -8,16 +8,19 @@ subdifferential of the nuclear norm, the paper's equation (10). They work in flo
 argument is float64, otherwise in float32.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrdlib._check import (
     check_callable,
     check_dense,
     check_finite,
+    check_instance,
     check_integer,
     check_matrix,
     check_real,
@@ -121,6 +124,71 @@ def scale_defect(
             )
         change = max(float((moved - y).norm()) for moved in values)
     return change and (change / float(y.norm()) if y.any() else float("inf"))
+
+
+def scale_defects(
+    model: nn.Module,
+    batch: Any,
+    matrices: Mapping[str, Tensor] | None = None,
+    *,
+    scales: Sequence[float] = (0.5, 2.0),
+) -> dict[str, float]:
+    """`scale_defect` of what a model answers, for each of its matrices alone: by name.
+
+    About 0 (the epsilon of the norms is left): the model does not feel the length of this
+    matrix, and weight decay on it changes only how far later steps turn it. Of several
+    matrices that are free only together none shows it.
+
+    batch: what the model is called with: a mapping of its arguments, a tuple of them, or
+    one tensor. The answer is a tensor, or has one as `.logits` or `.last_hidden_state`, or
+    as the first of a tuple. matrices: parameters by name, as `select` returns; by default
+    all of two dimensions and more. The model is asked as in evaluation, len(scales) + 1
+    times for each matrix, and is left as it was.
+
+    Raises TypeError or ValueError for another kind of model or answer, for a name that the
+    model does not have, and as `scale_defect` does.
+
+    >>> block = nn.Sequential(nn.Linear(4, 4, bias=False), nn.RMSNorm(4, eps=0.0), nn.Linear(4, 2))
+    >>> {name: round(d, 4) for name, d in scale_defects(block, torch.ones(1, 4)).items()
+    ...  if d < 1e-6}
+    {'0.weight': 0.0}
+    """
+    check_instance("model", model, nn.Module)
+    known = dict(model.named_parameters())
+    chosen = (
+        {n: W for n, W in known.items() if W.ndim > 1} if matrices is None else matrices
+    )
+    check_instance("matrices", chosen, Mapping)
+    strangers = set(chosen) - set(known)
+    if strangers:
+        raise ValueError(
+            "matrices must be parameters of the model by their names, got "
+            f"{shown(sorted(map(str, strangers)))}"
+        )
+    kwargs = dict(batch) if isinstance(batch, Mapping) else {}
+    args = batch if isinstance(batch, tuple) else () if kwargs else (batch,)
+    in_training = [module for module in model.modules() if module.training]
+
+    def answer(name: str, W: Tensor) -> Tensor:
+        return _tensor_of(torch.func.functional_call(model, {name: W}, args, kwargs))
+
+    try:
+        model.eval()
+        return {
+            name: scale_defect(partial(answer, name), known[name].detach(), scales=scales)
+            for name in chosen
+        }
+    finally:
+        for module in in_training:
+            module.training = True
+
+
+def _tensor_of(answer: Any) -> Tensor:
+    """The tensor in what a model answers."""
+    for name in ("logits", "last_hidden_state"):
+        if isinstance(getattr(answer, name, None), Tensor):
+            return getattr(answer, name)
+    return answer[0] if isinstance(answer, tuple) and answer else answer
 
 
 def euler_defect(f: Callable[[Tensor], Tensor], W: Tensor) -> float:

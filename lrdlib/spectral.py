@@ -141,6 +141,40 @@ def polar_alignment(S: Tensor, *, rtol: float | None = None) -> Tensor:
     return (X * kept).sum(-1) / (r.clamp(min=1).to(X.dtype).sqrt() * norm)
 
 
+def half_time(S: Tensor) -> Tensor:
+    """The h of: low-rank decay of strength t with the adaptive scale, alone, removes half
+    of the singular values in h / t steps, in the limit of small t.
+
+    Each step takes t rms off all values that are left, so that with u the sum of what has
+    been taken h = int_0^s du / rms(u), where rms(u)^2 is the mean of (s_i - u)^2 over s_i >
+    u, and s is the lower median of S. Between two singular values rms(u)^2 is (u - mean)^2
+    + variance of those that are left, of which the integral is an arcsinh. About 1 for a
+    random square matrix; infinite for an orthogonal one, whose values are equal and only
+    shrink; 0 for a zero matrix. (Weight decay of strength t halves a matrix in ln 2 / t.)
+
+    >>> half_time(torch.tensor([5.0, 3.0, 1.0, 0.0]))
+    tensor(0.3366)
+    """
+    check_singular_values(S)
+    X = _relative(S).double().flip(-1)  # (..., k), ascending
+    k = X.shape[-1]
+    gone = (k + 1) // 2
+    left = torch.arange(k, 0, -1, dtype=X.dtype, device=X.device)  # at the j-th interval
+
+    def mean_of_rest(Y: Tensor) -> Tensor:  # (..., gone): of all but the first j
+        return (Y.flip(-1).cumsum(-1).flip(-1) / left)[..., :gone]
+
+    end = X[..., :gone]
+    begin = torch.cat([torch.zeros_like(end[..., :1]), end[..., :-1]], -1)
+    mean = mean_of_rest(X)
+    variance = mean_of_rest(X.square()) - mean.square()
+    deviation = variance.clamp_min(1e-30).sqrt()
+    bent = torch.asinh((end - mean) / deviation) - torch.asinh((begin - mean) / deviation)
+    straight = torch.log((mean - begin) / (mean - end).clamp_min(0))  # where all are equal
+    each = torch.where(variance > 1e-15 * mean.square(), bent, straight)
+    return torch.where(end > begin, each, 0.0).sum(-1).to(_single_or_double(S).dtype)
+
+
 def check_singular_values(S: Tensor) -> None:
     """Raise unless S (..., k), k >= 1, is finite, >= 0 and descending along its last axis,
     exactly.

@@ -391,7 +391,8 @@ OWN = [
     call(spectral.singular_values, W=(W33, matrix)),
     *(call(f, S=(S3, singular))
       for f in (spectral.nuclear_norm, spectral.stable_rank, spectral.effective_rank,
-                spectral.participation_ratio, spectral.check_singular_values)),
+                spectral.participation_ratio, spectral.half_time,
+                spectral.check_singular_values)),
     *(call(f, S=(S3, singular), rtol=(value(None), RTOL))
       for f in (spectral.numerical_rank, spectral.polar_alignment)),
     call(spectral.soft_threshold, S=(S3, singular),
@@ -402,6 +403,8 @@ OWN = [
     call(geometry.scaled_nuclear_norm, W=(W33, matrix), rtol=(value(None), RTOL)),
     call(geometry.scale_defect, f=(lambda: lambda W: W, a_type), W=(W33, matrix),
          scales=(value((0.5, 2.0)), is_scales)),
+    call(geometry.scale_defects, model=(lambda: torch.nn.Linear(3, 3), never),
+         batch=(lambda: torch.ones(1, 3), anything), scales=(value((0.5, 2.0)), is_scales)),
     call(geometry.euler_defect, f=(lambda: lambda W: W.sum(), a_type), W=(W33, matrix)),
     call(geometry.project_subdifferential, G=(W33, matrix), W=(W33, matrix),
          rtol=(value(None), RTOL), names={"W": "W|G"}),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lrdlib.geometry import (
     SCALES,
@@ -18,6 +19,7 @@ from lrdlib.geometry import (
     project_subdifferential,
     radial_tangential,
     scale_defect,
+    scale_defects,
     scaled_nuclear_norm,
 )
 from lrdlib.polar import polar_factor
@@ -549,3 +551,98 @@ def test_the_dimension_of_numpy_sizes_does_not_wrap_around():
         ValueError, match=r"^rank must .* got an integer of about 401 digits"
     ):
         fan_dimension(2, 2, 10**400)
+
+
+# ---- the matrices of a model
+
+
+class OneLayer(nn.Module):
+    """Attention with QK-Norm and values behind no norm, with dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 8)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({name: nn.Linear(8, 8, bias=False) for name in "qkvo"})
+            for _ in range(2)
+        )
+        self.dropout, self.head = nn.Dropout(0.5), nn.Linear(8, 7)
+
+    def forward(self, tokens, scale=1.0):
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            q, k = (F.rms_norm(block[name](x), (8,), eps=0.0) for name in "qk")
+            x = x + block["o"](F.scaled_dot_product_attention(q, k, block["v"](x)))
+        return scale * self.head(self.dropout(x))
+
+
+def by_hand(model, name, tokens, a):
+    """|f(a W) - f(W)| / |f(W)|, with the weight changed in place and put back."""
+    W = model.get_parameter(name)
+    with torch.no_grad():
+        before, held = model(tokens), W.detach().clone()
+        W.mul_(a)
+        after = model(tokens)
+        W.copy_(held)
+    return float((after - before).norm() / before.norm())
+
+
+def test_scale_defects_are_those_of_each_matrix_changed_by_hand():
+    torch.manual_seed(0)
+    model, tokens = OneLayer().double(), torch.randint(7, (3, 5))
+    before = {name: W.clone() for name, W in model.state_dict().items()}
+    found = scale_defects(model, tokens)
+    assert model.training and model.dropout.training
+    assert all(torch.equal(W, before[name]) for name, W in model.state_dict().items())
+    assert set(found) == {n for n, W in model.named_parameters() if W.ndim > 1}
+    model.eval()
+    for name, defect in found.items():
+        expected = max(by_hand(model, name, tokens, a) for a in (0.5, 2.0))
+        if name.endswith(("q.weight", "k.weight")):
+            assert defect < 1e-12
+        else:
+            assert defect > 0.01
+        assert defect == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_scale_defects_take_what_a_model_takes():
+    torch.manual_seed(0)
+    model, tokens = OneLayer().eval(), torch.randint(7, (3, 5))
+    chosen = dict(list(model.named_parameters())[1:2])
+    found = scale_defects(model, tokens, chosen)
+    assert list(found) == list(chosen)
+    assert scale_defects(model, (tokens, 2.0), chosen).keys() == found.keys()
+    assert scale_defects(model, {"tokens": tokens, "scale": 1.0}, chosen) == found
+
+
+@pytest.mark.parametrize(
+    ("matrices", "scales", "message"),
+    [
+        ({"nobody": torch.ones(2, 2)}, (2.0,), r"matrices must be parameters .*nobody"),
+        ([torch.ones(2, 2)], (2.0,), "matrices must be of type Mapping"),
+        (None, (0.0,), "scales must be"),
+    ],
+)
+def test_scale_defects_refuse(matrices, scales, message):
+    model = OneLayer()
+    with pytest.raises((TypeError, ValueError), match=message):
+        scale_defects(model, torch.zeros(1, 2).long(), matrices, scales=scales)
+    assert model.training
+    with pytest.raises(TypeError, match="model must be of type Module"):
+        scale_defects(torch.ones(2, 2), torch.ones(2))
+
+
+def test_scale_defects_of_a_model_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Qwen3Config(
+        vocab_size=11, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, use_cache=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        for W in model.parameters():
+            W.mul_(50 if W.ndim > 1 else 1)  # far above the epsilon of the norms
+    found = scale_defects(model, {"input_ids": torch.randint(11, (2, 6))})
+    free = {name for name, defect in found.items() if defect < 1e-3}
+    assert {name.split(".")[-2] for name in free} == {"q_proj", "k_proj"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lrdlib.geometry import in_subdifferential
 from lrdlib.spectral import (
     effective_rank,
+    half_time,
     nuclear_norm,
     numerical_rank,
     participation_ratio,
@@ -325,3 +326,42 @@ def test_a_threshold_beyond_64_bits_leaves_nothing():
 def test_a_threshold_of_no_real_numbers(dtype):
     with pytest.raises(TypeError, match=rf"^threshold must hold real numbers, .* {dtype}$"):
         soft_threshold(torch.tensor([3.0, 1.0]), torch.zeros((), dtype=dtype))
+
+
+# ---- the half-time of low-rank decay
+
+
+def by_steps(S, t=2e-4):
+    """t times the steps of proximal decay with the adaptive scale until half of the
+    singular values are gone."""
+    S, steps = S.double(), 0
+    while (S > 0).sum() > len(S) // 2:
+        alive = S > 0
+        S = (S - t * S[alive].square().mean().sqrt()).clamp(min=0)
+        steps += 1
+    return t * steps
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 16), (7, 5), (2, 2), (9, 1)], ids=str)
+def test_half_time_is_that_of_many_small_steps(shape):
+    W = torch.randn(*shape, generator=torch.Generator().manual_seed(1)).double()
+    S = singular_values(W)
+    h = float(half_time(S))
+    if len(S) == 1:
+        assert h == float("inf")  # a value alone shrinks by a share, and never goes
+    else:
+        assert abs(by_steps(S) / h - 1) < 5e-3  # first order in t
+    assert abs(float(half_time(7 * S)) - h) < 1e-9 or h == float("inf")
+
+
+def test_half_time_by_the_midpoint_rule_and_at_its_ends():
+    S = torch.tensor([5.0, 4.0, 2.5, 2.0, 0.5, 0.1], dtype=torch.float64)
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000 * 2.0
+    gap = (S - u[:, None]).clamp(min=0)
+    rms = (gap.square().sum(1) / (gap > 0).sum(1)).sqrt()
+    assert abs(float(half_time(S)) / float((2.0 / 200_000 / rms).sum()) - 1) < 1e-6
+    assert half_time(torch.full((6,), 3.0)) == float("inf")
+    assert half_time(torch.zeros(6)) == 0 == half_time(torch.tensor([1.0, 0.0, 0.0]))
+    stack = torch.stack([S, 2 * S, torch.ones(6).double()])
+    assert half_time(stack).tolist() == [float(half_time(row)) for row in stack]
+    assert half_time(S.float()).dtype == torch.float32
