@@ -1,17 +1,15 @@
 """LowRankDecay under other people's training: wrapped optimizers, frozen, fused, sharded and
-bfloat16 matrices, and models in which not every matrix is one to decay."""
+bfloat16 matrices."""
 
-import re
 import warnings
 
 import oracles
 import pytest
 import torch
-from test_decay import copies, parameters
 from torch import nn
+from weights import copies, parameters
 
 from lrdlib.decay import low_rank_decay_
-from lrdlib.matrices import _part_of, select
 from lrdlib.optimizer import LowRankDecay, _stochastically_rounded
 from lrdlib.spectral import effective_rank, stable_rank
 
@@ -248,89 +246,6 @@ def test_sharded_matrices_are_decayed_as_in_one_process(tmp_path):
     torch.multiprocessing.spawn(
         sharded_decay, (2, f"file://{tmp_path / 'rendezvous'}"), nprocs=2
     )
-
-
-class Experts(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.gate, self.experts = (
-            nn.Linear(8, 4, bias=False),
-            nn.ModuleList([nn.Linear(8, 8)]),
-        )
-
-
-class Mixed(nn.Module):
-    """A block of what a decay is for and what it is not for."""
-
-    def __init__(self):
-        super().__init__()
-        self.self_attn = nn.Module()
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            setattr(self.self_attn, name, nn.Linear(8, 8))
-        self.mlp = Experts()
-        self.conv, self.flat = nn.Conv1d(8, 8, 3), nn.Conv2d(8, 8, 3)
-        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
-        self.A_log = nn.Parameter(torch.randn(8, 4))
-        self.A_log._no_weight_decay = True
-        self.lm_head, self.frozen = nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False)
-
-
-QKVO = [f"blocks.0.self_attn.{name}_proj.weight" for name in "qkvo"]
-EXPERT = "blocks.0.mlp.experts.0.weight"
-
-
-@pytest.mark.parametrize(
-    "which, options, names",
-    [
-        ("attention+mlp", {}, [*QKVO, EXPERT]),
-        ("qk", {}, QKVO[:2]),
-        ("vo", {}, QKVO[2:]),
-        ("mlp", {}, [EXPERT]),
-        ("vo+mlp", {}, [*QKVO[2:], EXPERT]),
-        ("attention+mlp", {"exclude": r"[vo]_proj"}, [*QKVO[:2], EXPERT]),
-        (re.compile(r"[qk]_proj\.weight$"), {}, QKVO[:2]),
-        (re.compile(r"_proj\.weight$"), {"exclude": "o_proj"}, QKVO[:3]),
-    ],
-)
-def test_select_takes_what_is_in_the_blocks_and_nothing_else(which, options, names):
-    model = nn.Module()
-    model.blocks = nn.ModuleList([Mixed()])
-    assert list(select(model, which, **options)) == names
-
-
-@pytest.mark.parametrize(
-    "name, part",
-    [
-        ("h.0.attn.c_attn.weight", "fused"),
-        ("h.0.attn.c_proj.weight", "vo"),
-        ("h.0.mlp.c_proj.weight", "mlp"),
-        ("layers.0.attention.query_key_value.weight", "fused"),
-        ("layers.0.attention.dense.weight", "vo"),
-        ("encoder.layer.0.attention.attention.query.weight", "qk"),
-        ("encoder.layer.0.attention.output.dense.weight", "vo"),
-        ("encoder.layer.0.output.dense.weight", "mlp"),
-        ("layers.0.self_attn.qkv_proj.weight", "fused"),
-        ("layers.0.mlp.gate_up_proj.weight", "mlp"),
-        ("transformer_blocks.0.attn1.to_q.weight", "qk"),
-        ("transformer_blocks.0.attn1.to_out.0.weight", "vo"),
-        ("layers.0.attention.wk.weight", "qk"),
-        ("layers.0.feed_forward.w1.weight", "mlp"),
-        ("layers.0.self_attn.q_proj.base_layer.weight", "qk"),
-        ("layers.0.self_attn.q_proj.lora_A.default.weight", "qk"),
-        ("attn_layers.layers.1.1.ff.0.weight", "mlp"),
-    ],
-)
-def test_the_usual_names_say_what_a_matrix_is(name, part):
-    assert _part_of(name) == part
-
-
-def test_a_selection_is_printed_a_line_each():
-    model = nn.Module()
-    model.blocks = nn.ModuleList([Mixed()])
-    lines = repr(select(model, "attention+mlp")).splitlines()
-    assert [line.split()[0] for line in lines] == [*QKVO, EXPERT]
-    assert [line.split()[-1] for line in lines] == ["qk", "qk", "vo", "vo", "mlp"]
-    assert all("(8, 8)" in line for line in lines)
 
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])

@@ -1,0 +1,693 @@
+"""LowRankDecay under torch's own optimisers, schedulers and modules."""
+
+import copy
+import io
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from weights import (
+    conditioned,
+    copies,
+    gaussian,
+    loss_of,
+    net,
+    parameters,
+    rtol_of,
+    svdvals,
+)
+
+from lrdlib.decay import PARTS, frobenius_decay_, low_rank_decay_, proximal_decay_
+from lrdlib.matrices import select
+from lrdlib.optimizer import LowRankDecay
+
+NAN, INF = float("nan"), float("inf")
+fast = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_part_is_a_setting(part):
+    W = nn.Parameter(conditioned(6, 4))
+    how = dict(weight_decay=0.1, mode="independent", part=part)
+    expected = low_rank_decay_(W.detach().clone(), **how)
+    LowRankDecay([W], **how).step()
+    torch.testing.assert_close(W.detach(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{"part": "up"}, {"part": "radial", "rule": "proximal"}]
+)
+def test_a_part_that_there_is_not_is_refused(options):
+    with pytest.raises(ValueError, match="part must be"):
+        LowRankDecay([torch.ones(2, 2)], weight_decay=0.1, **options)
+
+
+@pytest.mark.parametrize("later", ["parts", "check_finite", "part", "rule"])
+def test_a_state_from_before_a_setting_existed_has_its_default(later):
+    W = nn.Parameter(conditioned(4, 4, dtype=torch.float32))
+    decay = LowRankDecay([W], weight_decay=0.1, mode="independent")
+    state = decay.state_dict()
+    expected = state["param_groups"][0].pop(later)
+    decay.load_state_dict(state)
+    decay.step()
+    assert decay.param_groups[0][later] == expected
+
+
+OPTIMIZERS = {
+    "adamw": lambda params: torch.optim.AdamW(params, lr=1e-2, weight_decay=0.0),
+    "sgd": lambda params: torch.optim.SGD(params, lr=1e-2, momentum=0.9),
+    "muon": lambda params: torch.optim.Muon(params, lr=1e-2, weight_decay=0.0),
+}
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "independent"])
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_attach_is_the_same_as_stepping_by_hand(name, rule, mode):
+    by_hand, attached = net(), net()
+    for model, attach in ((by_hand, False), (attached, True)):
+        matrices = select(model, "attention+mlp")
+        optimizer = OPTIMIZERS[name](list(matrices.values()))
+        decay = LowRankDecay(matrices, weight_decay=0.05, rule=rule, mode=mode)
+        if attach:
+            decay.attach(optimizer)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+            if not attach:
+                decay.step(lr=1e-2)
+    for (name, W), other in zip(
+        by_hand.named_parameters(), attached.parameters(), strict=True
+    ):
+        assert torch.equal(W, other), name
+    start = dict(net().named_parameters())
+    assert not torch.equal(start["blocks.0.mlp.weight"], attached.blocks[0]["mlp"].weight)
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+def test_a_step_is_the_function_on_each_matrix(rule):
+    shapes = [
+        (4, 4),
+        (6, 3),
+        (3, 6),
+        (4, 4),
+        (3, 6),
+        (1, 5),
+        (2, 6, 3),
+        (2, 3, 6),
+    ]
+    params = parameters(*shapes, dtype=torch.float64)
+    before = copies(params)
+    LowRankDecay(params, weight_decay=0.3, rule=rule).step(lr=0.5)
+    for W, start in zip(params, before, strict=True):
+        alone = {"low_rank": low_rank_decay_, "proximal": proximal_decay_}[rule](
+            start, weight_decay=0.3, lr=0.5
+        )
+        # batched and transposed, sums run in another order; steep polynomials magnify
+        # rounding about 2e3 times
+        torch.testing.assert_close(W.detach(), alone, rtol=1e-10, atol=1e-10)
+
+
+@fast
+@given(
+    shapes=st.lists(
+        st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5
+    ),
+    scale=st.sampled_from(["norm", None]),
+    rule=st.sampled_from(["low_rank", "proximal"]),
+    lr=st.floats(0, 2),
+)
+def test_a_step_of_any_set_of_matrices_is_the_svd_of_each(shapes, scale, rule, lr):
+    params = parameters(*shapes, dtype=torch.float64)
+    before = copies(params)
+    LowRankDecay(params, weight_decay=0.3, rule=rule, scale=scale, method="svd").step(lr=lr)
+    for W, start in zip(params, before, strict=True):
+        expected = oracles.decayed(start, lr * 0.3, rule=rule, scale=scale)
+        torch.testing.assert_close(W.detach(), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_mixed_dtypes_in_one_decay():
+    params = [
+        *parameters((4, 4), dtype=torch.float64),
+        *parameters((4, 4)),
+        *parameters((4, 4), dtype=torch.bfloat16),
+    ]
+    before = copies(params)
+    with pytest.warns(UserWarning, match=r"params\[2\] is bfloat16"):
+        decay = LowRankDecay(params, weight_decay=0.1)
+    decay.step(lr=1.0)
+    for W, start in zip(params, before, strict=True):
+        low_rank_decay_(start, weight_decay=0.1)
+        torch.testing.assert_close(
+            W.detach(), start, rtol=rtol_of(W.dtype), atol=rtol_of(W.dtype)
+        )
+
+
+def test_groups_have_their_own_settings():
+    A, B, C, D = parameters((4, 4), (4, 4), (3, 5), (3, 5), dtype=torch.float64)
+    before = copies([A, B, C, D])
+    groups = [
+        {"params": [A], "weight_decay": 0.2},
+        {"params": B, "mode": "independent"},
+        {"params": [C], "scale": None, "method": "svd"},
+    ]
+    decay = LowRankDecay(groups, weight_decay=0.1)
+    decay.add_param_group({"params": [D], "rule": "proximal"})
+    assert [group["weight_decay"] for group in decay.param_groups] == [0.2, 0.1, 0.1, 0.1]
+    decay.step(lr=0.5)
+    expected = [
+        low_rank_decay_(before[0], weight_decay=0.1),
+        low_rank_decay_(before[1], weight_decay=0.1),
+        low_rank_decay_(before[2], weight_decay=0.05, scale=None, method="svd"),
+        proximal_decay_(before[3], weight_decay=0.05),
+    ]
+    for W, other in zip((A, B, C, D), expected, strict=True):
+        torch.testing.assert_close(W.detach(), other, rtol=1e-10, atol=1e-10)
+
+
+def test_groups_of_the_optimizer_give_each_matrix_its_live_lr():
+    A, B = parameters((4, 4), (4, 4), dtype=torch.float64)
+    before = copies([A, B])
+    optimizer = torch.optim.SGD([{"params": [A], "lr": 0.1}, {"params": [B], "lr": 0.4}])
+    LowRankDecay([A, B], weight_decay=0.5).attach(optimizer)
+    optimizer.step()  # no gradient: the optimiser itself moves nothing
+    for W, start, lr in ((A, before[0], 0.1), (B, before[1], 0.4)):
+        torch.testing.assert_close(
+            W.detach(),
+            low_rank_decay_(start, weight_decay=0.5, lr=lr),
+            rtol=1e-10,
+            atol=1e-10,
+        )
+
+
+def test_a_scheduler_drives_the_decay():
+    A, B = parameters((4, 4), (3, 3), dtype=torch.float64)
+    expected = copies([A, B])
+    optimizer = torch.optim.AdamW(
+        [{"params": [A]}, {"params": [B]}], lr=0.4, weight_decay=0.0
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, [lambda step: 0.5**step, lambda step: 1.0 / (1 + step)]
+    )
+    LowRankDecay([A, B], weight_decay=0.5).attach(optimizer)
+    for step in range(4):
+        optimizer.step()
+        scheduler.step()
+        low_rank_decay_(expected[0], weight_decay=0.5, lr=0.4 * 0.5**step)
+        low_rank_decay_(expected[1], weight_decay=0.5, lr=0.4 / (1 + step))
+        for W, other in zip((A, B), expected, strict=True):
+            torch.testing.assert_close(W.detach(), other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_tensor_lr_is_live_too():
+    (W,) = parameters((3, 3), dtype=torch.float64)
+    start = W.detach().clone()
+    optimizer = torch.optim.AdamW(
+        [W], lr=torch.tensor(0.1, dtype=torch.float64), weight_decay=0.0
+    )
+    LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    optimizer.param_groups[0]["lr"].fill_(0.3)
+    optimizer.step()
+    torch.testing.assert_close(
+        W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=0.3), rtol=1e-10, atol=1e-10
+    )
+
+
+def test_the_live_lr_survives_loading_an_optimizer_state():
+    (W,) = parameters((3, 3), dtype=torch.float64)
+    optimizer = torch.optim.SGD([W], lr=0.1)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["lr"] = 0.7
+    LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    optimizer.load_state_dict(state)
+    start = W.detach().clone()
+    optimizer.step()
+    torch.testing.assert_close(
+        W.detach(), low_rank_decay_(start, weight_decay=0.5, lr=0.7), rtol=1e-10, atol=1e-10
+    )
+
+
+def test_a_removed_handle_decays_no_more():
+    (W,) = parameters((3, 3))
+    optimizer = torch.optim.SGD([W], lr=0.1)
+    handle = LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    optimizer.step()
+    handle.remove()
+    start = W.detach().clone()
+    optimizer.step()
+    assert torch.equal(W, start)
+
+
+def test_two_attached_are_elastic_decay_in_order():
+    (W,) = parameters((4, 4), dtype=torch.float64)
+    start = W.detach().clone()
+    optimizer = torch.optim.SGD([W], lr=0.1)
+    LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    LowRankDecay([W], weight_decay=0.2, mode="independent", rule="proximal").attach(
+        optimizer
+    )
+    optimizer.step()
+    low_rank_decay_(start, weight_decay=0.5, lr=0.1)
+    proximal_decay_(start, weight_decay=0.2)
+    torch.testing.assert_close(W.detach(), start, rtol=1e-10, atol=1e-10)
+
+
+def test_low_rank_decay_beside_the_optimizers_own_weight_decay():
+    (W,) = parameters((4, 4), dtype=torch.float64)
+    start = W.detach().clone()
+    optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.3)
+    LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    # AdamW skips a parameter without gradient, its weight decay too
+    W.grad = torch.zeros_like(W)
+    optimizer.step()
+    frobenius_decay_(start, weight_decay=0.3, lr=0.1)
+    low_rank_decay_(start, weight_decay=0.5, lr=0.1)
+    torch.testing.assert_close(W.detach(), start, rtol=1e-10, atol=1e-10)
+
+
+def test_attach_wants_an_optimizer_that_trains_the_matrices():
+    A, B = parameters((4, 4), (3, 2))
+    optimizer = torch.optim.SGD([A], lr=0.1)
+    with pytest.raises(
+        ValueError, match=r"optimizer must train every decayed matrix.*\(3, 2\)"
+    ):
+        LowRankDecay([A, B], weight_decay=0.5).attach(optimizer)
+    start = copies([A, B])
+    optimizer.step()
+    assert torch.equal(A, start[0])  # nothing stayed attached
+    # needs no lr
+    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(optimizer)
+    optimizer.step()
+    assert not torch.equal(B, start[1])
+    for wrong in (None, A, "adamw"):
+        with pytest.raises(TypeError, match="optimizer must be"):
+            LowRankDecay([A], weight_decay=0.5).attach(wrong)
+
+
+def test_a_decoupled_matrix_added_after_attach_is_not_decayed_with_a_made_up_lr():
+    A, B = parameters((4, 4), (4, 4))
+    optimizer = torch.optim.SGD([A], lr=0.1)
+    decay = LowRankDecay([A], weight_decay=0.5)
+    decay.attach(optimizer)
+    decay.add_param_group({"params": [B]})
+    start = copies([A, B])
+    with pytest.raises(ValueError, match="optimizer must train"):
+        optimizer.step()
+    assert torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+@pytest.mark.parametrize("lr", [None, -1.0, NAN, INF])
+def test_a_decoupled_step_needs_a_sound_lr(lr):
+    (W,) = parameters((3, 3))
+    start = W.detach().clone()
+    with pytest.raises(ValueError, match="lr must be"):
+        LowRankDecay([W], weight_decay=0.1).step(lr)
+    with pytest.raises(TypeError, match="lr must be"):
+        LowRankDecay([W], weight_decay=0.1).step("1")
+    assert torch.equal(W, start)
+    LowRankDecay([W], weight_decay=0.1, mode="independent").step()
+    assert not torch.equal(W, start)
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+@pytest.mark.parametrize("poison", [NAN, INF, -INF])
+def test_a_nan_anywhere_stops_the_step_before_anything_changes(rule, poison):
+    params = parameters((4, 4), (3, 5), (2, 2))
+    decay = LowRankDecay(
+        [{"params": params[:2]}, {"params": params[2:]}], weight_decay=0.5, rule=rule
+    )
+    with torch.no_grad():
+        params[2][0, 1] = poison
+    start = copies(params)
+    with pytest.raises(ValueError, match=r"param_groups\[1\].*must be finite"):
+        decay.step(lr=1.0)
+    for W, other in zip(params, start, strict=True):
+        assert torch.equal(torch.nan_to_num(W, 7.0), torch.nan_to_num(other, 7.0))
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+def test_without_the_check_a_nan_stays_in_its_own_matrix(rule):
+    """As documented for check_finite=False: neither spread to its neighbours nor healed."""
+    params = parameters((4, 4), (4, 4), dtype=torch.float64)
+    healthy = params[0].detach().clone()
+    decay = LowRankDecay(params, weight_decay=0.5, rule=rule, check_finite=False)
+    with torch.no_grad():
+        params[1][2, 1] = NAN
+    decay.step(lr=1.0)
+    alone = {"low_rank": low_rank_decay_, "proximal": proximal_decay_}[rule](
+        healthy, weight_decay=0.5
+    )
+    torch.testing.assert_close(params[0].detach(), alone, rtol=1e-10, atol=1e-10)
+    assert params[1].isnan().any()
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+def test_a_huge_finite_weight_is_an_error_or_an_answer_never_half_a_step(rule):
+    """Squares of 1e30 overflow float32: either way no other matrix may be left half
+    decayed, nor a weight made inf."""
+    params = parameters((3, 3), (5, 5))
+    with torch.no_grad():
+        params[1].fill_(1e30)
+    start = copies(params)
+    try:
+        LowRankDecay(params, weight_decay=0.5, rule=rule).step(lr=1.0)
+    except ValueError:
+        assert torch.equal(params[0], start[0]) and torch.equal(params[1], start[1])
+    else:
+        assert all(torch.isfinite(W).all() for W in params)
+
+
+def test_a_weight_decay_that_does_not_fit_is_refused_before_anything_changes():
+    small, stack = parameters((3, 3), (2, 4, 4))
+    start = copies([small, stack])
+    groups = [{"params": [small]}, {"params": [stack], "weight_decay": torch.ones(5, 1, 1)}]
+    with pytest.raises((TypeError, ValueError), match="weight_decay"):
+        LowRankDecay(groups, weight_decay=0.1).step(lr=1.0)
+    assert torch.equal(small, start[0]) and torch.equal(stack, start[1])
+
+
+def test_strengths_per_run_are_not_spread_over_separate_matrices():
+    """(runs, 1, 1) fits a stack of runs; for three separate (m, n) matrices it must not
+    become one strength each."""
+    params = parameters((4, 4), (4, 4), (4, 4))
+    start = copies(params)
+    with pytest.raises((TypeError, ValueError), match="weight_decay"):
+        LowRankDecay(params, weight_decay=torch.tensor([0.0, 0.1, 0.5]).view(3, 1, 1)).step(
+            lr=1.0
+        )
+    assert all(torch.equal(W, other) for W, other in zip(params, start, strict=True))
+
+
+def test_strengths_per_run_on_stacks_of_both_orientations():
+    params = parameters((3, 4, 2), (3, 2, 4), (3, 4, 2), dtype=torch.float64)
+    start, strengths = (
+        copies(params),
+        torch.tensor([0.0, 0.1, 0.5], dtype=torch.float64).view(3, 1, 1),
+    )
+    LowRankDecay(params, weight_decay=strengths).step(lr=1.0)
+    for W, other in zip(params, start, strict=True):
+        torch.testing.assert_close(
+            W.detach(),
+            low_rank_decay_(other.clone(), weight_decay=strengths),
+            rtol=1e-10,
+            atol=1e-10,
+        )
+        assert torch.equal(W[0], other[0])
+
+
+def test_training_goes_on_after_a_step():
+    """Gradients are neither needed nor touched; requires_grad and the graph of the next
+    loss are as before."""
+    model = net()
+    matrices = select(model, "attention+mlp")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    LowRankDecay(matrices, weight_decay=0.1).attach(optimizer)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        grads = {name: W.grad.clone() for name, W in matrices.items()}
+        optimizer.step()
+        for name, W in matrices.items():
+            assert W.requires_grad and W.is_leaf
+            assert torch.equal(W.grad, grads[name])
+
+
+def test_decay_between_forward_and_backward_is_caught_by_autograd():
+    W = nn.Parameter(gaussian(3, 3))
+    loss = (W @ W).square().sum()
+    LowRankDecay([W], weight_decay=0.1).step(lr=1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_parameters_without_gradients_and_frozen_parameters_are_decayed():
+    W = gaussian(3, 3)
+    start = W.clone()
+    LowRankDecay([W], weight_decay=0.1).step(lr=1.0)
+    torch.testing.assert_close(
+        W, low_rank_decay_(start, weight_decay=0.1), rtol=1e-5, atol=1e-6
+    )
+    assert not W.requires_grad and W.grad is None
+
+
+def test_state_dict_round_trip_through_a_file_without_pickle_of_our_own():
+    params = parameters((4, 4), (3, 2))
+    decay = LowRankDecay(
+        [{"params": params[:1], "scale": None}, {"params": params[1:]}], weight_decay=0.25
+    )
+    file = io.BytesIO()
+    torch.save(decay.state_dict(), file)
+    file.seek(0)
+    other = LowRankDecay(
+        [{"params": params[:1]}, {"params": params[1:]}],
+        weight_decay=0.0,
+        mode="independent",
+    )
+    other.load_state_dict(torch.load(file, weights_only=True))
+    for mine, theirs in zip(decay.param_groups, other.param_groups, strict=True):
+        assert {k: v for k, v in mine.items() if k != "params"} == {
+            k: v for k, v in theirs.items() if k != "params"
+        }
+    start = copies(params)
+    other.step(lr=1.0)
+    low_rank_decay_(start[0], weight_decay=0.25, scale=None)
+    # float32
+    torch.testing.assert_close(params[0].detach(), start[0], rtol=1e-5, atol=1e-6)
+
+
+def test_state_dict_keeps_a_strength_per_run():
+    (W,) = parameters((2, 3, 3))
+    decay = LowRankDecay([W], weight_decay=torch.tensor([0.1, 0.2]).view(2, 1, 1))
+    other = LowRankDecay([W], weight_decay=0.0)
+    other.load_state_dict(copy.deepcopy(decay.state_dict()))
+    assert torch.equal(
+        other.param_groups[0]["weight_decay"], torch.tensor([0.1, 0.2]).view(2, 1, 1)
+    )
+
+
+def test_a_deep_copy_decays_its_own_copy():
+    (W,) = parameters((3, 3))
+    start = W.detach().clone()
+    twin = copy.deepcopy(LowRankDecay([W], weight_decay=0.5))
+    twin.step(lr=1.0)
+    assert torch.equal(W, start)
+    expected = low_rank_decay_(start, weight_decay=0.5)
+    torch.testing.assert_close(
+        twin.param_groups[0]["params"][0].detach(), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "params, error",
+    [
+        ([], ValueError),
+        ({}, ValueError),
+        (iter([]), ValueError),
+        ([{"params": []}], ValueError),
+        ([torch.ones(3)], ValueError),
+        ([torch.ones(3, 3), torch.ones(3)], ValueError),
+        ([torch.ones(3, 3, dtype=torch.int32)], TypeError),
+        ([torch.eye(3).to_sparse()], TypeError),
+        ([torch.tensor([[NAN]])], ValueError),
+        ([None], TypeError),
+        (None, TypeError),
+        (5, TypeError),
+        (
+            torch.ones(2, 3, 3),
+            TypeError,
+        ),  # torch's optimizers refuse a bare tensor: its rows are not parameters
+    ],
+    ids=lambda value: str(value).replace("\n", "")[:24],
+)
+def test_what_cannot_be_decayed_is_refused(params, error):
+    with pytest.raises(error, match=r"params(\[\d\])? must"):
+        LowRankDecay(params, weight_decay=0.1)
+
+
+def test_a_matrix_given_twice_is_refused():
+    (W,) = parameters((3, 3))
+    with pytest.raises(ValueError, match="more than one"):
+        LowRankDecay([{"params": [W]}, {"params": [W]}], weight_decay=0.1)
+    with pytest.raises(
+        (ValueError, UserWarning), match="duplicate"
+    ):  # torch warns, and pytest raises
+        LowRankDecay([W, W], weight_decay=0.1)
+
+
+def test_a_generator_a_mapping_and_groups_are_the_same():
+    model = net()
+    matrices = select(model, "attention+mlp")
+    kinds = [
+        matrices,
+        list(matrices.values()),
+        iter(matrices.values()),
+        [{"params": list(matrices.values())}],
+        [{"params": iter(matrices.values())}],
+    ]
+    for kind in kinds:
+        decay = LowRankDecay(kind, weight_decay=0.1)
+        assert [id(W) for W in decay.param_groups[0]["params"]] == [
+            id(W) for W in matrices.values()
+        ]
+
+
+def test_a_group_may_hold_a_selection():
+    """What `select` returns goes into a group as it goes into the constructor."""
+    model = net()
+    matrices = select(model, "attention+mlp")
+    decay = LowRankDecay([{"params": matrices, "scale": None}], weight_decay=0.1)
+    assert [id(W) for W in decay.param_groups[0]["params"]] == [
+        id(W) for W in matrices.values()
+    ]
+
+
+def test_named_parameters_work_or_are_one_clear_error():
+    """torch's own optimizers take model.named_parameters()."""
+    layer = nn.Linear(3, 3, bias=False)
+    try:
+        decay = LowRankDecay(layer.named_parameters(), weight_decay=0.1)
+    except TypeError as error:
+        assert "params[0] must be a torch.Tensor, got tuple" in str(error)
+    else:
+        assert decay.param_groups[0]["params"][0] is layer.weight
+
+
+@pytest.mark.parametrize(
+    "options, error, word",
+    [
+        ({"weight_decay": -0.1}, ValueError, "weight_decay"),
+        ({"weight_decay": NAN}, ValueError, "weight_decay"),
+        ({"weight_decay": "0.1"}, TypeError, "weight_decay"),
+        ({"weight_decay": torch.tensor(-1.0)}, ValueError, "weight_decay"),
+        ({"mode": "coupled"}, ValueError, "mode"),
+        ({"scale": "fro"}, ValueError, "scale"),
+        ({"method": "qr"}, ValueError, "method"),
+        ({"rule": "lrd"}, ValueError, "rule"),
+        ({"check_finite": "no"}, TypeError, "check_finite"),
+        ({"steps": 0}, ValueError, "steps"),
+        ({"method": "svd", "steps": 5}, ValueError, "steps"),
+    ],
+)
+def test_bad_settings_are_refused_in_the_constructor_and_in_groups(options, error, word):
+    A, B = parameters((3, 3), (3, 3))
+    with pytest.raises(error, match=word):
+        LowRankDecay([A], **({"weight_decay": 0.1} | options))
+    with pytest.raises(error, match=word):
+        LowRankDecay([{"params": [A], **options}], weight_decay=0.1)
+    decay = LowRankDecay([A], weight_decay=0.1)
+    with pytest.raises(error, match=word):
+        decay.add_param_group({"params": [B], **options})
+    assert len(decay.param_groups) == 1
+
+
+def test_an_unknown_key_in_a_group_is_refused():
+    A, B = parameters((3, 3), (3, 3))
+    with pytest.raises(ValueError, match="lr"):
+        LowRankDecay([{"params": [A], "lr": 0.1}], weight_decay=0.1)
+    decay = LowRankDecay([A], weight_decay=0.1)
+    with pytest.raises(ValueError, match="wd"):
+        decay.add_param_group({"params": [B], "wd": 0.1})
+    assert len(decay.param_groups) == 1
+
+
+def test_adding_a_group_leaves_the_callers_dictionary_alone():
+    A, B = parameters((3, 3), (3, 3))
+    decay, group = LowRankDecay([A], weight_decay=0.1), {"params": B}
+    decay.add_param_group(group)
+    assert list(group) == ["params"] and group["params"] is B
+
+
+def test_the_readme_promise_end_to_end():
+    """LRD under a real module and AdamW lowers the rank of what it decays and leaves the
+    rest to the optimiser."""
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    before = svdvals(model.blocks[0]["mlp"].weight)
+    embedding = model.embedding.weight.detach().clone()
+    LowRankDecay(
+        select(model, "attention+mlp"),
+        weight_decay=0.02,
+        mode="independent",
+        rule="proximal",
+    ).attach(optimizer)
+    for _ in range(30):
+        optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+    after = svdvals(model.blocks[0]["mlp"].weight)
+    assert int((after > 1e-6 * after[0]).sum()) < int((before > 1e-6 * before[0]).sum())
+    assert torch.equal(model.embedding.weight, embedding)
+
+
+def test_a_frozen_matrix_is_left_alone():
+    A, B = parameters((4, 4), (4, 4))
+    optimizer = torch.optim.AdamW([A, B], lr=0.1, weight_decay=0.0)
+    LowRankDecay([A, B], weight_decay=0.5, mode="independent").attach(optimizer)
+    B.requires_grad_(False)
+    start = copies([A, B])
+    optimizer.step()
+    assert not torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+def test_a_step_that_a_scaler_skips_is_no_decay():
+    (W,) = parameters((4, 4))
+    W.grad = torch.zeros_like(W)
+    optimizer = torch.optim.AdamW([W], lr=0.1, weight_decay=0.0, fused=True)
+    LowRankDecay([W], weight_decay=0.5).attach(optimizer)
+    start = W.detach().clone()
+    # as torch.amp.GradScaler tells a fused optimizer
+    optimizer.found_inf = torch.tensor(1.0)
+    optimizer.step()
+    assert torch.equal(W, start)
+    optimizer.found_inf = torch.tensor(0.0)
+    optimizer.step()
+    assert not torch.equal(W, start)
+
+
+def test_a_fused_matrix_is_decayed_in_parts():
+    (fused,) = parameters((12, 4))
+    fused.data[:4] /= 20  # the queries are small
+    separate = [part.clone() for part in fused.detach().chunk(3)]
+    LowRankDecay([fused], weight_decay=0.1, parts=3).step(1.0)
+    for part, expected in zip(fused.detach().chunk(3), separate, strict=True):
+        torch.testing.assert_close(part, low_rank_decay_(expected, weight_decay=0.1))
+    for parts, error in ((5, ValueError), (0, ValueError), ("3", TypeError)):
+        with pytest.raises(error, match="parts"):
+            LowRankDecay([fused], weight_decay=0.1, parts=parts)
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [("mode", "typo"), ("weight_decay", -5.0), ("weight_decay", "x"), ("parts", 7)],
+)
+def test_settings_that_went_wrong_later_are_refused_before_anything_changes(setting, value):
+    A, B = parameters((4, 4), (4, 4))
+    decay = LowRankDecay([{"params": [A]}, {"params": [B]}], weight_decay=0.1)
+    decay.param_groups[1][setting] = value
+    start = copies([A, B])
+    with pytest.raises((ValueError, TypeError), match=setting):
+        decay.step(0.1)
+    assert torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+def test_the_same_matrix_twice_is_decayed_once():
+    (W,) = parameters((4, 4))
+    expected = low_rank_decay_(W.detach().clone(), weight_decay=0.1)
+    with pytest.warns(UserWarning, match="duplicate"):  # torch's own
+        decay = LowRankDecay([W, W], weight_decay=0.1)
+    decay.step(1.0)
+    torch.testing.assert_close(W.detach(), expected)
+
+
+def test_a_group_that_is_none():
+    optimizer = LowRankDecay([torch.ones(2, 2)], weight_decay=0.1)
+    with pytest.raises(TypeError, match=r"^param_group must be of type dict, got Tensor"):
+        optimizer.add_param_group(torch.ones(2, 2))
+    with pytest.raises(TypeError, match=r"^params must be tensors, .* got ndarray"):
+        LowRankDecay(np.ones((2, 2)), weight_decay=0.1)
