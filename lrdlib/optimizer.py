@@ -51,7 +51,8 @@ ROUNDINGS = ("nearest", "stochastic")
 # of LowRankDecay's parameter groups
 SETTINGS = (
     *("weight_decay", "mode", "scale", "method", "steps"),
-    *("rule", "part", "parts", "dim", "rounding", "every", "max_batch", "check_finite"),
+    *("rule", "part", "parts", "dim", "rounding", "seed"),
+    *("every", "max_batch", "check_finite"),
 )
 
 
@@ -75,8 +76,10 @@ class LowRankDecay(torch.optim.Optimizer):
     dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
         Conv1D (in, out). A matrix whose parts are interleaved head by head fits neither.
     rounding: of bfloat16 weights: "nearest", or "stochastic", which is right on average.
-        It draws from torch's generator: where processes hold replicas of a matrix, as under
-        DDP, give them one seed, or the replicas part.
+    seed: of stochastic rounding. What a step draws depends on the seed, on `steps_taken`
+        and on the matrix's place in the decay, and on nothing else: torch's generators are
+        left alone, replicas of a matrix (as under DDP) stay equal, and a run that is
+        resumed from its state goes on to the same bit on the same kind of device.
     every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
         group counts, and is in the state. As long as k times the strength is small this is
         nearly the same decay at a k-th of its cost.
@@ -128,6 +131,7 @@ class LowRankDecay(torch.optim.Optimizer):
         parts: int | Sequence[int] = 1,
         dim: int = 0,
         rounding: Rounding = "nearest",
+        seed: int = 0,
         every: int = 1,
         max_batch: int | None = None,
         check_finite: bool = True,
@@ -141,7 +145,7 @@ class LowRankDecay(torch.optim.Optimizer):
             _listed(params),
             defaults
             | dict(rule=rule, part=part, parts=parts, dim=dim, rounding=rounding)
-            | dict(every=every, max_batch=max_batch, check_finite=check_finite),
+            | dict(seed=seed, every=every, max_batch=max_batch, check_finite=check_finite),
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -301,8 +305,8 @@ class LowRankDecay(torch.optim.Optimizer):
         for (i, *_), W in stacks.items():
             if self.param_groups[i]["check_finite"]:
                 check_finite(f"param_groups[{i}]['params']", W)
-        for key, W in stacks.items():
-            stacks[key] = _decayed(W, key[-1], self.param_groups[key[0]])
+        for place, (key, W) in enumerate(stacks.items()):
+            stacks[key] = _decayed(W, key[-1], self.param_groups[key[0]], place)
         for group in self.param_groups:
             group["steps_taken"] += 1
         for key, matrices in batches.items():
@@ -332,7 +336,7 @@ class LowRankDecay(torch.optim.Optimizer):
         return batches, sharded
 
 
-def _decayed(W: Tensor, lr: float, group: Mapping[str, Any]) -> Tensor:
+def _decayed(W: Tensor, lr: float, group: Mapping[str, Any], place: int) -> Tensor:
     """A stack W (matrices, ..., m, n) after a step by the settings of a group of
     `LowRankDecay`; W itself, in place, unless it is rounded stochastically."""
     stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
@@ -344,7 +348,17 @@ def _decayed(W: Tensor, lr: float, group: Mapping[str, Any]) -> Tensor:
             proximal_update_(batch, t, scale=group["scale"])
         else:
             low_rank_update_(batch, t, part=PARTS[group["part"]], **how)
-    return _stochastically_rounded(X) if stochastic else X
+    if not stochastic:
+        return X
+    generator = _generator(X.device, group["seed"], place, group["steps_taken"])
+    return _stochastically_rounded(X, generator)
+
+
+def _generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
+    """Random numbers that are told by the seed and the key alone, independent of those of
+    any other."""
+    mixed = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0]))
 
 
 def _cut(W: Tensor, parts: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -358,18 +372,20 @@ def _cut(W: Tensor, parts: int | Sequence[int], dim: int = 0) -> tuple[Tensor, .
     return W.split(sizes, dim=dim - 2)
 
 
-def _stochastically_rounded(x: Tensor) -> Tensor:
+def _stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
     """x, float32, in bfloat16: up or down at random, such that the mean is x.
 
     bfloat16 has the upper 16 bits of float32; what a uniform number of 16 bits carries into
     them is one more of their last place, with the probability that the lower bits say.
 
-    >>> sorted(set(_stochastically_rounded(torch.full((99,), 1 + 2**-9)).tolist()))
+    >>> x = torch.full((99,), 1 + 2**-9)
+    >>> sorted(set(_stochastically_rounded(x, torch.Generator().manual_seed(0)).tolist()))
     [1.0, 1.0078125]
     """
-    bits = x.view(torch.int32)
-    bits = bits + torch.randint_like(bits, 1 << 16)
-    rounded = (bits & -(1 << 16)).view(torch.float32)
+    noise = torch.randint(
+        1 << 16, x.shape, dtype=torch.int32, device=x.device, generator=generator
+    )
+    rounded = ((x.view(torch.int32) + noise) & -(1 << 16)).view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
 
 
@@ -437,6 +453,7 @@ def _check_group(group: dict[str, Any]) -> None:
     check_bool("check_finite", group["check_finite"])
     check_choice("dim", group["dim"], (0, 1))
     check_choice("rounding", group["rounding"], ROUNDINGS)
+    check_integer("seed", group["seed"], at_least=0)
     check_integer("every", group["every"])
     if group["max_batch"] is not None:
         check_integer("max_batch", group["max_batch"])

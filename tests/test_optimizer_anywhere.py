@@ -1,6 +1,7 @@
 """LowRankDecay under other people's training: wrapped optimizers, frozen, fused, sharded and
 bfloat16 matrices."""
 
+import io
 import warnings
 
 import oracles
@@ -51,7 +52,7 @@ def test_a_step_by_hand_takes_a_tensor_s_lr():
 
 def test_stochastic_rounding_keeps_what_is_not_finite():
     bits = torch.tensor([0x7FFFFFFF, 0x7FC00000, 0x7F800000], dtype=torch.int32)
-    rounded = _stochastically_rounded(bits.view(torch.float32))
+    rounded = _stochastically_rounded(bits.view(torch.float32), torch.Generator())
     assert rounded[:2].isnan().all() and rounded[2] == float("inf")
 
 
@@ -152,6 +153,8 @@ def test_the_parts_of_a_fused_matrix_are_decayed_each_by_itself(shape, parts, di
         ({"parts": (16, 0)}, r"parts\[1\] must be"),
         ({"dim": 2}, "dim must be one of 0, 1"),
         ({"rounding": "up"}, "rounding must be one of"),
+        ({"seed": -1}, "seed must be an integer >= 0"),
+        ({"seed": None}, "seed must be an integer >= 0"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(options, words):
@@ -162,8 +165,8 @@ def test_a_layout_that_does_not_fit_is_refused(options, words):
 
 def test_stochastic_rounding_is_right_on_average():
     x = torch.linspace(-3, 3, 7).add(1e-3).repeat(40_000, 1)
-    torch.manual_seed(0)
-    rounded = _stochastically_rounded(x)
+    generator = torch.Generator().manual_seed(0)
+    rounded = _stochastically_rounded(x, generator)
     below, above = (
         torch.nextafter(x.bfloat16(), torch.tensor(v).bfloat16()) for v in (-9, 9)
     )
@@ -173,12 +176,18 @@ def test_stochastic_rounding_is_right_on_average():
         rounded.float().mean(0), x[0], rtol=0, atol=5 * 2**-6 / 2 / 200
     )
     exact = torch.tensor([1.0, -2.5, 0.0])
-    assert torch.equal(_stochastically_rounded(exact).float(), exact)
+    assert torch.equal(_stochastically_rounded(exact, generator).float(), exact)
 
 
 def test_a_small_decay_moves_bfloat16_weights_if_rounded_stochastically():
     """500 steps at t = 1e-3: in float32 the norm falls to exp(-1/2) and a little more,
-    rounded to the nearest it stays."""
+    rounded to the nearest it stays.
+
+    Rounded stochastically it falls 0.9 to 1.5% less, over 12 seeds and whether one
+    generator draws for all steps or each step has its own: 500 roundings add noise of 4.5%
+    of the norm, and the polar factor of a noisy matrix points less along the matrix. The
+    same noise at each step would leave it 40% too large.
+    """
     (start,) = parameters((64, 64))
     norms = {}
     for name, dtype, rounding in (
@@ -190,13 +199,67 @@ def test_a_small_decay_moves_bfloat16_weights_if_rounded_stochastically():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             decay = LowRankDecay([W], weight_decay=1e-3, rounding=rounding)
-        torch.manual_seed(0)
         for _ in range(500):
             decay.step(lr=1.0)
         norms[name] = float(W.float().norm() / start.detach().norm())
     assert norms["nearest"] > 0.9
     assert norms["float32"] < 0.7
-    assert norms["stochastic"] == pytest.approx(norms["float32"], rel=0.01)
+    assert norms["stochastic"] == pytest.approx(norms["float32"], rel=0.02)
+
+
+def rounded_decay(start, **settings):
+    """A decay of bfloat16 copies of `start`, rounded stochastically, and the copies."""
+    params = [W.detach().bfloat16() for W in start]
+    settings = dict(weight_decay=1e-3, mode="independent", rounding="stochastic") | settings
+    return LowRankDecay(params, **settings), params
+
+
+def test_replicas_that_are_rounded_stochastically_stay_equal():
+    """As under DDP: each process has a generator of its own, in whatever state, and none is
+    touched."""
+    start = parameters((8, 6), (8, 6), (5, 5))
+    replicas = []
+    for process in range(2):
+        torch.manual_seed(process)
+        before = torch.get_rng_state()
+        decay, params = rounded_decay(start)
+        for _ in range(20):
+            decay.step()
+        assert torch.equal(torch.get_rng_state(), before)
+        replicas.append(params)
+    assert all(map(torch.equal, *replicas))
+    assert not torch.equal(replicas[0][0], start[0].bfloat16())
+
+
+def test_seeds_steps_and_matrices_are_rounded_independently():
+    """Equal matrices part, whether in one batch or in two; so do two seeds and two steps."""
+    (W,) = parameters((16, 16))
+    decay, (A, B, C) = rounded_decay([W, W, W.T])
+    other, (D, _, _) = rounded_decay([W, W, W.T], seed=1)
+    decay.step(), other.step()
+    assert len({tuple(X.flatten().tolist()) for X in (A, B, C.T, D)}) == 4
+    first = A.clone()
+    A.copy_(W.bfloat16())
+    decay.step()
+    assert not torch.equal(A, first)
+
+
+def test_a_resumed_run_is_rounded_to_the_same_bit():
+    start = parameters((8, 6), (5, 5))
+    decay, through = rounded_decay(start, seed=3)
+    for _ in range(5):
+        decay.step()
+    halfway = [W.clone() for W in through]
+    file = io.BytesIO()
+    torch.save(decay.state_dict(), file)
+    for _ in range(5):
+        decay.step()
+    resumed, params = rounded_decay(halfway)
+    resumed.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    torch.manual_seed(17)
+    for _ in range(5):
+        resumed.step()
+    assert all(map(torch.equal, params, through))
 
 
 def sharded_decay(rank, world, rendezvous):
