@@ -205,12 +205,8 @@ class LowRankDecay(torch.optim.Optimizer):
                 'lr must be given to step() for mode "decoupled" (or attach an optimizer), '
                 "got None"
             )
-        if isinstance(lr, Tensor) and lr.numel() == 1:
-            lr = lr.item()
-        if lr is not None:
-            check_real("lr", lr, at_least=0)
-        rate = 1.0 if lr is None else float(lr)
-        self._decay({id(W): rate for group in self.param_groups for W in group["params"]})
+        rate = 1.0 if lr is None else _checked_lr("lr", lr)
+        self._decay({id(W): rate for _, W in self._named_matrices()})
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Decay after every `optimizer.step()`, with the lr that the optimizer then has for
@@ -220,13 +216,23 @@ class LowRankDecay(torch.optim.Optimizer):
         Lightning hand out; then that one is meant. Left alone are a matrix that is frozen
         (requires_grad False) and a step that a GradScaler skips; a matrix that merely got
         no gradient is decayed. Returns torch's handle; `handle.remove()` detaches. The same
-        optimizer again gives the handle that there is: nothing is decayed twice. Raises
-        ValueError if a "decoupled" group holds a matrix that the optimizer does not train.
+        optimizer again gives the handle that there is: nothing is decayed twice.
+
+        Raises ValueError, now or after a step, unless the optimizer trains every matrix
+        that is not frozen, and has an lr for it where the mode is "decoupled". Where
+        several optimizers share a model, give each a decay of its matrices: one decay for
+        two of them would be taken twice in each iteration.
         """
         trained = _unwrapped(optimizer)
         if isinstance(trained, LowRankDecay):
             raise TypeError(
                 "optimizer must be the one that trains the matrices, got a LowRankDecay"
+            )
+        held = {id(W) for group in trained.param_groups for W in group["params"]}
+        if not any(id(W) in held for _, W in self._named_matrices()):
+            raise ValueError(
+                "optimizer must train some of the decayed matrices, got one with none of "
+                + _told(self._named_matrices())
             )
         self._rates(trained)
         known: RemovableHandle | None = self._handles.get(trained)
@@ -244,10 +250,16 @@ class LowRankDecay(torch.optim.Optimizer):
         if overflow is None or not bool(overflow):
             self._decay(self._rates(optimizer), frozen=self._frozen())
 
+    def _named_matrices(self) -> list[tuple[str, Tensor]]:
+        return [
+            named
+            for group in self.param_groups
+            for named in zip(group["param_names"], group["params"], strict=True)
+        ]
+
     def _frozen(self) -> frozenset[int]:
         """id of each matrix that is not to be changed."""
-        matrices = (W for group in self.param_groups for W in group["params"])
-        return frozenset(id(W) for W in matrices if not W.requires_grad)
+        return frozenset(id(W) for _, W in self._named_matrices() if not W.requires_grad)
 
     @torch.no_grad()
     def ranks(self, measure: Callable[[Tensor], Tensor] = stable_rank) -> dict[str, float]:
@@ -279,20 +291,27 @@ class LowRankDecay(torch.optim.Optimizer):
     def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float]:
         """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode
         does not ask for it."""
-        rates = {
-            id(W): float(group["lr"])
+        lrs = {
+            id(W): group.get("lr")
             for group in optimizer.param_groups
             for W in group["params"]
         }
+        missing = [
+            (name, W)
+            for name, W in self._named_matrices()
+            if W.requires_grad and id(W) not in lrs
+        ]
+        if missing:
+            raise ValueError(
+                "optimizer must train every decayed matrix that is not frozen, but not "
+                + _told(missing)
+            )
+        rates = {}
         for group in self.param_groups:
             for name, W in zip(group["param_names"], group["params"], strict=True):
-                known = id(W) in rates or not W.requires_grad
-                if group["mode"] == "decoupled" and not known:
-                    raise ValueError(
-                        "optimizer must train every decayed matrix that is not frozen, but "
-                        f"not {name} {tuple(W.shape)}"
-                    )
-                rates.setdefault(id(W), 1.0)
+                rates[id(W)] = 1.0
+                if group["mode"] == "decoupled" and W.requires_grad:
+                    rates[id(W)] = _checked_lr(f"the optimizer's lr of {name}", lrs[id(W)])
         return rates
 
     @torch.no_grad()
@@ -402,6 +421,20 @@ def _keep_shard(W: Tensor, full: Tensor) -> None:
     mesh = W.device_mesh
     whole = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
     W.to_local().copy_(whole.redistribute(mesh, W.placements).to_local())
+
+
+def _checked_lr(name: str, lr: Any) -> float:
+    """lr as a float, from a number or a tensor of one."""
+    if isinstance(lr, Tensor) and lr.numel() == 1:
+        lr = lr.item()
+    check_real(name, lr, at_least=0)
+    return float(lr)
+
+
+def _told(matrices: Sequence[tuple[str, Tensor]]) -> str:
+    """Names and shapes, as a message shows them: three, and how many there are beside."""
+    told = [f"{name} {tuple(W.shape)}" for name, W in matrices[:3]]
+    return ", ".join(told + [f"{len(matrices) - 3} more"] * (len(matrices) > 3))
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:

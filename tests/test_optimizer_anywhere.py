@@ -86,6 +86,31 @@ def test_a_frozen_matrix_is_left_alone_by_whoever_holds_it(mode, held):
     assert not torch.equal(A, start[0]) and torch.equal(B, start[1])
 
 
+@pytest.mark.parametrize("mode", ["decoupled", "independent"])
+def test_an_optimizer_that_holds_nothing_but_frozen_others_is_refused(mode):
+    """All matrices frozen and none held: the decay would never do anything."""
+    A, *others = parameters(*[(4, 4)] * 6)
+    names = {f"m{i}": W.requires_grad_(False) for i, W in enumerate(others)}
+    with pytest.raises(ValueError, match=r"none of m0 \(4, 4\), m1 .*, m2 .*, 2 more$"):
+        LowRankDecay(names, weight_decay=0.5, mode=mode).attach(torch.optim.SGD([A]))
+
+
+def test_an_optimizer_without_an_lr_serves_the_mode_that_needs_none():
+    """Such as transformers' Adafactor, whose lr is None, or one of its user's own."""
+    (W,) = parameters((4, 4))
+    optimizer = torch.optim.SGD([W], lr=0.1)
+    for group in ({"lr": None}, {"lr": "fast"}, {"lr": -1.0}, {}):
+        optimizer.param_groups[0].pop("lr", None)
+        optimizer.param_groups[0].update(group)
+        with pytest.raises((TypeError, ValueError), match=r"^the optimizer's lr of w must"):
+            LowRankDecay({"w": W}, weight_decay=0.5).attach(optimizer)
+        LowRankDecay({"w": W}, weight_decay=0.5, mode="independent").attach(optimizer)
+    optimizer.param_groups[0]["lr"] = 0.1
+    start = W.detach().clone()
+    optimizer.step()
+    assert not torch.equal(W, start)
+
+
 def test_messages_name_the_matrix():
     A, B = parameters((4, 4), (4, 4))
     optimizer = torch.optim.SGD([A], lr=0.1)
