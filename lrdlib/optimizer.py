@@ -83,9 +83,9 @@ class LowRankDecay(torch.optim.Optimizer):
     every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
         group counts, and is in the state. As long as k times the strength is small this is
         nearly the same decay at a k-th of its cost.
-    max_batch: the largest number of matrices, or of whole stacks, that are computed at
-        once; None for as many as have 2^24 entries together. It bounds the memory that a
-        step needs beside a copy of the matrices.
+    max_batch: the largest number of matrices, those of a stack counted one by one, that are
+        computed at once; None for as many as have 2^24 entries together. It bounds the
+        memory that a step needs beside a copy of the matrices.
     check_finite: look for NaN before each step, and change nothing if there is one. On a
         GPU the look waits for the device. Without it a NaN stays in its own matrix.
 
@@ -325,7 +325,7 @@ class LowRankDecay(torch.optim.Optimizer):
             if self.param_groups[i]["check_finite"]:
                 check_finite(f"param_groups[{i}]['params']", W)
         for place, (key, W) in enumerate(stacks.items()):
-            stacks[key] = _decayed(W, key[-1], self.param_groups[key[0]], place)
+            _decay_stack_(W, key[-1], self.param_groups[key[0]], place)
         for group in self.param_groups:
             group["steps_taken"] += 1
         for key, matrices in batches.items():
@@ -355,22 +355,35 @@ class LowRankDecay(torch.optim.Optimizer):
         return batches, sharded
 
 
-def _decayed(W: Tensor, lr: float, group: Mapping[str, Any], place: int) -> Tensor:
-    """A stack W (matrices, ..., m, n) after a step by the settings of a group of
-    `LowRankDecay`; W itself, in place, unless it is rounded stochastically."""
-    stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
-    X = W.float() if stochastic else W
+def _decay_stack_(W: Tensor, lr: float, group: Mapping[str, Any], place: int) -> None:
+    """Decay a stack W (matrices, ..., m, n) by the settings of a group of `LowRankDecay`, a
+    batch at a time.
+
+    place: of the stack among those of a step, for the noise of its rounding.
+    """
+    X = W.flatten(0, -3)  # (all, m, n), a view
     t = strength(group["weight_decay"], lr, group["mode"]) * group["every"]
-    how = {name: group[name] for name in ("scale", "method", "steps")}
-    for batch in X.split(group["max_batch"] or max(1, BATCH // X[0].numel())):
-        if group["rule"] == "proximal":
-            proximal_update_(batch, t, scale=group["scale"])
-        else:
-            low_rank_update_(batch, t, part=PARTS[group["part"]], **how)
-    if not stochastic:
-        return X
-    generator = _generator(X.device, group["seed"], place, group["steps_taken"])
-    return _stochastically_rounded(X, generator)
+    if isinstance(t, Tensor) and t.ndim:  # one for each matrix of a stack
+        t = t.expand(*W.shape[:-2], 1, 1).reshape(-1, 1, 1)  # (all, 1, 1)
+    stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
+    if stochastic:
+        generator = _generator(W.device, group["seed"], place, group["steps_taken"])
+    most = group["max_batch"] or max(1, BATCH // W.shape[-2:].numel())
+    for i in range(0, len(X), most):
+        batch = X[i : i + most]
+        exact = batch.float() if stochastic else batch
+        _update_(exact, t[i : i + most] if isinstance(t, Tensor) and t.ndim else t, group)
+        if stochastic:
+            batch.copy_(_stochastically_rounded(exact, generator))
+
+
+def _update_(W: Tensor, t: float | Tensor, group: Mapping[str, Any]) -> None:
+    """A step of strength t by the rule of a group."""
+    if group["rule"] == "proximal":
+        proximal_update_(W, t, scale=group["scale"])
+    else:
+        how = {name: group[name] for name in ("scale", "method", "steps")}
+        low_rank_update_(W, t, part=PARTS[group["part"]], **how)
 
 
 def _generator(device: torch.device, seed: int, *key: int) -> torch.Generator:

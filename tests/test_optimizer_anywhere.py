@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from weights import copies, parameters
 
+import lrdlib.optimizer
 from lrdlib.decay import low_rank_decay_
 from lrdlib.optimizer import LowRankDecay, _stochastically_rounded
 from lrdlib.spectral import effective_rank, stable_rank
@@ -369,16 +370,44 @@ def test_a_step_that_failed_does_not_count():
 
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
-@pytest.mark.parametrize("weight_decay", [0.1, torch.tensor([0.1, 0.2]).view(2, 1, 1)])
-def test_small_batches_are_the_same_decay(rule, weight_decay):
-    params = parameters(*[(2, 6, 4), (2, 4, 6)] * 3, dtype=torch.float64)
+@pytest.mark.parametrize("most", [1, 2, 5, 100])
+@pytest.mark.parametrize("weight_decay", [0.1, torch.tensor([0.1, 0.2, 0.0]).view(3, 1, 1)])
+def test_small_batches_are_the_same_decay(rule, most, weight_decay, monkeypatch):
+    """And hold no more matrices than they may, those of a stack counted one by one."""
+    params = parameters(*[(3, 6, 4), (3, 4, 6)] * 3, dtype=torch.float64)
     others = [nn.Parameter(W.detach().clone()) for W in params]
     settings = dict(weight_decay=weight_decay, rule=rule)
     LowRankDecay(params, **settings).step(lr=1.0)
-    LowRankDecay(others, **settings, max_batch=2).step(lr=1.0)
+    sizes, update_ = [], lrdlib.optimizer._update_
+    monkeypatch.setattr(
+        lrdlib.optimizer,
+        "_update_",
+        lambda W, t, group: (sizes.append(W.shape[:-2].numel()), update_(W, t, group)),
+    )
+    LowRankDecay(others, **settings, max_batch=most).step(lr=1.0)
+    assert sum(sizes) == 18 and max(sizes) == min(most, 18)
     for W, other in zip(params, others, strict=True):
         # batched products of another size may sum in another order
         torch.testing.assert_close(other, W, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stack_of_experts_is_computed_a_few_at_a_time(dtype, monkeypatch):
+    """By default, as many at once as have BATCH entries together."""
+    monkeypatch.setattr(lrdlib.optimizer, "BATCH", 50)
+    sizes, update_ = [], lrdlib.optimizer._update_
+    monkeypatch.setattr(
+        lrdlib.optimizer,
+        "_update_",
+        lambda W, t, group: (sizes.append(W.numel()), update_(W, t, group)),
+    )
+    (experts,) = parameters((64, 4, 4), dtype=dtype)
+    LowRankDecay([experts], weight_decay=0.1, rounding="stochastic").step(lr=1.0)
+    assert sum(sizes) == experts.numel() and max(sizes) == 48
+
+
+def test_a_stack_of_no_matrices_has_nothing_to_decay():
+    LowRankDecay([torch.ones(0, 3, 3)], weight_decay=0.1).step(lr=1.0)
 
 
 @pytest.mark.parametrize(
