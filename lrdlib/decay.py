@@ -219,9 +219,9 @@ def check_strength(weight_decay: float | Tensor, mode: str) -> None:
     check_reals("weight_decay", weight_decay)
 
 
-def check_fit(weight_decay: float | Tensor, W: Tensor) -> None:
-    """A tensor weight_decay has one number per matrix of the stack W: it broadcasts to
-    (..., 1, 1)."""
+def check_fit(weight_decay: float | Tensor, name: str, W: Tensor) -> None:
+    """A tensor weight_decay has one number per matrix of the stack W, called `name`: it
+    broadcasts to (..., 1, 1)."""
     if not isinstance(weight_decay, Tensor):
         return
     expected = (*W.shape[:-2], 1, 1)
@@ -231,7 +231,7 @@ def check_fit(weight_decay: float | Tensor, W: Tensor) -> None:
     ):
         raise ValueError(
             f"weight_decay must be a number or a tensor that broadcasts to {expected}, one "
-            f"number per matrix, got shape {tuple(weight_decay.shape)}"
+            f"number per matrix of {name}, got shape {tuple(weight_decay.shape)}"
         )
 
 
@@ -243,7 +243,7 @@ def _checked_strength(
     check_writable("W", W)
     check_real("lr", lr, at_least=0)
     check_strength(weight_decay, mode)
-    check_fit(weight_decay, W)
+    check_fit(weight_decay, "W", W)
     t = strength(weight_decay, float(lr), mode)
     if not isinstance(t, Tensor):
         check_real("weight_decay * lr", t)
@@ -268,9 +268,10 @@ def check_writable(name: str, W: Tensor) -> None:
 def _check_settings(W: Tensor, scale: str | None, method: str, steps: int | None) -> None:
     check_choice("scale", scale, SCALES)
     check_polar(method, steps)
-    check_dtype(W)
+    check_dtype("W", W)
 
 
-def check_dtype(W: Tensor) -> None:
+def check_dtype(name: str, W: Tensor) -> None:
+    """W has a dtype in which a polar factor is computed."""
     if W.dtype not in DTYPES:
-        raise TypeError(f"W must be float32, float64 or bfloat16, got dtype {W.dtype}")
+        raise TypeError(f"{name} must be float32, float64 or bfloat16, got dtype {W.dtype}")

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lrdlib._check import (
@@ -60,8 +60,9 @@ class LowRankDecay(torch.optim.Optimizer):
     """Low-rank (or proximal) decay of a set of weight matrices, to run after any
     optimiser's step.
 
-    params: tensors, a mapping name -> tensor (such as `select` returns), or torch's
-    parameter groups, each with its own settings. The matrices may be stacks (..., m, n).
+    params: tensors, a mapping name -> tensor (such as `select` returns), pairs (name,
+    tensor) as of `model.named_parameters()`, or torch's parameter groups, each with its own
+    settings. The matrices may be stacks (..., m, n).
     weight_decay, mode, scale, method and steps are those of `low_rank_decay_`; **by default
     weight_decay is multiplied by the learning rate** (mode "decoupled", as in AdamW).
     weight_decay may be a tensor with one strength per matrix of a stack. The other
@@ -94,6 +95,9 @@ class LowRankDecay(torch.optim.Optimizer):
     a warning says so. Keep float32 master weights, or round stochastically; then the step
     is computed in float32.
 
+    Messages and `ranks` tell a matrix by its name; without one, by its place: params[0], and
+    param_groups[1]['params'][0] in a later group.
+
     A matrix that is sharded over processes (torch's DTensor, as FSDP2 and tensor
     parallelism make it) is gathered; each process decays the whole and keeps its shard.
 
@@ -119,7 +123,11 @@ class LowRankDecay(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]] | Mapping[str, Tensor],
+        params: Iterable[Tensor]
+        | Iterable[tuple[str, Tensor]]
+        | Iterable[dict[str, Any]]
+        | Mapping[str, Tensor]
+        | nn.ParameterDict,
         *,
         weight_decay: float | Tensor,
         mode: Mode = "decoupled",
@@ -160,17 +168,21 @@ class LowRankDecay(torch.optim.Optimizer):
             )
         given = param_group.get("params", ())
         listed = _listed([given] if isinstance(given, Tensor) else given)
-        names = param_group.get("param_names", [f"params[{i}]" for i in range(len(listed))])
+        own = param_group.get("param_names")
+        names = _checked_names(_numbered(self.param_groups, listed) if own is None else own)
         if len(names) != len(listed):
             raise ValueError(
                 f"param_names must be one per matrix, got {len(names)} for {len(listed)}"
             )
         named = [_named(*both) for both in zip(names, listed, strict=True)]
         for (name, W), entry in zip(named, listed, strict=True):
-            _check_weight(f"params[{name!r}]" if entry is not W else name, W)
+            _check_weight(name if own is None and entry is W else f"params[{name!r}]", W)
+        known = [name for name, _ in self._named_matrices()]
+        _checked_names(known + [name for name, _ in named])
         group = {**self.defaults, **param_group, "params": [W for _, W in named]}
+        group["param_names"] = [name for name, _ in named]
         _check_group(group)
-        rounded = [n for n, W in named if getattr(W, "dtype", None) == torch.bfloat16]
+        rounded = [n for n, W in named if W.dtype == torch.bfloat16]
         if rounded and group["rounding"] == "nearest":
             warnings.warn(
                 f"{rounded[0]} is bfloat16, where most steps of a decay are rounded away: "
@@ -184,12 +196,12 @@ class LowRankDecay(torch.optim.Optimizer):
         version did not have is at its default."""
         super().__setstate__(state)
         self.__dict__.setdefault("_handles", WeakKeyDictionary())
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             for name in SETTINGS:
                 group.setdefault(name, self.defaults[name])
             group.setdefault("steps_taken", 0)
             group.setdefault(
-                "param_names", [f"params[{i}]" for i in range(len(group["params"]))]
+                "param_names", _numbered(self.param_groups[:i], group["params"])
             )
 
     @torch.no_grad()
@@ -320,38 +332,43 @@ class LowRankDecay(torch.optim.Optimizer):
         compute all, then write all."""
         batches, sharded = self._batches(rates, frozen)
         # (matrices, ..., rows, columns), rows >= columns
-        stacks = {key: torch.stack(matrices) for key, matrices in batches.items()}
-        for (i, *_), W in stacks.items():
-            if self.param_groups[i]["check_finite"]:
-                check_finite(f"param_groups[{i}]['params']", W)
+        stacks = {key: torch.stack([W for _, W in named]) for key, named in batches.items()}
+        for key, W in stacks.items():
+            look = self.param_groups[key[0]]["check_finite"]
+            if look and not bool(torch.isfinite(W).all()):
+                for name, part in batches[key]:
+                    check_finite(name, part)
         for place, (key, W) in enumerate(stacks.items()):
             _decay_stack_(W, key[-1], self.param_groups[key[0]], place)
         for group in self.param_groups:
             group["steps_taken"] += 1
-        for key, matrices in batches.items():
-            torch._foreach_copy_(matrices, list(stacks[key]))
+        for key, named in batches.items():
+            torch._foreach_copy_([W for _, W in named], list(stacks[key]))
         for W, full in sharded:
             _keep_shard(W, full)
 
     def _batches(
         self, rates: dict[int, float], frozen: frozenset[int]
-    ) -> tuple[dict[tuple, list[Tensor]], list[tuple[Tensor, Tensor]]]:
-        """Views of the parts of all matrices, by what may differ between batches: (group,
-        ..., lr); and each sharded matrix with the whole that its views are of."""
-        batches: dict[tuple, list[Tensor]] = {}
+    ) -> tuple[dict[tuple, list[tuple[str, Tensor]]], list[tuple[Tensor, Tensor]]]:
+        """Views of the parts of all matrices, with the names of these, by what may differ
+        between batches: (group, ..., lr); and each sharded matrix with the whole that its
+        views are of."""
+        batches: dict[tuple, list[tuple[str, Tensor]]] = {}
         sharded = []
         for i, group in enumerate(self.param_groups):
             _check_group(group)  # settings may have been changed since
             if (group["steps_taken"] + 1) % group["every"]:
                 continue
-            for W in (W for W in group["params"] if id(W) not in frozen):
+            for name, W in zip(group["param_names"], group["params"], strict=True):
+                if id(W) in frozen:
+                    continue
                 full = W
                 if _is_sharded(W):
                     full = W.full_tensor()
                     sharded.append((W, full))
                 for part in _cut(full, group["parts"], group["dim"]):
                     key = (i, tall(part).shape, part.dtype, part.device, rates[id(W)])
-                    batches.setdefault(key, []).append(tall(part))
+                    batches.setdefault(key, []).append((name, tall(part)))
         return batches, sharded
 
 
@@ -474,15 +491,36 @@ def _named(name: str, entry: Any) -> tuple[str, Any]:
     return name, entry
 
 
+def _numbered(groups: Sequence[Any], matrices: Sequence[Any]) -> list[str]:
+    """Where to find matrices without a name that come after these groups.
+
+    >>> _numbered([], ["W"]), _numbered(["a group"], ["W"])
+    (['params[0]'], ["param_groups[1]['params'][0]"])
+    """
+    group = f"param_groups[{len(groups)}]['params']" if groups else "params"
+    return [f"{group}[{j}]" for j in range(len(matrices))]
+
+
+def _checked_names(names: Any) -> Sequence[str]:
+    """param_names, a list of different words."""
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise TypeError(f"param_names must be a list of strings, got {shown(names)}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"param_names must be different, got {shown(twice[0])} twice")
+    return names
+
+
 def _listed(params: Any) -> list[Any]:
     """Parameters as a list: from a mapping of names, a list of tensors or groups, or any
-    other iterable of these."""
-    if isinstance(params, (Tensor, np.ndarray)) or not isinstance(params, Iterable):
+    other iterable of these that has an order."""
+    unfit = (Tensor, np.ndarray, set, frozenset)
+    if isinstance(params, unfit) or not isinstance(params, Iterable):
         raise TypeError(
-            "params must be tensors, a mapping of them, or parameter groups, got "
+            "params must be tensors, a mapping of them, or parameter groups, in an order, got "
             f"{type(params).__name__}"
         )
-    listed = list(params.items() if isinstance(params, Mapping) else params)
+    mapping = isinstance(params, (Mapping, nn.ParameterDict))
+    listed = list(params.items() if mapping else params)  # type: ignore[attr-defined]
     if not listed:
         raise ValueError("params must hold at least one matrix, got an empty selection")
     return listed
@@ -512,23 +550,28 @@ def _check_group(group: dict[str, Any]) -> None:
     check_strength(group["weight_decay"], group["mode"])
     check_choice("scale", group["scale"], SCALES)
     check_polar(group["method"], group["steps"])
-    for W in group["params"]:
-        check_fit(group["weight_decay"], W)
-        check_dtype(W)
-        _check_cut(W, group["parts"], group["dim"])
+    for name, W in zip(group["param_names"], group["params"], strict=True):
+        if W.ndim not in (2, 3):  # such as FSDP's first version and ZeRO leave behind
+            raise ValueError(
+                f"{name} must be a matrix (m, n) or a stack (k, m, n), got shape "
+                f"{tuple(W.shape)}"
+            )
+        check_fit(group["weight_decay"], name, W)
+        check_dtype(name, W)
+        _check_cut(name, W, group["parts"], group["dim"])
 
 
-def _check_cut(W: Tensor, parts: int | Sequence[int], dim: int) -> None:
+def _check_cut(name: str, W: Tensor, parts: int | Sequence[int], dim: int) -> None:
     """The parts of W are equal, or add up to it."""
     side, what = W.shape[dim - 2], ("rows", "columns")[dim]
     if isinstance(parts, int):
         if side % parts:
             raise ValueError(
-                f"parts must divide the {side} {what} of every matrix, got {shown(parts)}"
+                f"parts must divide the {side} {what} of {name}, got {shown(parts)}"
             )
     elif sum(parts) != side:
         raise ValueError(
-            f"parts must add up to the {side} {what} of every matrix, got {shown(parts)}"
+            f"parts must add up to the {side} {what} of {name}, got {shown(parts)}"
         )
 
 

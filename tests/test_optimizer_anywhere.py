@@ -123,6 +123,72 @@ def test_messages_name_the_matrix():
     group = {"params": [A, B], "param_names": ["a.weight"]}
     with pytest.raises(ValueError, match="param_names must be one per matrix, got 1 for 2"):
         LowRankDecay([group], weight_decay=0.5)
+    strengths = torch.tensor([0.1, 0.2]).view(2, 1, 1)
+    with pytest.raises(
+        ValueError, match=r"one number per matrix of b, got shape \(2, 1, 1"
+    ):
+        LowRankDecay({"a": torch.ones(2, 3, 3), "b": A}, weight_decay=strengths)
+    with pytest.raises(TypeError, match=r"^b must be float32, .* got dtype torch\.float16"):
+        LowRankDecay({"a": A, "b": B.detach().half()}, weight_decay=0.5)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda W: W.fill_(float("nan")),
+            "^b must be finite, got 8 NaN and 0 infinite of 8",
+        ),
+        (lambda W: W.half(), r"^b must be float32, .* got dtype torch\.float16"),
+        (lambda W: W.flatten(), r"^b must be a matrix .* got shape \(16,\)"),
+        (lambda W: W[:3], "^parts must divide the 3 rows of b, got 2"),
+    ],
+    ids=["nan", "cast", "flat", "cut"],
+)
+def test_a_matrix_that_went_wrong_later_is_named_before_anything_changes(change, words):
+    """As by a cast, or by an engine that keeps shards of the weights."""
+    A, B = parameters((4, 4), (4, 4))
+    decay = LowRankDecay([("a", A), ("b", B)], weight_decay=0.1, parts=2)
+    start, B.data = A.detach().clone(), change(B.data)
+    with pytest.raises((TypeError, ValueError), match=words):
+        decay.step(lr=1.0)
+    assert torch.equal(A, start)
+
+
+def test_names_may_be_left_out_or_kept_in_a_parameter_dict():
+    A, B, C, D = parameters((4, 4), (4, 4), (4, 4), (4, 4))
+    decay = LowRankDecay([{"params": [A, B], "param_names": None}], weight_decay=0.1)
+    decay.add_param_group({"params": nn.ParameterDict({"c": C})})
+    decay.add_param_group({"params": D})
+    names = ["params[0]", "params[1]", "c", "param_groups[2]['params'][0]"]
+    assert list(decay.ranks()) == names
+    assert list(LowRankDecay(nn.ParameterDict({"c": C}), weight_decay=0.1).ranks()) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "group, error, words",
+    [
+        (
+            {"param_names": "ab"},
+            TypeError,
+            "param_names must be a list of strings, got 'ab'",
+        ),
+        ({"param_names": [0, 1]}, TypeError, "param_names must be a list of strings"),
+        ({"param_names": ["a", "a"]}, ValueError, "must be different, got 'a' twice"),
+        ({"param_names": ["a", "w"]}, ValueError, "must be different, got 'w' twice"),
+        (
+            {"params": {torch.ones(2, 2)}},
+            TypeError,
+            "params must be .* in an order, got set",
+        ),
+    ],
+)
+def test_names_that_name_nothing_are_refused(group, error, words):
+    A, B, W = parameters((4, 4), (4, 4), (4, 4))
+    decay = LowRankDecay({"w": W}, weight_decay=0.1)
+    with pytest.raises(error, match=words):
+        decay.add_param_group({"params": [A, B]} | group)
+    assert len(decay.param_groups) == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -172,9 +238,9 @@ def test_the_parts_of_a_fused_matrix_are_decayed_each_by_itself(shape, parts, di
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"parts": (8, 4)}, r"parts must add up to the 16 rows .* got \(8, 4\)"),
-        ({"parts": (8, 8), "dim": 1}, r"parts must add up to the 8 columns"),
-        ({"parts": 3}, "parts must divide the 16 rows"),
+        ({"parts": (8, 4)}, r"parts must add up to the 16 rows of w, got \(8, 4\)"),
+        ({"parts": (8, 8), "dim": 1}, r"parts must add up to the 8 columns of w"),
+        ({"parts": 3}, "parts must divide the 16 rows of w"),
         ({"parts": ()}, "parts must be"),
         ({"parts": (16, 0)}, r"parts\[1\] must be"),
         ({"dim": 2}, "dim must be one of 0, 1"),
@@ -186,7 +252,7 @@ def test_the_parts_of_a_fused_matrix_are_decayed_each_by_itself(shape, parts, di
 def test_a_layout_that_does_not_fit_is_refused(options, words):
     (W,) = parameters((16, 8))
     with pytest.raises((ValueError, TypeError), match=words):
-        LowRankDecay([W], weight_decay=0.1, **options)
+        LowRankDecay({"w": W}, weight_decay=0.1, **options)
 
 
 def test_stochastic_rounding_is_right_on_average():
