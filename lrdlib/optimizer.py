@@ -181,7 +181,7 @@ class LowRankDecay(torch.optim.Optimizer):
         _checked_names(known + [name for name, _ in named])
         group = {**self.defaults, **param_group, "params": [W for _, W in named]}
         group["param_names"] = [name for name, _ in named]
-        _check_group(group)
+        _settle(group)
         rounded = [n for n, W in named if W.dtype == torch.bfloat16]
         if rounded and group["rounding"] == "nearest":
             warnings.warn(
@@ -189,7 +189,7 @@ class LowRankDecay(torch.optim.Optimizer):
                 'keep float32 master weights, or give rounding="stochastic"',
                 stacklevel=2,
             )
-        super().add_param_group({**param_group, "params": named, "steps_taken": 0})
+        super().add_param_group({**group, "params": named, "steps_taken": 0})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """torch's: what `load_state_dict` and unpickling hand over. A setting that an older
@@ -356,7 +356,7 @@ class LowRankDecay(torch.optim.Optimizer):
         batches: dict[tuple, list[tuple[str, Tensor]]] = {}
         sharded = []
         for i, group in enumerate(self.param_groups):
-            _check_group(group)  # settings may have been changed since
+            _settle(group)  # settings may have been changed since
             if (group["steps_taken"] + 1) % group["every"]:
                 continue
             for name, W in zip(group["param_names"], group["params"], strict=True):
@@ -526,8 +526,11 @@ def _listed(params: Any) -> list[Any]:
     return listed
 
 
-def _check_group(group: dict[str, Any]) -> None:
-    """The settings of a parameter group, against its matrices."""
+def _settle(group: dict[str, Any]) -> None:
+    """Check the settings of a parameter group, against its matrices, and make NumPy's
+    numbers Python's: torch.load(..., weights_only=True) refuses a state with others."""
+    for name in SETTINGS:
+        group[name] = _plain(group[name])
     check_choice("rule", group["rule"], UPDATES)
     check_choice("part", group["part"], PARTS)
     if group["rule"] == "proximal" and group["part"] != "both":
@@ -559,6 +562,17 @@ def _check_group(group: dict[str, Any]) -> None:
         check_fit(group["weight_decay"], name, W)
         check_dtype(name, W)
         _check_cut(name, W, group["parts"], group["dim"])
+
+
+def _plain(setting: Any) -> Any:
+    """A setting without NumPy's numbers and words; parts of a fused matrix are a tuple.
+
+    >>> _plain([np.int64(4), 2])
+    (4, 2)
+    """
+    if isinstance(setting, (list, tuple)):
+        return tuple(map(_plain, setting))
+    return setting.item() if isinstance(setting, (np.number, np.str_)) else setting
 
 
 def _check_cut(name: str, W: Tensor, parts: int | Sequence[int], dim: int) -> None:

@@ -4,6 +4,7 @@ bfloat16 matrices."""
 import io
 import warnings
 
+import numpy as np
 import oracles
 import pytest
 import torch
@@ -297,6 +298,35 @@ def test_a_small_decay_moves_bfloat16_weights_if_rounded_stochastically():
     assert norms["nearest"] > 0.9
     assert norms["float32"] < 0.7
     assert norms["stochastic"] == pytest.approx(norms["float32"], rel=0.02)
+
+
+NUMPY = dict(
+    weight_decay=np.float64(0.25),
+    mode=np.str_("independent"),
+    steps=np.int64(5),
+    parts=[np.int64(4), np.int32(2)],
+    dim=np.int64(1),
+    seed=np.uint8(3),
+    every=np.int64(2),
+    max_batch=np.int64(7),
+)
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_a_state_with_numpy_s_numbers_can_be_loaded_without_pickle(name):
+    """Given to the constructor, in a group, or set later."""
+    plain = dict(weight_decay=0.25, mode="independent", steps=5, parts=(4, 2), dim=1)
+    plain |= dict(seed=3, every=2, max_batch=7)
+    A, B, C = parameters((4, 6), (4, 6), (4, 6))
+    decay = LowRankDecay([A], **plain | {name: NUMPY[name]})
+    decay.add_param_group({"params": [B], name: NUMPY[name]})
+    decay.add_param_group({"params": [C]})
+    decay.param_groups[2][name] = NUMPY[name]
+    decay.step()
+    file = io.BytesIO()
+    torch.save(decay.state_dict(), file)
+    state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    assert [group[name] for group in state["param_groups"]] == [plain[name]] * 3
 
 
 def rounded_decay(start, **settings):
