@@ -4,6 +4,7 @@ The rules are those of `lrdlib.decay`; here is which matrices they act on, when,
 batches: parts of fused matrices, frozen, sharded and bfloat16 ones.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -44,16 +45,9 @@ from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
 Rounding = Literal["nearest", "stochastic"]
-BATCH = (
-    2**24
-)  # entries of the matrices that are computed at once; a step needs 8 such copies
+# entries of the matrices that are computed at once; a step needs 8 such copies
+BATCH = 2**24
 ROUNDINGS = ("nearest", "stochastic")
-# of LowRankDecay's parameter groups
-SETTINGS = (
-    *("weight_decay", "mode", "scale", "method", "steps"),
-    *("rule", "part", "parts", "dim", "rounding", "seed"),
-    *("every", "max_batch", "check_finite"),
-)
 
 
 class LowRankDecay(torch.optim.Optimizer):
@@ -160,12 +154,7 @@ class LowRankDecay(torch.optim.Optimizer):
         """Add a group {"params": matrices, setting: value, ...}; checked before it is
         added."""
         check_instance("param_group", param_group, dict)
-        unknown = set(param_group) - set(self.defaults) - {"params", "param_names"}
-        if unknown:
-            raise ValueError(
-                f"a parameter group must hold only params, {', '.join(self.defaults)}, got "
-                f"{shown(sorted(map(str, unknown)))}"
-            )
+        _check_keys("a parameter group", param_group)
         given = param_group.get("params", ())
         listed = _listed([given] if isinstance(given, Tensor) else given)
         own = param_group.get("param_names")
@@ -191,18 +180,53 @@ class LowRankDecay(torch.optim.Optimizer):
             )
         super().add_param_group({**group, "params": named, "steps_taken": 0})
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """torch's: what `load_state_dict` and unpickling hand over. A setting that an older
-        version did not have is at its default."""
-        super().__setstate__(state)
-        self.__dict__.setdefault("_handles", WeakKeyDictionary())
-        for i, group in enumerate(self.param_groups):
-            for name in SETTINGS:
-                group.setdefault(name, self.defaults[name])
-            group.setdefault("steps_taken", 0)
-            group.setdefault(
-                "param_names", _numbered(self.param_groups[:i], group["params"])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the settings and the counts of steps that `state_dict` of a decay of as
+        many matrices gave; a setting that its version did not have stays as it is. The
+        names of the matrices stay this decay's.
+
+        Raises TypeError or ValueError, before anything is changed, for another optimizer's
+        state, for a bad setting, and for one that does not fit these matrices.
+        """
+        check_instance("state_dict", state_dict, dict)
+        groups = state_dict.get("param_groups")
+        if not isinstance(groups, list) or not all(isinstance(g, dict) for g in groups):
+            raise ValueError(
+                "state_dict must be what state_dict() of a LowRankDecay gave, got "
+                f"{shown(state_dict)}"
             )
+        if state_dict.get("state"):
+            raise ValueError(
+                "state_dict must have no state beside param_groups, as that of a "
+                f"LowRankDecay, got {shown(state_dict['state'])}"
+            )
+        for group in groups:
+            _check_keys("a group of state_dict", group, "steps_taken", "differentiable")
+            if "weight_decay" not in group:
+                raise ValueError(
+                    f"a group of state_dict must hold weight_decay, got {shown(group)}"
+                )
+            check_instance("params of a group of state_dict", group.get("params"), list)
+        super().load_state_dict({"state": {}} | state_dict)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """torch's: what `load_state_dict` and unpickling hand over, checked."""
+        defaults = DEFAULTS | self.__dict__.get("defaults", {}) | state.get("defaults", {})
+        known = self.__dict__.get("param_groups", state["param_groups"])
+        groups: list[dict[str, Any]] = []
+        for mine, given in zip(known, state["param_groups"], strict=True):
+            now = {name: mine.get(name, defaults[name]) for name in SETTINGS}
+            group = now | {"steps_taken": 0} | given
+            group["param_names"] = mine.get(
+                "param_names", _numbered(groups, group["params"])
+            )
+            group.pop("differentiable", None)
+            check_integer("steps_taken", group["steps_taken"], at_least=0)
+            _settle(group)
+            groups.append(group)
+        super().__setstate__({**state, "defaults": defaults, "param_groups": groups})
+        self.defaults.pop("differentiable", None)  # torch's own
+        self.__dict__.setdefault("_handles", WeakKeyDictionary())
 
     @torch.no_grad()
     def step(self, lr: float | Tensor | None = None) -> None:  # type: ignore[override]
@@ -372,6 +396,15 @@ class LowRankDecay(torch.optim.Optimizer):
         return batches, sharded
 
 
+# of LowRankDecay's parameter groups; all but the strength have a default
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(LowRankDecay).parameters.items()
+    if parameter.default is not parameter.empty
+}
+SETTINGS = ("weight_decay", *DEFAULTS)
+
+
 def _decay_stack_(W: Tensor, lr: float, group: Mapping[str, Any], place: int) -> None:
     """Decay a stack W (matrices, ..., m, n) by the settings of a group of `LowRankDecay`, a
     batch at a time.
@@ -524,6 +557,15 @@ def _listed(params: Any) -> list[Any]:
     if not listed:
         raise ValueError("params must hold at least one matrix, got an empty selection")
     return listed
+
+
+def _check_keys(name: str, group: dict[str, Any], *others: str) -> None:
+    """A group holds nothing but matrices and their names, settings, and these others."""
+    if unknown := set(group) - {"params", "param_names", *SETTINGS, *others}:
+        raise ValueError(
+            f"{name} must hold only params, param_names, {', '.join(SETTINGS)}, got "
+            f"{shown(sorted(map(str, unknown)))}"
+        )
 
 
 def _settle(group: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 
 import numpy as np
 import oracles
@@ -48,7 +49,7 @@ def test_a_part_that_there_is_not_is_refused(options):
         LowRankDecay([torch.ones(2, 2)], weight_decay=0.1, **options)
 
 
-@pytest.mark.parametrize("later", ["parts", "check_finite", "part", "rule"])
+@pytest.mark.parametrize("later", ["parts", "check_finite", "part", "rule", "seed"])
 def test_a_state_from_before_a_setting_existed_has_its_default(later):
     W = nn.Parameter(conditioned(4, 4, dtype=torch.float32))
     decay = LowRankDecay([W], weight_decay=0.1, mode="independent")
@@ -57,6 +58,12 @@ def test_a_state_from_before_a_setting_existed_has_its_default(later):
     decay.load_state_dict(state)
     decay.step()
     assert decay.param_groups[0][later] == expected
+    # and as a whole, pickled by a version without it
+    del decay.defaults[later], decay.param_groups[0][later]
+    old = pickle.loads(pickle.dumps(decay))
+    assert old.param_groups[0][later] == expected
+    old.add_param_group({"params": [torch.ones(3, 3)]})
+    old.step()
 
 
 OPTIMIZERS = {
@@ -469,6 +476,87 @@ def test_state_dict_keeps_a_strength_per_run():
     assert torch.equal(
         other.param_groups[0]["weight_decay"], torch.tensor([0.1, 0.2]).view(2, 1, 1)
     )
+
+
+def state_of(**changes):
+    """The state of a decay of two matrices (4, 4), changed."""
+    state = LowRankDecay(parameters((4, 4), (4, 4)), weight_decay=0.5).state_dict()
+    group = state["param_groups"][0] | changes
+    return state | {"param_groups": [{k: v for k, v in group.items() if v is not ...}]}
+
+
+@pytest.mark.parametrize(
+    "state, words",
+    [
+        (
+            torch.optim.AdamW(parameters((4, 4), (4, 4))).state_dict(),
+            r"must hold only .*'lr'",
+        ),
+        (torch.optim.SGD(parameters((4, 4), (4, 4)), lr=1).state_dict(), "must hold only"),
+        ({"state": {0: {"step": 1}}, "param_groups": []}, "must have no state beside"),
+        (None, "state_dict must be of type dict"),
+        ({}, r"state_dict must be what state_dict\(\) of a LowRankDecay gave, got {}"),
+        ({"param_groups": [3]}, "state_dict must be what"),
+        ({"param_groups": []}, "number of parameter groups"),
+        (state_of(weight_decay=...), "must hold weight_decay"),
+        (state_of(params=[0]), "parameter group"),
+        (state_of(params=...), "params .* must be of type list, got NoneType"),
+        (
+            state_of(rule="nonsense"),
+            "rule must be one of 'low_rank', 'proximal', got 'nons",
+        ),
+        (
+            state_of(weight_decay=-1.0),
+            "weight_decay must be a finite number >= 0, got -1.0",
+        ),
+        (
+            state_of(weight_decay=torch.ones(3, 1, 1)),
+            r"weight_decay must .* of params\[0\]",
+        ),
+        (state_of(parts=3), r"parts must divide the 4 rows of params\[0\], got 3"),
+        (state_of(steps_taken=-1), "steps_taken must be an integer >= 0"),
+        (state_of(every=0), "every must be"),
+        (state_of(seed="a"), "seed must be"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_state_that_is_not_its_own_is_refused_before_anything_changes(state, words):
+    decay = LowRankDecay(parameters((4, 4), (4, 4)), weight_decay=0.1)
+    decay.step(lr=1.0)
+    before = copy.deepcopy(decay.state_dict())
+    with pytest.raises((TypeError, ValueError), match=words):
+        decay.load_state_dict(state)
+    assert decay.state_dict() == before
+
+
+def test_a_loaded_state_is_the_state_and_leaves_the_names():
+    A, B, C = parameters((4, 4), (4, 4), (2, 4, 4))
+    strengths = torch.tensor([0.1, 0.2]).view(2, 1, 1)
+    groups = [
+        {"params": [A, B], "parts": (1, 3), "seed": 5},
+        {"params": [C], "weight_decay": strengths, "every": 2},
+    ]
+    decay = LowRankDecay(groups, weight_decay=0.25)
+    decay.step(lr=1.0)
+    twin = LowRankDecay(
+        [{"params": {"a": A, "b": B}}, {"params": {"c": C}}], weight_decay=0
+    )
+    twin.load_state_dict(decay.state_dict())
+    for group, own in zip(twin.param_groups, (["a", "b"], ["c"]), strict=True):
+        assert group["param_names"] == own
+    named, unnamed = twin.state_dict(), decay.state_dict()
+    for state in (named, unnamed):
+        assert torch.equal(state["param_groups"][1].pop("weight_decay"), strengths)
+        for group in state["param_groups"]:
+            del group["param_names"]
+    assert named == unnamed
+    # and goes on as one does that was never saved
+    twin.add_param_group({"params": [nn.Parameter(torch.ones(2, 2))]})
+    assert twin.state_dict()["param_groups"][2].keys() == groups_of(decay)[0].keys()
+
+
+def groups_of(decay):
+    return decay.state_dict()["param_groups"]
 
 
 def test_a_deep_copy_decays_its_own_copy():
