@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from lrdlib._check import (
     check_bool,
     check_choice,
+    check_dense,
     check_finite,
     check_instance,
     check_integer,
@@ -178,7 +179,7 @@ class LowRankDecay(torch.optim.Optimizer):
                 'keep float32 master weights, or give rounding="stochastic"',
                 stacklevel=2,
             )
-        super().add_param_group({**group, "params": named, "steps_taken": 0})
+        super().add_param_group(_Group(group | {"params": named, "steps_taken": 0}))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the settings and the counts of steps that `state_dict` of a decay of as
@@ -212,7 +213,7 @@ class LowRankDecay(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """torch's: what `load_state_dict` and unpickling hand over, checked."""
         defaults = DEFAULTS | self.__dict__.get("defaults", {}) | state.get("defaults", {})
-        known = self.__dict__.get("param_groups", state["param_groups"])
+        known = self.__dict__.get("param_groups", state["param_groups"])  # before, or older
         groups: list[dict[str, Any]] = []
         for mine, given in zip(known, state["param_groups"], strict=True):
             now = {name: mine.get(name, defaults[name]) for name in SETTINGS}
@@ -223,7 +224,7 @@ class LowRankDecay(torch.optim.Optimizer):
             group.pop("differentiable", None)
             check_integer("steps_taken", group["steps_taken"], at_least=0)
             _settle(group)
-            groups.append(group)
+            groups.append(_Group(group))
         super().__setstate__({**state, "defaults": defaults, "param_groups": groups})
         self.defaults.pop("differentiable", None)  # torch's own
         self.__dict__.setdefault("_handles", WeakKeyDictionary())
@@ -233,9 +234,15 @@ class LowRankDecay(torch.optim.Optimizer):
         """Decay every matrix once, a frozen one too. `lr` is needed if a group is
         "decoupled".
 
-        Raises ValueError if it is missing, negative or not finite, or if a weight is not
-        finite; nothing is changed then.
+        Raises TypeError or ValueError if it is missing, negative, not finite, or a closure,
+        which a decay has no use for; and if a setting was made wrong or a weight is not
+        finite. Nothing is changed then.
         """
+        if callable(lr) and not isinstance(lr, Tensor):
+            raise TypeError(
+                "lr must be a number: a LowRankDecay evaluates no closure, got "
+                f"{shown(lr)} (attach it to the optimizer that does)"
+            )
         if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
             raise ValueError(
                 'lr must be given to step() for mode "decoupled" (or attach an optimizer), '
@@ -394,6 +401,27 @@ class LowRankDecay(torch.optim.Optimizer):
                     key = (i, tall(part).shape, part.dtype, part.device, rates[id(W)])
                     batches.setdefault(key, []).append((name, tall(part)))
         return batches, sharded
+
+
+class _Group(dict[str, Any]):
+    """A parameter group of a `LowRankDecay`: it holds nothing but its settings, so that
+    neither a scheduler nor a slip in a name goes unnoticed."""
+
+    def __missing__(self, key: str) -> None:
+        self._check(key)
+        raise KeyError(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._check(key)
+        super().__setitem__(key, value)
+
+    def _check(self, key: str) -> None:
+        if key.endswith("lr"):  # initial_lr and the like are schedulers', too
+            raise ValueError(
+                f"a LowRankDecay has no {key} to schedule: it decays with the lr of the "
+                "optimizer that it is attached to, or with that of step(lr)"
+            )
+        _check_keys("a parameter group", {key: None}, "steps_taken")
 
 
 # of LowRankDecay's parameter groups; all but the strength have a default
@@ -635,6 +663,7 @@ def _check_weight(name: str, W: Any) -> None:
     """W is a matrix or a stack of them that can be changed in place; of a sharded one, that
     its shards add up to one is all that is asked of them."""
     if isinstance(W, Tensor) and _is_sharded(W):
+        check_dense(name, W)
         placements = W.placements  # type: ignore[attr-defined]
         if any(placement.is_partial() for placement in placements):
             raise ValueError(

@@ -58,6 +58,70 @@ def test_stochastic_rounding_keeps_what_is_not_finite():
     assert rounded[:2].isnan().all() and rounded[2] == float("inf")
 
 
+SCHEDULERS = {
+    "StepLR": lambda it: torch.optim.lr_scheduler.StepLR(it, 3),
+    "LambdaLR": lambda it: torch.optim.lr_scheduler.LambdaLR(it, lambda step: 0.5),
+    "OneCycleLR": lambda it: torch.optim.lr_scheduler.OneCycleLR(it, 0.1, 9),
+    "CyclicLR": lambda it: torch.optim.lr_scheduler.CyclicLR(it, 0.1, 0.2),
+    "ReduceLROnPlateau": lambda it: torch.optim.lr_scheduler.ReduceLROnPlateau(it),
+    "SWALR": lambda it: torch.optim.swa_utils.SWALR(it, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_scheduler_of_a_decay_is_refused(name, loaded):
+    """It has no lr of its own; the optimizer's scheduler drives it."""
+    (W,) = parameters((4, 4))
+    decay = LowRankDecay([W], weight_decay=0.1)
+    if loaded:
+        decay.load_state_dict(decay.state_dict())
+    before = decay.state_dict()
+    with pytest.raises(ValueError, match=r"^a LowRankDecay has no \w*lr to schedule"):
+        SCHEDULERS[name](decay)
+    assert decay.state_dict() == before
+
+
+def test_a_slip_in_the_name_of_a_setting_is_refused():
+    (W,) = parameters((4, 4))
+    group = LowRankDecay([W], weight_decay=0.1).param_groups[0]
+    with pytest.raises(ValueError, match=r"must hold only .* got \['weigth_decay'\]"):
+        group["weigth_decay"] = 0.2
+    with pytest.raises(ValueError, match=r"must hold only .* got \['weigth_decay'\]"):
+        group["weigth_decay"]
+    group["weight_decay"] = 0.2
+    assert "lr" not in group and group.get("lr") is None
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "independent"])
+def test_a_step_evaluates_no_closure(mode):
+    (W,) = parameters((4, 4))
+    decay, start = LowRankDecay([W], weight_decay=0.1, mode=mode), W.detach().clone()
+    with pytest.raises(TypeError, match=r"^lr must be a number: .* evaluates no closure"):
+        decay.step(lambda: W.sum())
+    with pytest.raises(TypeError, match="closure"):  # as torch.distributed.checkpoint calls
+        decay.step(closure=None)
+    assert torch.equal(W, start)
+
+
+@pytest.mark.parametrize(
+    "W",
+    [
+        torch.ones(2, 2, device="meta"),
+        torch.ones(2, 2).to(torch.float8_e4m3fn),
+        torch.ones(2, 2).half(),
+        torch.ones(2, 2).to_sparse(),
+        torch.nested.nested_tensor([torch.ones(2, 2)], layout=torch.jagged),
+        torch.ones(2, 2, dtype=torch.complex64),
+        torch.ones(2, 2, dtype=torch.int8),
+    ],
+    ids=lambda W: f"{W.dtype} {W.layout} {W.device}",
+)
+def test_tensors_that_no_decay_can_change_are_refused(W):
+    with pytest.raises(TypeError, match=r"w.* must be|w.* must hold data"):
+        LowRankDecay({"w": W}, weight_decay=0.1)
+
+
 def test_attached_twice_it_decays_once():
     A, B = parameters((4, 4), (4, 4))
     B.data.copy_(A)
@@ -421,6 +485,9 @@ def sharded_decay(rank, world, rendezvous):
     partial = DTensor.from_local(start[2].detach(), mesh, [Partial()])
     with pytest.raises(ValueError, match=r"params\['w'\] must be sharded or replicated"):
         LowRankDecay({"w": partial}, weight_decay=0.1)
+    meta = DTensor.from_local(torch.ones(4, 6, device="meta"), mesh, [Shard(0)])
+    with pytest.raises(TypeError, match=r"params\['w'\] must hold data"):
+        LowRankDecay({"w": meta}, weight_decay=0.1)
     dist.destroy_process_group()
 
 
