@@ -70,7 +70,14 @@ class LowRankDecay(torch.optim.Optimizer):
         nn.MultiheadAttention's queries, keys and values; (32 * 128, 8 * 128, 8 * 128) where
         fewer heads share keys and values.
     dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
-        Conv1D (in, out). A matrix whose parts are interleaved head by head fits neither.
+        Conv1D (in, out).
+    interleaved: how often the parts repeat along dim; a part is then the union of its
+        repetitions. `heads` with parts 3 where each head's query, key and value lie side by
+        side, as in GPT-NeoX and BLOOM.
+
+        Head by head, any of these is decayed by equal parts, one for each head: `heads` for
+        nn.Linear queries, with dim 1 for the matrix after the heads, and 3 * heads for
+        fused ones, interleaved or not.
     rounding: of bfloat16 weights: "nearest", or "stochastic", which is right on average.
     seed: of stochastic rounding. What a step draws depends on the seed, on `steps_taken`
         and on the matrix's place in the decay, and on nothing else: torch's generators are
@@ -133,6 +140,7 @@ class LowRankDecay(torch.optim.Optimizer):
         part: Part = "both",
         parts: int | Sequence[int] = 1,
         dim: int = 0,
+        interleaved: int = 1,
         rounding: Rounding = "nearest",
         seed: int = 0,
         every: int = 1,
@@ -147,8 +155,14 @@ class LowRankDecay(torch.optim.Optimizer):
         super().__init__(
             _listed(params),
             defaults
-            | dict(rule=rule, part=part, parts=parts, dim=dim, rounding=rounding)
-            | dict(seed=seed, every=every, max_batch=max_batch, check_finite=check_finite),
+            | dict(rule=rule, part=part, parts=parts, dim=dim, interleaved=interleaved)
+            | dict(
+                rounding=rounding,
+                seed=seed,
+                every=every,
+                max_batch=max_batch,
+                check_finite=check_finite,
+            ),
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -320,9 +334,9 @@ class LowRankDecay(torch.optim.Optimizer):
             for name, W in zip(group["param_names"], group["params"], strict=True):
                 full = W.full_tensor() if _is_sharded(W) else W
                 full = full.to(torch.promote_types(full.dtype, torch.float32))
-                parts = _cut(full, group["parts"], group["dim"])
+                parts = _cut(full, group)
                 for i, part in enumerate(parts):
-                    S = torch.linalg.svdvals(part)  # (k,) or (stack, k)
+                    S = torch.linalg.svdvals(_matrix(part))  # (k,) or (stack, k)
                     label = f"{name}[{i}]" if len(parts) > 1 else name
                     if S.ndim == 1:
                         found[label] = float(measure(S))
@@ -363,7 +377,10 @@ class LowRankDecay(torch.optim.Optimizer):
         compute all, then write all."""
         batches, sharded = self._batches(rates, frozen)
         # (matrices, ..., rows, columns), rows >= columns
-        stacks = {key: torch.stack([W for _, W in named]) for key, named in batches.items()}
+        stacks = {
+            key: torch.stack([tall(_matrix(part)) for _, part in named])
+            for key, named in batches.items()
+        }
         for key, W in stacks.items():
             look = self.param_groups[key[0]]["check_finite"]
             if look and not bool(torch.isfinite(W).all()):
@@ -374,16 +391,17 @@ class LowRankDecay(torch.optim.Optimizer):
         for group in self.param_groups:
             group["steps_taken"] += 1
         for key, named in batches.items():
-            torch._foreach_copy_([W for _, W in named], list(stacks[key]))
+            parts = [part for _, part in named]
+            torch._foreach_copy_(parts, list(map(_like, stacks[key], parts)))
         for W, full in sharded:
             _keep_shard(W, full)
 
     def _batches(
         self, rates: dict[int, float], frozen: frozenset[int]
     ) -> tuple[dict[tuple, list[tuple[str, Tensor]]], list[tuple[Tensor, Tensor]]]:
-        """Views of the parts of all matrices, with the names of these, by what may differ
-        between batches: (group, ..., lr); and each sharded matrix with the whole that its
-        views are of."""
+        """Views (..., repetitions, rows, columns) of the parts of all matrices, with the
+        names of these, by what may differ between batches: (group, ..., lr); and each
+        sharded matrix with the whole that its views are of."""
         batches: dict[tuple, list[tuple[str, Tensor]]] = {}
         sharded = []
         for i, group in enumerate(self.param_groups):
@@ -397,9 +415,10 @@ class LowRankDecay(torch.optim.Optimizer):
                 if _is_sharded(W):
                     full = W.full_tensor()
                     sharded.append((W, full))
-                for part in _cut(full, group["parts"], group["dim"]):
-                    key = (i, tall(part).shape, part.dtype, part.device, rates[id(W)])
-                    batches.setdefault(key, []).append((name, tall(part)))
+                for part in _cut(full, group):
+                    shape = tall(_matrix(part)).shape
+                    key = (i, shape, part.dtype, part.device, rates[id(W)])
+                    batches.setdefault(key, []).append((name, part))
         return batches, sharded
 
 
@@ -471,15 +490,30 @@ def _generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(mixed[0]))
 
 
-def _cut(W: Tensor, parts: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of the parts of a fused matrix W (..., m, n): equal blocks, or blocks of these
-    sizes, of its rows (dim 0) or columns (dim 1).
+def _cut(W: Tensor, group: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Views (..., repetitions, rows, columns) of the parts of a fused matrix W (..., m, n):
+    equal blocks, or blocks of these sizes, of each repetition of its rows (dim 0) or, then
+    transposed, of its columns (dim 1).
 
-    >>> [tuple(part.shape) for part in _cut(torch.ones(8, 5), (4, 2, 2))]
-    [(4, 5), (2, 5), (2, 5)]
+    >>> how = {"parts": (2, 1), "dim": 0, "interleaved": 4}
+    >>> [tuple(part.shape) for part in _cut(torch.ones(12, 5), how)]
+    [(4, 2, 5), (4, 1, 5)]
     """
-    sizes = W.shape[dim - 2] // parts if isinstance(parts, int) else list(parts)
-    return W.split(sizes, dim=dim - 2)
+    X = (W if group["dim"] == 0 else W.mT).unflatten(-2, (group["interleaved"], -1))
+    parts = group["parts"]
+    sizes = X.shape[-2] // parts if isinstance(parts, int) else list(parts)
+    return X.split(sizes, dim=-2)
+
+
+def _matrix(part: Tensor) -> Tensor:
+    """A part (..., repetitions, rows, columns) as a matrix: a view, if there is one."""
+    return part.flatten(-3, -2)
+
+
+def _like(W: Tensor, part: Tensor) -> Tensor:
+    """A tall matrix W, seen as the part that it was made from."""
+    wide = part.shape[-3:-1].numel() < part.shape[-1]
+    return (W.mT if wide else W).unflatten(-2, part.shape[-3:-1])
 
 
 def _stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -609,6 +643,7 @@ def _settle(group: dict[str, Any]) -> None:
         )
     check_bool("check_finite", group["check_finite"])
     check_choice("dim", group["dim"], (0, 1))
+    check_integer("interleaved", group["interleaved"])
     check_choice("rounding", group["rounding"], ROUNDINGS)
     check_integer("seed", group["seed"], at_least=0)
     check_integer("every", group["every"])
@@ -631,7 +666,7 @@ def _settle(group: dict[str, Any]) -> None:
             )
         check_fit(group["weight_decay"], name, W)
         check_dtype(name, W)
-        _check_cut(name, W, group["parts"], group["dim"])
+        _check_cut(name, W, group)
 
 
 def _plain(setting: Any) -> Any:
@@ -645,17 +680,23 @@ def _plain(setting: Any) -> Any:
     return setting.item() if isinstance(setting, (np.number, np.str_)) else setting
 
 
-def _check_cut(name: str, W: Tensor, parts: int | Sequence[int], dim: int) -> None:
-    """The parts of W are equal, or add up to it."""
-    side, what = W.shape[dim - 2], ("rows", "columns")[dim]
-    if isinstance(parts, int):
-        if side % parts:
-            raise ValueError(
-                f"parts must divide the {side} {what} of {name}, got {shown(parts)}"
-            )
-    elif sum(parts) != side:
+def _check_cut(name: str, W: Tensor, group: Mapping[str, Any]) -> None:
+    """The parts of W are equal, or add up to it, in each of their repetitions."""
+    side, what = W.shape[group["dim"] - 2], ("rows", "columns")[group["dim"]]
+    times, parts = group["interleaved"], group["parts"]
+    if side % times:
         raise ValueError(
-            f"parts must add up to the {side} {what} of {name}, got {shown(parts)}"
+            f"interleaved must divide the {side} {what} of {name}, got {times}"
+        )
+    every = "" if times == 1 else f"each {side // times} of "
+    if isinstance(parts, int):
+        if side // times % parts:
+            raise ValueError(
+                f"parts must divide {every}the {side} {what} of {name}, got {shown(parts)}"
+            )
+    elif sum(parts) != side // times:
+        raise ValueError(
+            f"parts must add up to {every}the {side} {what} of {name}, got {shown(parts)}"
         )
 
 

@@ -300,6 +300,72 @@ def test_the_parts_of_a_fused_matrix_are_decayed_each_by_itself(shape, parts, di
         torch.testing.assert_close(part, oracle, rtol=1e-10, atol=1e-10)
 
 
+def stack_of(W):
+    """A matrix as a stack of one."""
+    return W.reshape(-1, *W.shape[-2:])
+
+
+def by_head(W, heads):
+    """The matrix of each head: so many equal blocks of rows."""
+    return list(W.chunk(heads))
+
+
+def neox(W, heads):
+    """Queries, keys and values of GPT-NeoX: rows (heads, 3, head_dim)."""
+    d = len(W) // heads // 3
+    rows = torch.arange(len(W))
+    return [W[rows // d % 3 == which] for which in range(3)]
+
+
+def grouped(W, heads):
+    """Of InternLM2 and Falcon: rows (heads of keys, two queries, a key and a value, d)."""
+    d = len(W) // heads // 4
+    which = torch.arange(len(W)) // d % 4
+    return [W[which < 2], W[which == 2], W[which == 3]]
+
+
+def alternating(W, _):
+    """Gates and inputs of an MLP, row by row, as in gpt-oss."""
+    return [W[0::2], W[1::2]]
+
+
+@pytest.mark.parametrize("rule", ["low_rank", "proximal"])
+@pytest.mark.parametrize(
+    "shape, settings, by_hand, heads",
+    [
+        ((12, 5), dict(parts=4), by_head, 4),
+        ((5, 12), dict(parts=4, dim=1), by_head, 4),
+        ((24, 5), dict(parts=3, interleaved=4), neox, 4),
+        ((24, 9), dict(parts=3, interleaved=4), neox, 4),  # wide parts
+        ((7, 24), dict(parts=3, interleaved=4, dim=1), neox, 4),
+        ((24, 5), dict(parts=12), by_head, 12),  # each head's query, key and value
+        ((24, 5), dict(parts=(4, 2, 2), interleaved=3), grouped, 3),
+        ((4, 12), dict(parts=2, interleaved=6, dim=1), alternating, 0),
+    ],
+)
+@pytest.mark.parametrize("stacked", [False, True])
+def test_every_layout_of_heads_is_what_cutting_by_hand_gives(
+    shape, settings, by_hand, heads, stacked, rule
+):
+    """Each matrix that is cut out by hand is decayed by itself; together they are all."""
+    (W,) = parameters((2, *shape) if stacked else shape, dtype=torch.float64)
+    start = W.detach().clone()
+    decay = LowRankDecay([W], weight_decay=0.1, method="svd", rule=rule, **settings)
+    decay.step(1.0)
+    if settings.get("dim"):
+        W, start = W.mT, start.mT
+    cuts = [
+        pair
+        for after, before in zip(stack_of(W.detach()), stack_of(start), strict=True)
+        for pair in zip(by_hand(after, heads), by_hand(before, heads), strict=True)
+    ]
+    for part, alone in cuts:
+        oracle = oracles.decayed(alone, 0.1, rule=rule, scale="norm")
+        torch.testing.assert_close(part, oracle, rtol=1e-10, atol=1e-10)
+    assert sum(part.numel() for part, _ in cuts) == W.numel()
+    assert len(decay.ranks()) == len(cuts)
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -309,6 +375,10 @@ def test_the_parts_of_a_fused_matrix_are_decayed_each_by_itself(shape, parts, di
         ({"parts": ()}, "parts must be"),
         ({"parts": (16, 0)}, r"parts\[1\] must be"),
         ({"dim": 2}, "dim must be one of 0, 1"),
+        ({"interleaved": 3}, "interleaved must divide the 16 rows of w, got 3"),
+        ({"interleaved": 0}, "interleaved must be an integer >= 1"),
+        ({"interleaved": 4, "parts": 3}, "parts must divide each 4 of the 16 rows of w"),
+        ({"interleaved": 4, "parts": (8, 8)}, "parts must add up to each 4 of the 16 rows"),
         ({"rounding": "up"}, "rounding must be one of"),
         ({"seed": -1}, "seed must be an integer >= 0"),
         ({"seed": None}, "seed must be an integer >= 0"),
