@@ -89,8 +89,10 @@ class LowRankDecay(torch.optim.Optimizer):
     max_batch: the largest number of matrices, those of a stack counted one by one, that are
         computed at once; None for as many as have 2^24 entries together. It bounds the
         memory that a step needs beside a copy of the matrices.
-    check_finite: look for NaN before each step, and change nothing if there is one. On a
-        GPU the look waits for the device. Without it a NaN stays in its own matrix.
+    check_finite: look for NaN before each step, and at the value of an lr or a weight_decay
+        that is a tensor, and change nothing if one is wrong. On a GPU the look waits for
+        the device. Without it a NaN stays in its own matrix, and an attached low-rank decay
+        by a polynomial waits for nothing, if such tensors lie where the matrices do.
 
     All matrices of one shape (up to transposition) and one setting are decayed in one
     batch. In bfloat16 a step below 2^-9 of an entry is rounded away, which is most of them:
@@ -271,9 +273,10 @@ class LowRankDecay(torch.optim.Optimizer):
 
         optimizer may be a wrapper that keeps torch's as `.optimizer`, as accelerate and
         Lightning hand out; then that one is meant. Left alone are a matrix that is frozen
-        (requires_grad False) and a step that a GradScaler skips; a matrix that merely got
-        no gradient is decayed. Returns torch's handle; `handle.remove()` detaches. The same
-        optimizer again gives the handle that there is: nothing is decayed twice.
+        (requires_grad False) and a step that a GradScaler skips, of which the device is
+        asked; a matrix that merely got no gradient is decayed. Returns torch's handle;
+        `handle.remove()` detaches. The same optimizer again gives the handle that there is:
+        nothing is decayed twice.
 
         Raises ValueError, now or after a step, unless the optimizer trains every matrix
         that is not frozen, and has an lr for it where the mode is "decoupled". Where
@@ -345,7 +348,7 @@ class LowRankDecay(torch.optim.Optimizer):
                         found |= {f"{label}[{j}]": x for j, x in enumerate(values)}
         return found
 
-    def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float]:
+    def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float | Tensor]:
         """id of each matrix -> the lr that `optimizer` has for it now; 1 where the mode
         does not ask for it."""
         lrs = {
@@ -363,16 +366,20 @@ class LowRankDecay(torch.optim.Optimizer):
                 "optimizer must train every decayed matrix that is not frozen, but not "
                 + _told(missing)
             )
-        rates = {}
+        rates: dict[int, float | Tensor] = {}
         for group in self.param_groups:
             for name, W in zip(group["param_names"], group["params"], strict=True):
                 rates[id(W)] = 1.0
                 if group["mode"] == "decoupled" and W.requires_grad:
-                    rates[id(W)] = _checked_lr(f"the optimizer's lr of {name}", lrs[id(W)])
+                    rates[id(W)] = _checked_lr(
+                        f"the optimizer's lr of {name}", lrs[id(W)], group["check_finite"]
+                    )
         return rates
 
     @torch.no_grad()
-    def _decay(self, rates: dict[int, float], frozen: frozenset[int] = frozenset()) -> None:
+    def _decay(
+        self, rates: Mapping[int, float | Tensor], frozen: frozenset[int] = frozenset()
+    ) -> None:
         """Decay the matrices in batches of one shape, strength and setting: check all,
         compute all, then write all."""
         batches, sharded = self._batches(rates, frozen)
@@ -397,7 +404,7 @@ class LowRankDecay(torch.optim.Optimizer):
             _keep_shard(W, full)
 
     def _batches(
-        self, rates: dict[int, float], frozen: frozenset[int]
+        self, rates: Mapping[int, float | Tensor], frozen: frozenset[int]
     ) -> tuple[dict[tuple, list[tuple[str, Tensor]]], list[tuple[Tensor, Tensor]]]:
         """Views (..., repetitions, rows, columns) of the parts of all matrices, with the
         names of these, by what may differ between batches: (group, ..., lr); and each
@@ -405,7 +412,7 @@ class LowRankDecay(torch.optim.Optimizer):
         batches: dict[tuple, list[tuple[str, Tensor]]] = {}
         sharded = []
         for i, group in enumerate(self.param_groups):
-            _settle(group)  # settings may have been changed since
+            _settle(group, look=group["check_finite"])  # it may have been changed since
             if (group["steps_taken"] + 1) % group["every"]:
                 continue
             for name, W in zip(group["param_names"], group["params"], strict=True):
@@ -452,14 +459,18 @@ DEFAULTS = {
 SETTINGS = ("weight_decay", *DEFAULTS)
 
 
-def _decay_stack_(W: Tensor, lr: float, group: Mapping[str, Any], place: int) -> None:
+def _decay_stack_(
+    W: Tensor, lr: float | Tensor, group: Mapping[str, Any], place: int
+) -> None:
     """Decay a stack W (matrices, ..., m, n) by the settings of a group of `LowRankDecay`, a
     batch at a time.
 
     place: of the stack among those of a step, for the noise of its rounding.
     """
     X = W.flatten(0, -3)  # (all, m, n), a view
-    t = strength(group["weight_decay"], lr, group["mode"]) * group["every"]
+    rate = lr.reshape(()) if isinstance(lr, Tensor) else lr
+    t = strength(_beside(W, group["weight_decay"]), _beside(W, rate), group["mode"])
+    t = t * group["every"]
     if isinstance(t, Tensor) and t.ndim:  # one for each matrix of a stack
         t = t.expand(*W.shape[:-2], 1, 1).reshape(-1, 1, 1)  # (all, 1, 1)
     stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
@@ -472,6 +483,13 @@ def _decay_stack_(W: Tensor, lr: float, group: Mapping[str, Any], place: int) ->
         _update_(exact, t[i : i + most] if isinstance(t, Tensor) and t.ndim else t, group)
         if stochastic:
             batch.copy_(_stochastically_rounded(exact, generator))
+
+
+def _beside(W: Tensor, x: float | Tensor) -> float | Tensor:
+    """x on the device of W; one number that the CPU holds serves everywhere."""
+    if not isinstance(x, Tensor) or (x.is_cpu and x.ndim == 0):
+        return x
+    return x.to(W.device)
 
 
 def _update_(W: Tensor, t: float | Tensor, group: Mapping[str, Any]) -> None:
@@ -548,9 +566,12 @@ def _keep_shard(W: Tensor, full: Tensor) -> None:
     W.to_local().copy_(whole.redistribute(mesh, W.placements).to_local())
 
 
-def _checked_lr(name: str, lr: Any) -> float:
-    """lr as a float, from a number or a tensor of one."""
+def _checked_lr(name: str, lr: Any, look: bool = True) -> float | Tensor:
+    """lr as a float, from a number or a tensor of one; such a tensor itself if its value is
+    not to be looked at."""
     if isinstance(lr, Tensor) and lr.numel() == 1:
+        if not look:
+            return lr
         lr = lr.item()
     check_real(name, lr, at_least=0)
     return float(lr)
@@ -630,9 +651,12 @@ def _check_keys(name: str, group: dict[str, Any], *others: str) -> None:
         )
 
 
-def _settle(group: dict[str, Any]) -> None:
+def _settle(group: dict[str, Any], look: bool = True) -> None:
     """Check the settings of a parameter group, against its matrices, and make NumPy's
-    numbers Python's: torch.load(..., weights_only=True) refuses a state with others."""
+    numbers Python's: torch.load(..., weights_only=True) refuses a state with others.
+
+    look: at the values of a tensor weight_decay, too.
+    """
     for name in SETTINGS:
         group[name] = _plain(group[name])
     check_choice("rule", group["rule"], UPDATES)
@@ -655,7 +679,8 @@ def _settle(group: dict[str, Any]) -> None:
             check_integer(f"parts[{j}]", size)
     else:
         check_integer("parts", sizes)
-    check_strength(group["weight_decay"], group["mode"])
+    unseen = isinstance(group["weight_decay"], Tensor) and not look
+    check_strength(0.0 if unseen else group["weight_decay"], group["mode"])
     check_choice("scale", group["scale"], SCALES)
     check_polar(group["method"], group["steps"])
     for name, W in zip(group["param_names"], group["params"], strict=True):

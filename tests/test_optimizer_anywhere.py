@@ -9,12 +9,15 @@ import oracles
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from weights import copies, parameters
 
 import lrdlib.optimizer
 from lrdlib.decay import low_rank_decay_
 from lrdlib.optimizer import LowRankDecay, _stochastically_rounded
 from lrdlib.spectral import effective_rank, stable_rank
+
+aten = torch.ops.aten
 
 
 class Wrapped:
@@ -195,6 +198,52 @@ def test_messages_name_the_matrix():
         LowRankDecay({"a": torch.ones(2, 3, 3), "b": A}, weight_decay=strengths)
     with pytest.raises(TypeError, match=r"^b must be float32, .* got dtype torch\.float16"):
         LowRankDecay({"a": A, "b": B.detach().half()}, weight_decay=0.5)
+
+
+class NoLook(TorchDispatchMode):
+    """Where no value may be asked of a tensor, as a GPU would have to be waited for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (aten._local_scalar_dense.default, aten.nonzero.default):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(weight_decay=0.1),
+        dict(weight_decay=torch.tensor([0.1, 0.2]).view(2, 1, 1), part="radial"),
+        dict(weight_decay=0.1, scale=None, parts=2, every=1, max_batch=1),
+    ],
+)
+@pytest.mark.parametrize("lr", [0.5, torch.tensor(0.5), torch.tensor([0.5])])
+def test_an_attached_decay_asks_no_value_of_the_device_without_the_check(settings, lr):
+    params = parameters((2, 4, 4), (2, 4, 6))
+    twins = [nn.Parameter(W.detach().clone()) for W in params]
+    for Ws, look in ((params, False), (twins, True)):
+        optimizer = torch.optim.SGD(Ws, lr=0.1)
+        optimizer.param_groups[0]["lr"] = lr
+        LowRankDecay(Ws, **settings, check_finite=look).attach(optimizer)
+        if look:
+            with NoLook(), pytest.raises(AssertionError, match="waits for the device"):
+                optimizer.step()
+            optimizer.step()
+        else:
+            with NoLook():
+                optimizer.step()
+    for W, twin in zip(params, twins, strict=True):
+        torch.testing.assert_close(W, twin)
+
+
+def test_a_tensor_lr_that_is_no_number_is_refused():
+    (W,) = parameters((4, 4))
+    optimizer = torch.optim.SGD([W], lr=0.1)
+    decay = LowRankDecay({"w": W}, weight_decay=0.5)
+    for lr in (torch.tensor(-1.0), torch.tensor(float("nan")), torch.ones(2)):
+        optimizer.param_groups[0]["lr"] = lr
+        with pytest.raises((TypeError, ValueError), match=r"^the optimizer's lr of w must"):
+            decay.attach(optimizer)
 
 
 @pytest.mark.parametrize(
