@@ -276,7 +276,8 @@ class LowRankDecay(torch.optim.Optimizer):
         (requires_grad False) and a step that a GradScaler skips, of which the device is
         asked; a matrix that merely got no gradient is decayed. Returns torch's handle;
         `handle.remove()` detaches. The same optimizer again gives the handle that there is:
-        nothing is decayed twice.
+        nothing is decayed twice. torch's optimizers leave their hooks behind when they are
+        copied or pickled: attach again then, the decay that was copied along with it.
 
         Raises ValueError, now or after a step, unless the optimizer trains every matrix
         that is not frozen, and has an lr for it where the mode is "decoupled". Where
@@ -299,6 +300,10 @@ class LowRankDecay(torch.optim.Optimizer):
         if known is None or known.id not in (known.hooks_dict_ref() or ()):
             known = trained.register_step_post_hook(self._decay_after_step)
             self._handles[trained] = known
+            hooks = known.hooks_dict_ref() or {}
+            for key in [k for k, hook in hooks.items() if _owner(hook) is self]:
+                if key != known.id:  # copied with an optimizer that keeps its hooks
+                    del hooks[key]
         return known
 
     @torch.compiler.disable  # matrices are batched by what they hold: nothing to compile
@@ -564,6 +569,11 @@ def _keep_shard(W: Tensor, full: Tensor) -> None:
     mesh = W.device_mesh
     whole = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
     W.to_local().copy_(whole.redistribute(mesh, W.placements).to_local())
+
+
+def _owner(hook: Any) -> object:
+    """What a hook is a method of."""
+    return getattr(hook, "__self__", None)
 
 
 def _checked_lr(name: str, lr: Any, look: bool = True) -> float | Tensor:

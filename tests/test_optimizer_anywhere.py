@@ -1,7 +1,9 @@
 """LowRankDecay under other people's training: wrapped optimizers, frozen, fused, sharded and
 bfloat16 matrices."""
 
+import copy
 import io
+import pickle
 import warnings
 
 import numpy as np
@@ -38,6 +40,41 @@ def test_attach_finds_the_optimizer_in_its_wrappers():
     for wrong in (Wrapped(None), [inner], Wrapped([inner])):
         with pytest.raises(TypeError, match=r"optimizer must be .* or a wrapper"):
             LowRankDecay([A], weight_decay=0.5).attach(wrong)
+
+
+class WithHooks(torch.optim.SGD):
+    """An optimizer that, unlike torch's, keeps its hooks in a copy."""
+
+    def __getstate__(self):
+        return self.__dict__.copy()
+
+
+def pickled(x):
+    return pickle.loads(pickle.dumps(x))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, WithHooks])
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copied_optimizer_is_attached_again_and_decays_once(kind, copied):
+    (W,) = parameters((4, 4))
+    optimizer, decay = kind([W], lr=0.1), LowRankDecay([W], weight_decay=0.5)
+    decay.attach(optimizer)
+    start = W.detach().clone()
+    twin, twins_decay = copied((optimizer, decay))
+    (X,) = twin.param_groups[0]["params"]
+    if kind is torch.optim.SGD:  # its copy does not decay, as documented
+        twin.step()
+        assert torch.equal(X, start)
+    handle = twins_decay.attach(twin)
+    twin.step()
+    expected = low_rank_decay_(start.clone(), weight_decay=0.5, lr=0.1)
+    torch.testing.assert_close(X.detach(), expected)
+    assert torch.equal(W, start)
+    handle.remove()
+    twin.step()
+    torch.testing.assert_close(X.detach(), expected)
+    optimizer.step()  # the first one goes on
+    torch.testing.assert_close(W.detach(), expected)
 
 
 def test_a_decay_is_not_attached_to_a_decay():
