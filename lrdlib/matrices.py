@@ -2,16 +2,20 @@
 
 A word stands for roles of lrdlib's own parameters (`PLACES`); in another nn.Module, for the
 matrices inside repeated blocks, told apart by the names that the usual libraries give them.
+Where a library keeps several matrices in one parameter, `LAYOUTS` says how it is cut.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from lrdlib._check import check_choice, check_instance, shown
 from lrdlib.model import role
+
+# settings of LowRankDecay that cut a fused matrix
+Layout = dict[str, Any]
 
 # words for parts of the model, and the roles of its parameters there
 PLACES = {
@@ -24,16 +28,54 @@ PLACES = {
 
 
 class Selection(dict[str, Tensor]):
-    """Matrices by name, as `select` picks them; printed, a line each: name, shape, role."""
+    """Matrices by name, as `select` picks them; printed, a line each: name, shape, role,
+    and how a fused one is cut.
+
+    layouts: by name, the settings of `LowRankDecay` (parts, dim, heads) that cut a fused
+    matrix into those that it holds; None where it is fused and nobody can say how. A name
+    that is missing here is one plain matrix.
+    """
+
+    def __init__(
+        self,
+        matrices: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = (),
+        layouts: Mapping[str, Layout | None] | None = None,
+    ) -> None:
+        super().__init__(matrices)
+        self.layouts = dict(layouts or {})
+
+    def groups(self, **settings: Any) -> list[dict[str, Any]]:
+        """Parameter groups for `LowRankDecay`, one for each layout, each with `settings`
+        too. A matrix of unknown layout is in the group of the plain ones.
+
+        >>> block = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2)})
+        >>> for group in select(nn.ModuleList([block]), "attention").groups(every=4):
+        ...     print([name for name, W in group.pop("params")], group)
+        ['0.attention.in_proj_weight'] {'every': 4, 'parts': 3}
+        ['0.attention.out_proj.weight'] {'every': 4}
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name, W in self.items():
+            layout = self.layouts.get(name) or {}
+            group = found.setdefault(repr(layout), {"params": [], **settings, **layout})
+            group["params"].append((name, W))
+        return list(found.values())
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         known = {name for names in PLACES.values() for name in names}
         parts = {n: role(n) if role(n) in known else _part_of(n) for n in self}
         return "\n".join(
-            f"{name:{width}}  {tuple(W.shape)!s:14} {parts[name]}"
+            f"{name:{width}}  {tuple(W.shape)!s:14} {parts[name]}{self._cut(name)}"
             for name, W in self.items()
         )
+
+    def _cut(self, name: str) -> str:
+        """What is printed of a layout: ", parts=3, dim=1"; nothing for a plain matrix."""
+        layout = self.layouts.get(name, {})
+        if layout is None:
+            return ", layout unknown: decayed as one"
+        return "".join(f", {setting}={value}" for setting, value in layout.items())
 
 
 def select(
@@ -48,22 +90,27 @@ def select(
 
     "attention+mlp": the matrices inside the transformer blocks, as the paper decays them.
         In an nn.Module these are the matrices and stacks of matrices (2-D and 3-D
-        parameters, no side of length 1) of the modules inside an nn.ModuleList, where
-        repeated blocks live. Left out are embeddings and what is tied to one, heads (named
-        lm_head), convolutions, norms, the router of a mixture of experts, what
-        torch.nn.utils.parametrize keeps, what is frozen, and what is marked
-        _no_weight_decay, as Mamba's A_log is. Print what it returns: it cannot know a table
-        of positions inside a block, and finds no blocks that are kept in an nn.Sequential.
-        A fused query-key-value matrix is one matrix here: give it a group with parts=3.
+        parameters, no side of length 1) of the modules inside an nn.ModuleList, or inside
+        an nn.Sequential or nn.ModuleDict of two or more modules of one class: repeated
+        blocks. Left out are embeddings and what is tied to one, tables of positions, heads
+        (named lm_head), convolutions, norms, biases, the router of a mixture of experts,
+        what a parametrization, weight_norm or pruning keeps, what is frozen, Mamba's A_log,
+        and what is marked _no_weight_decay. Print what it returns.
     "qk", "vo", "mlp": the query and key, the value and output, or the other matrices of the
-        blocks. In an nn.Module these go by the usual names: q_proj, query, to_q, wq and
-        their like; what else is in a module named attn or attention is an output.
+        blocks. In an nn.Module these go by the usual names: q_proj, query, to_q, wq, W_Q
+        and their like; what else is in a module named attn or attention is an output, and
+        all else, as a Mamba mixer, is "mlp".
     "embedding" (with the positions), "head": of lrdlib's own parameters. All these words
         may be joined by "+", as in "vo+mlp".
     a compiled regular expression, searched in the name, or a predicate (name, tensor) ->
         bool: of all parameters.
 
     exclude: a regular expression; a parameter in whose name it is found is left out.
+
+    What is returned is a dict by name that also knows, of a matrix in which several are
+    fused (queries, keys and values; gate and up), how it is cut. `LowRankDecay` decays each
+    part by itself. Where that cannot be known, the printed line says "layout unknown", and
+    the matrix is decayed as one unless it is given in a group with `parts`.
 
     Raises ValueError for another word, for "qk" or "vo" where they are one matrix, and for
     an empty selection; TypeError for another kind of model.
@@ -96,21 +143,19 @@ def select(
         fused = [name for name in named if parts.get(name) == "fused"]
         if fused and len(of_attention) == 1:
             raise ValueError(
-                f"which must not part {fused[0]}, in which queries, keys and values "
-                f"are one matrix, got {shown(which)} (a group of its own with parts=3 "
-                "decays each by itself)"
+                f"which must not part {fused[0]}, in which "
+                f"{' and '.join(_held(fused[0]))} are one matrix, got {shown(which)} "
+                '(take "attention": each is decayed by itself there)'
             )
         taken = words | ({"fused"} if of_attention else set())
         chosen = {name: W for name, W in named.items() if parts.get(name) in taken}
     if not chosen:
-        hint = (
-            " (it looks inside nn.ModuleList; a predicate (name, tensor) can choose freely)"
-        )
+        hint = " (it looks inside repeated blocks; a predicate (name, tensor) can choose freely)"
         raise ValueError(
             f"which must select at least one of the {len(named)} parameters, got none from "
             f"{shown(which)}{'' if callable(which) else hint}"
         )
-    return Selection(chosen)
+    return Selection(chosen, _layouts(model, chosen))
 
 
 def _parameters(model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -134,32 +179,189 @@ def _parameters(model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 # What a parameter's module, or the parameter itself, is called in the libraries that people
-# use: transformers, timm, diffusers, torch.
-OF_QUERIES_AND_KEYS = re.compile(r"(to_|w)?(q|k|query|key)(_?(proj|lin))?(_weight)?", re.I)
-OF_VALUES = re.compile(r"(to_|w)?(v|value)(_?(proj|lin))?(_weight)?", re.I)
-OF_ALL_THREE = re.compile(
-    r"in_proj_weight|c_attn|query_key_value|(to_|w)?qkv(_proj)?", re.I
-)
+# use: transformers, timm, diffusers, torch. A name is cut into words; where every word is of
+# HELD or BESIDES, the letters say what the matrix holds.
+WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+HELD = {"query": "q", "key": "k", "value": "v", "pos": "k"}  # positions act as keys do
+BESIDES = {
+    *("to", "add", "in", "proj", "projection", "lin", "linear", "layer", "fc", "dense"),
+    *("w", "a", "b", "down", "up", "attn", "weight", "with", "mqa", "relative", "fused"),
+}
+OF_ALL_THREE = re.compile(r"in_proj_weight|c_attn")
 OF_ADAPTERS = re.compile(r"\.(base_layer|lora_[AB](\.\w+)?)(?=\.weight$|$)")  # peft
 OF_ATTENTION = re.compile(r"attn|attention", re.I)
+OF_MLP = re.compile(r"mlp|ffn?|feed_?forward|experts?", re.I)
 
 
 def _part_of(name: str) -> str:
     """The part of a transformer block that a parameter of this name belongs to: "qk", "vo",
-    "fused" for queries, keys and values in one matrix, or "mlp" for all else.
+    "fused" for keys and values (and queries) in one matrix, or "mlp" for all else.
 
     >>> _part_of("layers.0.self_attn.q_proj.weight"), _part_of("layers.0.self_attn.o_proj.weight")
     ('qk', 'vo')
     """
+    modules, leaf = _place(name)
+    if any(OF_MLP.fullmatch(module) for module in modules):
+        return "mlp"
+    held = _letters(leaf)
+    if held:
+        return "qk" if "v" not in held else "vo" if held == {"v"} else "fused"
+    return "vo" if any(OF_ATTENTION.search(module) for module in modules) else "mlp"
+
+
+def _place(name: str) -> tuple[list[str], str]:
+    """The modules of a block that a parameter is in, and the name that tells what it is:
+    its own, or of its module if it is a `weight`.
+
+    >>> _place("model.layers.0.attn.c_attn.lora_B.default.weight")
+    (['attn'], 'c_attn')
+    """
     *modules, leaf = OF_ADAPTERS.sub("", name).removesuffix(".weight").split(".")
     block = next((i for i, module in enumerate(modules) if module.isdigit()), -1)
-    modules = modules[block + 1 :]  # what the blocks are kept in has a name of its own
+    return modules[block + 1 :], leaf  # what the blocks are kept in has a name of its own
+
+
+def _letters(leaf: str) -> set[str]:
+    """Which of q, k and v a matrix of this name holds; none for another matrix.
+
+    >>> sorted(_letters("query_key_value")), sorted(_letters("W_Q")), _letters("up_proj")
+    (['k', 'q', 'v'], ['q'], set())
+    """
+    held: set[str] = set()
     if OF_ALL_THREE.fullmatch(leaf):
-        return "fused"
-    if OF_QUERIES_AND_KEYS.fullmatch(leaf):
-        return "qk"
-    attention = any(OF_ATTENTION.search(module) for module in modules)
-    return "vo" if OF_VALUES.fullmatch(leaf) or attention else "mlp"
+        return {"q", "k", "v"}
+    for word in map(str.lower, WORDS.findall(leaf)):
+        letters = HELD.get(word, word[1:] if word[0] == "w" and word[1:] else word)
+        if set(letters) <= set("qkvz"):  # z: a gate that linear attention keeps with them
+            held |= set(letters) - {"z"}
+        elif word not in BESIDES:
+            return set()
+    return held
+
+
+def _held(name: str) -> list[str]:
+    """What a fused matrix holds, in words."""
+    words = {"q": "queries", "k": "keys", "v": "values"}
+    return [word for letter, word in words.items() if letter in _letters(_place(name)[1])]
+
+
+def _layouts(model: Any, names: Iterable[str]) -> dict[str, Layout | None]:
+    """How each fused matrix of an nn.Module is cut; none of lrdlib's own are fused."""
+    if not isinstance(model, nn.Module):
+        return {}
+    modules = dict(model.named_modules())
+    found = {name: _layout(modules, name, model.get_parameter(name)) for name in names}
+    return {name: layout for name, layout in found.items() if layout != {}}
+
+
+def _layout(modules: Mapping[str, nn.Module], name: str, W: Tensor) -> Layout | None:
+    """How W is cut; {} if it is one matrix, None if it may be several and nobody can say
+    how."""
+    if re.search(r"\.lora_A(\.\w+)?\.weight$", name):
+        return {}  # (rank, in), which the parts share
+    whole = OF_ADAPTERS.sub("", name).removesuffix(".weight")  # a module, or W itself
+    holder, leaf = modules[whole.rpartition(".")[0]], whole.rpartition(".")[2]
+    base = getattr(modules.get(whole), "weight", W)  # what an adapter is for
+    owner = type(modules[name.rpartition(".")[0]]).__name__
+    across: Layout = {"dim": 1} if owner == "Conv1D" else {}  # transformers' (in, out)
+    kinds = [f"{kind.__name__}.{leaf}" for kind in type(holder).__mro__]
+    for pattern, layout in LAYOUTS.items():
+        if any(re.fullmatch(pattern, kind) for kind in kinds):
+            return _fitting(layout(holder, base) | across, W)
+    return None if _part_of(name) == "fused" or leaf == "in_proj" else {}
+
+
+def _fitting(layout: Layout, W: Tensor) -> Layout | None:
+    """The layout, if W can be cut so; None if it cannot."""
+    side = W.shape[layout.get("dim", 0) - 2]
+    heads, parts = layout.get("heads", 1), layout.get("parts", 0)
+    if isinstance(parts, int):
+        fits = parts > 0 and heads > 0 and side % (heads * parts) == 0
+    else:
+        fits = min(parts) > 0 and heads * sum(parts) == side
+    return layout if fits else None
+
+
+def _number(module: nn.Module, *names: str) -> int:
+    """The first whole number of these names that a module or its config has; 0 for none."""
+    config = getattr(module, "config", None)
+    found = (getattr(of, name, None) for name in names for of in (module, config))
+    return next((number for number in found if isinstance(number, int)), 0)
+
+
+def _heads(module: nn.Module) -> int:
+    """The number of heads of an attention module."""
+    return _number(module, "num_heads", "num_attention_heads")
+
+
+def _grouped(module: nn.Module, W: Tensor) -> Layout:
+    """All queries, then the keys, then the values, of as many heads as share them."""
+    heads = _number(module, "num_key_value_heads", "kv_heads", "num_kv_heads")
+    shared = heads * _number(module, "head_dim")
+    return {"parts": (W.shape[0] - 2 * shared, shared, shared)}
+
+
+def _head_by_head(module: nn.Module, W: Tensor) -> Layout:
+    """A head's query, key and value, then the next head's."""
+    return {"parts": 3, "heads": _heads(module)}
+
+
+def _of_falcon(module: nn.Module, W: Tensor) -> Layout:
+    """One key and value after the queries that share them; or of each head; or of all."""
+    size, shared = _number(module, "head_dim"), _number(module, "num_kv_heads")
+    queries = _heads(module) // max(shared, 1) * size
+    return {"parts": (queries, size, size)} | ({"heads": shared} if shared > 1 else {})
+
+
+def _of_gate_and_up(module: nn.Module, W: Tensor) -> Layout:
+    """Gate, then up, of a module or of each expert, in whose (in, out) they may alternate."""
+    columns = getattr(module, "is_transposed", "Llama4" in type(module).__name__)
+    layout: Layout = {"parts": 2} | ({"dim": 1} if columns else {})
+    alternate = not getattr(module, "is_concatenated", True)
+    return layout | ({"heads": W.shape[columns - 2] // 2} if alternate else {})
+
+
+def _of_mamba(module: nn.Module, W: Tensor) -> Layout:
+    """The step's low-rank factor, then B and C."""
+    state = _number(module, "ssm_state_size", "d_state")
+    return {"parts": (_number(module, "time_step_rank", "dt_rank"), state, state)}
+
+
+def _thirds(module: nn.Module, W: Tensor) -> Layout:
+    """Three blocks, if they are square."""
+    return {"parts": 3} if max(W.shape) == 3 * min(W.shape) else {}
+
+
+# How a parameter that holds several matrices is cut, by its holder's class and its own name,
+# as these libraries read it; the first that fits. (holder, whole matrix) -> layout; {} where
+# nobody can say.
+LAYOUTS: dict[str, Callable[[nn.Module, Tensor], Layout]] = {
+    r"MultiheadAttention\.in_proj_weight": lambda module, W: {"parts": 3},
+    r"(GPTNeoX(Japanese)?|Bloom|Persimmon)Attention\.query_key_value": _head_by_head,
+    r"FalconAttention\.query_key_value": _of_falcon,
+    r"GPTBigCodeAttention\.c_attn": lambda module, W: (
+        _grouped(module, W)
+        if getattr(module, "multi_query", 0)
+        else _head_by_head(module, W)
+    ),
+    r"(Phi3|Phi4Multimodal|Dbrx)Attention\.(qkv_proj|Wqkv)": _grouped,
+    r"\w+\.kv_a_proj_with_mqa": lambda module, W: {
+        "parts": (_number(module, "kv_lora_rank"), _number(module, "qk_rope_head_dim"))
+    },
+    r"\w+\.kv_b_proj": lambda module, W: {
+        "parts": (_number(module, "qk_nope_head_dim"), _number(module, "v_head_dim")),
+        "heads": _heads(module),
+    },
+    r"(\w*MambaMixer|Mamba)\.in_proj": lambda module, W: {"parts": 2},
+    r"(\w*MambaMixer|Mamba)\.x_proj": _of_mamba,
+    r"\w+\.gate_up_proj": _of_gate_and_up,
+    # by custom alone: timm, diffusers, nanoGPT
+    r"\w+\.to_kv": lambda module, W: {"parts": 2},
+    r"\w+\.c_attn": lambda module, W: (
+        {"parts": 2} if getattr(module, "is_cross_attention", False) else _thirds(module, W)
+    ),
+    r"\w+\.((to_)?qkv|[wW]qkv)": _thirds,
+}
 
 
 def places(where: str) -> tuple[str, ...]:
@@ -179,12 +381,12 @@ def _words(where: str) -> list[str]:
 
 
 def _block_matrices(model: nn.Module) -> set[str]:
-    """Names of the matrices of modules inside an nn.ModuleList that a decay is for."""
+    """Names of the matrices of modules inside repeated blocks that a decay is for."""
     modules = dict(model.named_modules())
     lists = [
         f"{name}." if name else ""
         for name, module in modules.items()
-        if isinstance(module, nn.ModuleList) and "parametrizations" not in name.split(".")
+        if _repeats(module) and "parametrizations" not in name.split(".")
     ]
     embeddings = {
         id(m.weight)
@@ -200,20 +402,39 @@ def _block_matrices(model: nn.Module) -> set[str]:
         and W.requires_grad
         and id(W) not in embeddings
         and not getattr(W, "_no_weight_decay", False)
+        and not NO_MATRIX.search(name.rpartition(".")[2])
         and not _is_other(modules, name)
     }
 
 
+def _repeats(module: nn.Module) -> bool:
+    """Whether blocks are kept in it: a ModuleList; or two or more modules of one class, with
+    modules of their own, in a Sequential or a ModuleDict."""
+    if isinstance(module, (nn.Sequential, nn.ModuleDict)):
+        kept = list(module.children())
+        alike = len(kept) > 1 and len({type(block) for block in kept}) == 1
+        return alike and any(True for _ in kept[0].children())
+    return isinstance(module, nn.ModuleList)
+
+
+# 2-D and 3-D parameters that are no weight matrix by their own name: biases, tables of
+# positions, tokens, Mamba's A_log; and what weight_norm (its first kind) and pruning keep
+NO_MATRIX = re.compile(
+    r"bias|(^|_)(rel_)?(pos|position)(_|$)|embed|token|_table|A_logs?$|weight_(g|v|orig)$"
+)
+
+
 def _is_other(modules: Mapping[str, nn.Module], name: str) -> bool:
     """Whether the parameter belongs to a convolution, a norm, a parametrization, a head or
-    a router: a gate beside experts."""
+    a router: what is called so, or a gate beside experts."""
     path = name.split(".")[:-1]
     owner, above = modules[".".join(path)], modules[".".join(path[:-1])] if path else None
-    router = path and path[-1] in ("gate", "router") and hasattr(above, "experts")
+    gate = path and path[-1] == "gate" and hasattr(above, "experts")
     return bool(
         isinstance(owner, nn.modules.conv._ConvNd)
-        or type(owner).__name__.endswith("Norm")
+        or re.search(r"Norm(?![a-z])|Router", type(owner).__name__)
         or "parametrizations" in path
+        or "router" in path
         or any(module.startswith("lm_head") for module in path)
-        or router
+        or gate
     )
