@@ -231,7 +231,7 @@ def _letters(leaf: str) -> set[str]:
     if OF_ALL_THREE.fullmatch(leaf):
         return {"q", "k", "v"}
     for word in map(str.lower, WORDS.findall(leaf)):
-        letters = HELD.get(word, word[1:] if word[0] == "w" and word[1:] else word)
+        letters = HELD.get(word, re.sub("^w(?=.)|(?<=.)s$", "", word))  # wq, qs
         if set(letters) <= set("qkvz"):  # z: a gate that linear attention keeps with them
             held |= set(letters) - {"z"}
         elif word not in BESIDES:
@@ -420,7 +420,7 @@ def _repeats(module: nn.Module) -> bool:
 # 2-D and 3-D parameters that are no weight matrix by their own name: biases, tables of
 # positions, tokens, Mamba's A_log; and what weight_norm (its first kind) and pruning keep
 NO_MATRIX = re.compile(
-    r"bias|(^|_)(rel_)?(pos|position)(_|$)|embed|token|_table|A_logs?$|weight_(g|v|orig)$"
+    r"bias|^b_|(^|_)(pos|position)(_|$)|embed|token|_table|A_logs?$|weight_(g|v|orig)$"
 )
 
 
