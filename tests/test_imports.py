@@ -58,8 +58,10 @@ FIGURES = (
     "sphinx",
     "page",
 )
+INTEGRATIONS = ("attached", "transformers", "lightning")
 HOUSE = [
     *CORE,
+    *(f"integrations.{name}" for name in INTEGRATIONS),
     *(f"training.{name}" for name in TRAINING),
     *(f"evidence.{name}" for name in EVIDENCE),
     *(f"figures.{name}" for name in FIGURES),
@@ -76,6 +78,8 @@ FORBIDDEN = {
 
 NEEDED = {"torch", "numpy", "filelock"} | set(sys.stdlib_module_names)
 EXTRAS = {
+    "integrations.transformers": {"transformers"},
+    "integrations.lightning": {"pytorch_lightning", "lightning"},
     "figures": {"plotly"},
     "figures.sphinx": {"docutils", "sphinx", "myst_nb"},
     "training.sweep": {"joblib"},

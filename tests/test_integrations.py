@@ -1,0 +1,643 @@
+"""`LowRankDecay` under other people's optimizers, loops and trainers, held against the same
+training with the decay written out by hand after each step.
+
+For each: the same weights; exactly one decay a step; a run that is broken off and resumed
+ends as one that is not. Decay is at every third step and a run breaks off between two of
+these, so that the count has to survive.
+"""
+
+import copy
+import io
+import logging
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from lrdlib.decay import low_rank_decay_
+from lrdlib.matrices import select
+from lrdlib.optimizer import LowRankDecay
+
+LR, DECAY, EVERY, STEPS, BREAK = 0.02, 0.5, 3, 9, 4
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.attn = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8))
+
+    def forward(self, x):
+        y = self.norm(x)
+        x = x + self.attn(y, y, y, need_weights=False)[0]
+        return x + self.mlp(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(7, 8), nn.Linear(8, 7)
+        self.blocks = nn.ModuleList([Block(), Block()])
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def net(dtype=torch.float64):
+    torch.manual_seed(0)
+    return Net().to(dtype)
+
+
+# what is decayed in Net, and in how many parts
+PARTS = {
+    f"blocks.{i}.{name}": parts
+    for i in (0, 1)
+    for name, parts in (
+        ("attn.in_proj_weight", 3),
+        ("attn.out_proj.weight", 1),
+        ("mlp.0.weight", 1),
+        ("mlp.2.weight", 1),
+    )
+}
+
+
+def batches(n):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(7, (5, 4), generator=generator) for _ in range(n)]
+
+
+def loss_of(model, tokens):
+    logits = model(tokens)
+    return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flip(0).flatten())
+
+
+class ByHand:
+    """The decay written out: at every third step, each part of each matrix by itself."""
+
+    def __init__(self, model, parts=PARTS):
+        named = dict(model.named_parameters())
+        self.parts = {name: (named[name], n) for name, n in parts.items()}
+        self.taken = 0
+
+    @torch.no_grad()
+    def __call__(self, lr):
+        self.taken += 1
+        if self.taken % EVERY == 0:
+            for W, n in self.parts.values():
+                for part in W.chunk(n):
+                    low_rank_decay_(part, weight_decay=DECAY * EVERY, lr=lr)
+
+
+def decay_of(model):
+    groups = select(model, "attention+mlp").groups()
+    return LowRankDecay(groups, weight_decay=DECAY, every=EVERY)
+
+
+def assert_same(model, other):
+    """Parts in one batch are summed in another order than one by one."""
+    expected = dict(other.named_parameters())
+    for name, W in model.named_parameters():
+        rtol = {torch.float64: 1e-9, torch.float32: 1e-4}[W.dtype]
+        torch.testing.assert_close(
+            *(W, expected[name]), rtol=rtol, atol=rtol / 10, msg=f"{name}: {{}}".format
+        )
+
+
+def assert_taken(decay, steps):
+    assert {group["steps_taken"] for group in decay.param_groups} == {steps}
+
+
+# --- optimizers and loops of one's own
+
+
+def adamw(**options):
+    return lambda model: [torch.optim.AdamW(model.parameters(), lr=LR, **options)]
+
+
+def muon_and_adamw(model):
+    matrices = [W for W in model.blocks.parameters() if W.ndim == 2]
+    known = set(map(id, matrices))
+    rest = [W for W in model.parameters() if id(W) not in known]
+    return [torch.optim.Muon(matrices, lr=LR), torch.optim.AdamW(rest, lr=LR / 2)]
+
+
+OPTIMIZERS = {  # the first of them trains the matrices
+    "adamw": adamw(foreach=False),
+    "foreach": adamw(foreach=True),
+    "fused": adamw(fused=True),
+    "lr tensor": lambda model: [
+        torch.optim.AdamW(model.parameters(), lr=torch.tensor(LR), foreach=False)
+    ],
+    "sgd": lambda model: [torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)],
+    "adafactor": lambda model: [torch.optim.Adafactor(model.parameters(), lr=LR)],
+    "muon": muon_and_adamw,
+    "lbfgs": lambda model: [torch.optim.LBFGS(model.parameters(), lr=LR, max_iter=3)],
+}
+
+
+class Loop:
+    """A training loop: how the loss is computed, and what happens between batches."""
+
+    accumulate, autocast, scaled, compiled = 1, False, False, False
+    overflow: int | None = None  # the step whose gradient is infinite
+
+    def __init__(self, **settings):
+        for name, value in settings.items():
+            assert hasattr(type(self), name)
+            setattr(self, name, value)
+
+    def run(self, model, optimizers, data, scaler, after=lambda lr: None):
+        forward = torch.compile(model, backend="eager") if self.compiled else model
+        schedulers = [torch.optim.lr_scheduler.ExponentialLR(o, 0.9) for o in optimizers]
+        for step in range(len(data) // self.accumulate):
+            part = data[step * self.accumulate : (step + 1) * self.accumulate]
+
+            def closure(part=part, step=step):
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
+                for tokens in part:
+                    with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                        loss = loss_of(forward, tokens) / len(part)
+                    (scaler.scale(loss) if self.scaled else loss).backward()
+                if step == self.overflow:
+                    model.head.weight.grad[0, 0] = float("inf")
+                return loss
+
+            lr = float(optimizers[0].param_groups[0]["lr"])
+            if self.stepped(optimizers, closure, scaler):
+                after(lr)
+            for scheduler in schedulers:
+                scheduler.step()
+
+    def stepped(self, optimizers, closure, scaler):
+        """Step them; whether they did, which a scaler may forbid."""
+        if isinstance(optimizers[0], torch.optim.LBFGS):
+            optimizers[0].step(closure)
+            return True
+        closure()
+        for optimizer in optimizers:
+            scaler.step(optimizer) if self.scaled else optimizer.step()
+        if not self.scaled:
+            return True
+        scale = scaler.get_scale()
+        scaler.update()
+        return scaler.get_scale() >= scale
+
+
+LOOPS = {
+    "plain": Loop(),
+    "accumulation": Loop(accumulate=2),
+    "autocast": Loop(autocast=True),
+    "scaler": Loop(scaled=True, overflow=1),
+    "compiled": Loop(compiled=True),
+}
+CASES = [
+    *((optimizer, "plain") for optimizer in OPTIMIZERS),
+    *(("adamw", loop) for loop in LOOPS if loop != "plain"),
+    ("fused", "scaler"),  # a fused step is told to skip; the others are not called
+    ("lbfgs", "compiled"),
+]
+# the names by which torch.compile asks torch itself
+OF_COMPILE = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
+
+
+@OF_COMPILE
+@pytest.mark.parametrize("optimizer, loop", CASES)
+def test_attached_it_decays_as_by_hand(optimizer, loop):
+    loop = LOOPS[loop]
+    data = batches(STEPS * loop.accumulate)
+    dtype = torch.float32 if loop.autocast else torch.float64  # it leaves float64 alone
+    model, other = net(dtype), net(dtype)
+    optimizers = OPTIMIZERS[optimizer](model)
+    decay = decay_of(model)
+    decay.attach(optimizers[0])
+    loop.run(model, optimizers, data, torch.amp.GradScaler("cpu", init_scale=8.0))
+    by_hand = ByHand(other)
+    loop.run(
+        *(other, OPTIMIZERS[optimizer](other), data),
+        *(torch.amp.GradScaler("cpu", init_scale=8.0), by_hand),
+    )
+    assert_same(model, other)
+    assert_taken(decay, by_hand.taken)
+    assert by_hand.taken == STEPS - (loop.overflow is not None)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "fused", "sgd", "adafactor", "muon"])
+def test_a_resumed_run_ends_as_an_unbroken_one(optimizer):
+    data, scaler = batches(STEPS), None
+
+    def started():
+        model = net()
+        optimizers, decay = OPTIMIZERS[optimizer](model), decay_of(model)
+        decay.attach(optimizers[0])
+        return model, optimizers, decay
+
+    whole, optimizers, _ = started()
+    Loop().run(whole, optimizers, data[:BREAK], scaler)
+    Loop().run(whole, optimizers, data[BREAK:], scaler)
+    first, optimizers, decay = started()
+    Loop().run(first, optimizers, data[:BREAK], scaler)
+    file = io.BytesIO()
+    torch.save([x.state_dict() for x in (first, *optimizers, decay)], file)
+    file.seek(0)
+    model, optimizers, decay = started()
+    for x, state in zip((model, *optimizers, decay), torch.load(file), strict=True):
+        x.load_state_dict(state)
+    Loop().run(model, optimizers, data[BREAK:], scaler)
+    for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(W, expected)
+    assert_taken(decay, STEPS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="capturable needs a GPU")
+def test_a_capturable_optimizer_and_float16_on_a_gpu():
+    data = [tokens.cuda() for tokens in batches(STEPS)]
+    model, other = net().cuda(), net().cuda()
+    [optimizer], [plain] = adamw(capturable=True)(model), adamw()(other)
+    decay = decay_of(model)
+    decay.attach(optimizer)
+    Loop().run(model, [optimizer], data, None)
+    Loop().run(other, [plain], data, None, ByHand(other))
+    assert_same(model, other)
+    assert_taken(decay, STEPS)
+
+
+def test_the_matrices_of_another_copy_are_refused():
+    """As when select came before what replaces the parameters."""
+    model = net()
+    decay = decay_of(copy.deepcopy(model))
+    with pytest.raises(ValueError, match=r"optimizer must train .*blocks\.0\.attn"):
+        decay.attach(torch.optim.AdamW(model.parameters(), lr=LR))
+
+
+def test_the_optimizer_of_other_parameters_is_refused():
+    model = net()
+    decay = decay_of(model)
+    with pytest.raises(ValueError, match="optimizer must train"):
+        decay.attach(muon_and_adamw(model)[1])
+
+
+# --- accelerate
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_accelerate(tmp_path, accumulate):
+    """Prepare, then select and attach; register_for_checkpointing keeps the count."""
+    accelerate = pytest.importorskip("accelerate")
+    data = batches(STEPS * accumulate)
+
+    def started():
+        accelerator = accelerate.Accelerator(
+            cpu=True, gradient_accumulation_steps=accumulate
+        )
+        model = net()
+        [optimizer] = OPTIMIZERS["adamw"](model)
+        model, optimizer = accelerator.prepare(model, optimizer)
+        decay = decay_of(model)
+        decay.attach(optimizer)
+        accelerator.register_for_checkpointing(decay)
+        return accelerator, model, optimizer, decay
+
+    def run(started, data):
+        accelerator, model, optimizer, _ = started
+        for tokens in data:
+            with accelerator.accumulate(model):
+                accelerator.backward(loss_of(model, tokens))
+                optimizer.step()
+                optimizer.zero_grad()
+
+    whole = started()
+    run(whole, data)
+    assert_taken(whole[3], STEPS)
+    other = net()
+    [optimizer], by_hand = OPTIMIZERS["adamw"](other), ByHand(other)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for tokens in data[step * accumulate : (step + 1) * accumulate]:
+            (loss_of(other, tokens) / accumulate).backward()
+        optimizer.step()
+        by_hand(LR)
+    assert_same(whole[1], other)
+
+    first, second = started(), None
+    run(first, data[: BREAK * accumulate])
+    first[0].save_state(tmp_path / "state")
+    second = started()
+    second[0].load_state(tmp_path / "state")
+    run(second, data[BREAK * accumulate :])
+    assert_taken(second[3], STEPS)
+    for W, expected in zip(second[1].parameters(), whole[1].parameters(), strict=True):
+        assert torch.equal(W, expected)
+
+
+# --- transformers
+
+# what these libraries warn of in their own code
+THEIRS = pytest.mark.filterwarnings("default")
+LLAMA = dict(
+    **dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, vocab_size=40),
+    **dict(num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=16),
+    **dict(pad_token_id=0, bos_token_id=1, eos_token_id=2),
+)
+ATTENTION = [f"self_attn.{name}_proj" for name in "qkvo"]
+IN_LLAMA = {
+    f"model.layers.{i}.{name}.weight": 1
+    for i in (0, 1)
+    for name in (*ATTENTION, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+}
+
+
+def llama():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA))
+
+
+def texts():
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randint(3, 40, (24, 6), generator=generator)
+    return [{"input_ids": row, "labels": row} for row in tokens]
+
+
+def trainer_of(model, folder, callback, **settings):
+    transformers = pytest.importorskip("transformers")
+    args = transformers.TrainingArguments(
+        **dict(output_dir=str(folder), max_steps=STEPS, per_device_train_batch_size=2),
+        **dict(save_steps=BREAK, learning_rate=LR, weight_decay=0.0, report_to="none"),
+        **dict(use_cpu=True, disable_tqdm=True, logging_strategy="no", **settings),
+    )
+    callbacks = [callback] if callback else None
+    return transformers.Trainer(model, args, train_dataset=texts(), callbacks=callbacks)
+
+
+def hand_callback(model):
+    """The decay by hand as a callback: when the optimizer has stepped, the lr is still
+    that step's."""
+    from transformers import TrainerCallback
+
+    class Hand(TrainerCallback):
+        by_hand = ByHand(model, IN_LLAMA)
+
+        def on_optimizer_step(self, args, state, control, **kwargs):
+            self.by_hand(kwargs["optimizer"].param_groups[0]["lr"])
+
+    return Hand()
+
+
+def trainer_callback(**settings):
+    pytest.importorskip("transformers")
+    from lrdlib.integrations.transformers import LowRankDecayCallback
+
+    return LowRankDecayCallback(
+        **{"which": "attention+mlp", "weight_decay": DECAY, "every": EVERY, **settings}
+    )
+
+
+@THEIRS
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_trainer_of_transformers(tmp_path, accumulate):
+    """train(), twice; each training counts its own steps, and leaves the optimizer bare."""
+    settings = dict(gradient_accumulation_steps=accumulate, save_strategy="no")
+    model, other = llama(), llama()
+    callback, hand = trainer_callback(ranks_every=2), hand_callback(other)
+    trainer = trainer_of(model, tmp_path / "a", callback, **settings)
+    by_hand = trainer_of(other, tmp_path / "b", hand, **settings)
+    for _ in range(2):
+        hand.by_hand.taken = 0
+        trainer.train(), by_hand.train()
+        assert_same(model, other)
+        assert_taken(callback.decay, STEPS)
+        assert not trainer.optimizer.optimizer._optimizer_step_post_hooks
+    history = [entry for entry in trainer.state.log_history if "step" in entry]
+    logged = [e for e in history if any(key.startswith("stable_rank/") for key in e)]
+    assert [entry["step"] for entry in logged] == [2, 4, 6, 8]
+    assert {f"stable_rank/{name}" for name in IN_LLAMA} == logged[0].keys() - {"step"}
+    # the last one was taken a step before the end
+    assert callback.decay.ranks().keys() == IN_LLAMA.keys()
+
+
+@THEIRS
+@pytest.mark.parametrize("restore", [False, True])
+def test_the_trainer_of_transformers_resumes(tmp_path, restore):
+    whole = llama()
+    trainer_of(whole, tmp_path, trainer_callback()).train()
+    model, callback = llama(), trainer_callback()
+    trainer = trainer_of(
+        *(model, tmp_path / "b", callback), restore_callback_states_from_checkpoint=restore
+    )
+    trainer.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{BREAK}"))
+    [callback] = [
+        cb for cb in trainer.callback_handler.callbacks if type(cb) is type(callback)
+    ]
+    assert_taken(callback.decay, STEPS)
+    for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(W, expected)
+
+
+@THEIRS
+def test_two_callbacks_resume_each_with_its_own_state(tmp_path):
+    def pair():
+        return [trainer_callback(which="qk"), trainer_callback(which="mlp", every=2)]
+
+    whole, callbacks = llama(), pair()
+    trainer = trainer_of(whole, tmp_path, callbacks[0])
+    trainer.add_callback(callbacks[1])
+    trainer.train()
+    model, callbacks = llama(), pair()
+    trainer = trainer_of(model, tmp_path / "b", callbacks[0])
+    trainer.add_callback(callbacks[1])
+    trainer.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{2 * BREAK}"))
+    for callback, every in zip(callbacks, (EVERY, 2), strict=True):
+        assert_taken(callback.decay, STEPS)
+        assert {group["every"] for group in callback.decay.param_groups} == {every}
+    for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(W, expected)
+
+
+@THEIRS
+def test_the_trainer_s_log_gets_the_ranks(tmp_path):
+    model, callback = llama(), trainer_callback(ranks_every=4)
+    trainer = trainer_of(model, tmp_path, callback, save_strategy="no")
+    callback.log = trainer.log
+    trainer.train()
+    logged = [
+        e for e in trainer.state.log_history if f"stable_rank/{next(iter(IN_LLAMA))}" in e
+    ]
+    assert [(entry["step"], "epoch" in entry) for entry in logged] == [(4, True), (8, True)]
+
+
+@THEIRS
+def test_what_is_wrong_stops_the_trainer_before_its_first_step(tmp_path):
+    model = llama()
+    start = [W.detach().clone() for W in model.parameters()]
+    for settings, words in (
+        ({"which": "heads"}, "which must be one of"),
+        ({"exclude": "."}, "which must select at least one"),
+        ({"weight_decay": -1.0}, "weight_decay must be"),
+    ):
+        trainer = trainer_of(model, tmp_path, trainer_callback(**settings))
+        with pytest.raises(ValueError, match=words):
+            trainer.train()
+        trainer.callback_handler.callbacks.clear()
+    assert all(map(torch.equal, model.parameters(), start))
+    with pytest.raises(TypeError, match=r"which must be words of `select`"):
+        trainer_callback(which=re.compile("q_proj"))
+    with pytest.raises(TypeError, match="weight_decay must be a number or a word"):
+        trainer_callback(weight_decay=torch.tensor([0.1]))
+    with pytest.raises(ValueError, match="ranks_every must be"):
+        trainer_callback(ranks_every=-1)
+
+
+@THEIRS
+def test_lora_decays_its_factors_alone():
+    peft = pytest.importorskip("peft")
+
+    def adapted():
+        config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"])
+        return peft.get_peft_model(llama(), config)
+
+    model, other = adapted(), adapted()
+    other.load_state_dict(model.state_dict())
+    at = "base_model.model.model.layers"
+    factors = {
+        f"{at}.{i}.{leaf}.lora_{side}.default.weight": 1
+        for i in (0, 1)
+        for leaf in ("self_attn.q_proj", "mlp.down_proj")
+        for side in "AB"
+    }
+    frozen = {n: W.clone() for n, W in model.named_parameters() if not W.requires_grad}
+    decay = decay_of(model)
+    runs = [(model, decay, None), (other, None, ByHand(other, factors))]
+    for network, attached, by_hand in runs:
+        [optimizer] = adamw()(network)
+        if attached:
+            attached.attach(optimizer)
+        for row in texts()[:STEPS]:
+            optimizer.zero_grad()
+            network(row["input_ids"][None], labels=row["labels"][None]).loss.backward()
+            optimizer.step()
+            if by_hand:
+                by_hand(LR)
+    assert_same(model, other)
+    assert_taken(decay, STEPS)
+    assert all(
+        torch.equal(W, frozen[n]) for n, W in model.named_parameters() if n in frozen
+    )
+
+
+# --- Lightning
+
+
+def lightning_module(by_hand=False, optimizers=OPTIMIZERS["adamw"]):
+    lightning = pytest.importorskip("pytorch_lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+            self.data = batches(2 * STEPS)
+            self.hand = ByHand(self.net) if by_hand else None
+
+        def training_step(self, tokens, batch_idx):
+            # by its number: a resumed run counts on, but its loader starts again
+            return loss_of(self.net, self.data[batch_idx])
+
+        def configure_optimizers(self):
+            return optimizers(self.net)
+
+        def optimizer_step(self, *args, **kwargs):
+            super().optimizer_step(*args, **kwargs)
+            if self.hand:
+                self.hand(LR)
+
+    return Module()
+
+
+class Metrics:
+    """A logger that keeps what it is given."""
+
+    def __new__(cls):
+        from pytorch_lightning.loggers import Logger
+
+        class Kept(Logger):
+            name, version = "kept", 0
+
+            def __init__(self):
+                super().__init__()
+                self.metrics = []
+
+            def log_metrics(self, metrics, step=None):
+                self.metrics.append((step, metrics))
+
+            def log_hyperparams(self, *args, **kwargs):
+                """Nothing to keep."""
+
+        return Kept()
+
+
+def fitted(module, folder, callbacks, logger=False, ckpt=None, **settings):
+    import pytorch_lightning as lightning
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    saved = lightning.callbacks.ModelCheckpoint(
+        folder, every_n_train_steps=BREAK, save_top_k=-1
+    )
+    accumulate = settings.get("accumulate_grad_batches", 1)
+    trainer = lightning.Trainer(
+        **dict(accelerator="cpu", max_steps=STEPS, logger=logger, log_every_n_steps=100),
+        **dict(enable_progress_bar=False, enable_model_summary=False, **settings),
+        callbacks=[*callbacks, saved],
+    )
+    data = torch.utils.data.DataLoader(batches(STEPS * accumulate), batch_size=None)
+    trainer.fit(module, data, ckpt_path=ckpt)
+    return trainer
+
+
+def lightning_callback(**settings):
+    pytest.importorskip("pytorch_lightning")
+    from lrdlib.integrations.lightning import LowRankDecayCallback
+
+    return LowRankDecayCallback(**{"weight_decay": DECAY, "every": EVERY, **settings})
+
+
+@THEIRS
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_lightning(tmp_path, accumulate):
+    module, other = lightning_module(), lightning_module(by_hand=True)
+    callback, logger = lightning_callback(ranks_every=2), Metrics()
+    trainer = fitted(
+        *(module, tmp_path / "a", [callback], logger), accumulate_grad_batches=accumulate
+    )
+    fitted(other, tmp_path / "b", [], accumulate_grad_batches=accumulate)
+    assert_same(module, other)
+    assert_taken(callback.decay, STEPS)
+    ranks = [(step, m) for step, m in logger.metrics if any("stable_rank/" in k for k in m)]
+    assert [step for step, _ in ranks] == [2, 4, 6, 8]
+    assert f"stable_rank/net.{next(iter(PARTS))}[2]" in ranks[0][1]  # the values
+    assert not trainer.optimizers or not trainer.optimizers[0]._optimizer_step_post_hooks
+
+
+@THEIRS
+def test_lightning_resumes(tmp_path):
+    whole = lightning_module()
+    fitted(whole, tmp_path, [lightning_callback()])
+    [ckpt] = tmp_path.glob(f"*step={BREAK}.ckpt")
+    model, callback = lightning_module(), lightning_callback()
+    fitted(model, tmp_path / "b", [callback], ckpt=str(ckpt))
+    assert_taken(callback.decay, STEPS)
+    for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(W, expected)
+
+
+@THEIRS
+def test_several_optimizers_of_lightning_are_refused(tmp_path):
+    module = lightning_module(optimizers=muon_and_adamw)
+    module.automatic_optimization = False
+    with pytest.raises(ValueError, match="the module must have one optimizer, got 2"):
+        fitted(module, tmp_path, [lightning_callback()])
