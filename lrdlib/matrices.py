@@ -31,7 +31,7 @@ class Selection(dict[str, Tensor]):
     """Matrices by name, as `select` picks them; printed, a line each: name, shape, role,
     and how a fused one is cut.
 
-    layouts: by name, the settings of `LowRankDecay` (parts, dim, heads) that cut a fused
+    layouts: by name, the settings of `LowRankDecay` (parts, dim, interleaved) that cut a fused
     matrix into those that it holds; None where it is fused and nobody can say how. A name
     that is missing here is one plain matrix.
     """
@@ -274,11 +274,11 @@ def _layout(modules: Mapping[str, nn.Module], name: str, W: Tensor) -> Layout | 
 def _fitting(layout: Layout, W: Tensor) -> Layout | None:
     """The layout, if W can be cut so; None if it cannot."""
     side = W.shape[layout.get("dim", 0) - 2]
-    heads, parts = layout.get("heads", 1), layout.get("parts", 0)
+    times, parts = layout.get("interleaved", 1), layout.get("parts", 0)
     if isinstance(parts, int):
-        fits = parts > 0 and heads > 0 and side % (heads * parts) == 0
+        fits = parts > 0 and times > 0 and side % (times * parts) == 0
     else:
-        fits = min(parts) > 0 and heads * sum(parts) == side
+        fits = min(parts) > 0 and times * sum(parts) == side
     return layout if fits else None
 
 
@@ -303,14 +303,16 @@ def _grouped(module: nn.Module, W: Tensor) -> Layout:
 
 def _head_by_head(module: nn.Module, W: Tensor) -> Layout:
     """A head's query, key and value, then the next head's."""
-    return {"parts": 3, "heads": _heads(module)}
+    return {"parts": 3, "interleaved": _heads(module)}
 
 
 def _of_falcon(module: nn.Module, W: Tensor) -> Layout:
     """One key and value after the queries that share them; or of each head; or of all."""
     size, shared = _number(module, "head_dim"), _number(module, "num_kv_heads")
     queries = _heads(module) // max(shared, 1) * size
-    return {"parts": (queries, size, size)} | ({"heads": shared} if shared > 1 else {})
+    return {"parts": (queries, size, size)} | (
+        {"interleaved": shared} if shared > 1 else {}
+    )
 
 
 def _of_gate_and_up(module: nn.Module, W: Tensor) -> Layout:
@@ -318,7 +320,7 @@ def _of_gate_and_up(module: nn.Module, W: Tensor) -> Layout:
     columns = getattr(module, "is_transposed", "Llama4" in type(module).__name__)
     layout: Layout = {"parts": 2} | ({"dim": 1} if columns else {})
     alternate = not getattr(module, "is_concatenated", True)
-    return layout | ({"heads": W.shape[columns - 2] // 2} if alternate else {})
+    return layout | ({"interleaved": W.shape[columns - 2] // 2} if alternate else {})
 
 
 def _of_mamba(module: nn.Module, W: Tensor) -> Layout:
@@ -350,7 +352,7 @@ LAYOUTS: dict[str, Callable[[nn.Module, Tensor], Layout]] = {
     },
     r"\w+\.kv_b_proj": lambda module, W: {
         "parts": (_number(module, "qk_nope_head_dim"), _number(module, "v_head_dim")),
-        "heads": _heads(module),
+        "interleaved": _heads(module),
     },
     r"(\w*MambaMixer|Mamba)\.in_proj": lambda module, W: {"parts": 2},
     r"(\w*MambaMixer|Mamba)\.x_proj": _of_mamba,

@@ -9,6 +9,7 @@ these, so that the count has to survive.
 import copy
 import io
 import logging
+import os
 import re
 
 import pytest
@@ -19,6 +20,7 @@ from lrdlib.decay import low_rank_decay_
 from lrdlib.matrices import select
 from lrdlib.optimizer import LowRankDecay
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers, which asks for nothing then
 LR, DECAY, EVERY, STEPS, BREAK = 0.02, 0.5, 3, 9, 4
 
 

@@ -7,13 +7,17 @@ model's own forward: zero values, say, take the gradient from all queries and ke
 
 import copy
 import logging
+import os
 
 import pytest
 import torch
 from torch import nn
 
+from lrdlib.decay import low_rank_decay_
 from lrdlib.matrices import select
+from lrdlib.optimizer import LowRankDecay
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers, which asks for nothing then
 transformers = pytest.importorskip("transformers")
 
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=40)
@@ -196,24 +200,24 @@ EXPECTED = {
 # how what is fused is cut, by the last part of its name; all else is one matrix
 LAYOUTS = {
     "gpt2": {"c_attn": {"parts": 3, "dim": 1}},
-    "gpt_neox": {"query_key_value": {"parts": 3, "heads": 4}},
+    "gpt_neox": {"query_key_value": {"parts": 3, "interleaved": 4}},
     "phi3": {"qkv_proj": {"parts": (32, 16, 16)}, "gate_up_proj": {"parts": 2}},
     "mixtral": {"gate_up_proj": {"parts": 2}},
-    "gpt_oss": {"gate_up_proj": {"parts": 2, "dim": 1, "heads": 48}},
+    "gpt_oss": {"gate_up_proj": {"parts": 2, "dim": 1, "interleaved": 48}},
     "deepseek_v3": {
         "kv_a_proj_with_mqa": {"parts": (8, 4)},
-        "kv_b_proj": {"parts": (8, 6), "heads": 4},
+        "kv_b_proj": {"parts": (8, 6), "interleaved": 4},
         "gate_up_proj": {"parts": 2},
     },
     "mamba": {"in_proj": {"parts": 2}, "x_proj": {"parts": (2, 4, 4)}},
     "timesformer": {"qkv": {"parts": 3}},
-    "bloom": {"query_key_value": {"parts": 3, "heads": 4}},
+    "bloom": {"query_key_value": {"parts": 3, "interleaved": 4}},
     "mpt": {"Wqkv": {"parts": 3}},
-    "falcon": {"query_key_value": {"parts": (8, 8, 8), "heads": 4}},
+    "falcon": {"query_key_value": {"parts": (8, 8, 8), "interleaved": 4}},
     "falcon, one key": {"query_key_value": {"parts": (32, 8, 8)}},
-    "falcon, grouped": {"query_key_value": {"parts": (16, 8, 8), "heads": 2}},
+    "falcon, grouped": {"query_key_value": {"parts": (16, 8, 8), "interleaved": 2}},
     "bigcode": {"c_attn": {"parts": (32, 8, 8)}},
-    "bigcode, all keys": {"c_attn": {"parts": 3, "heads": 4}},
+    "bigcode, all keys": {"c_attn": {"parts": 3, "interleaved": 4}},
 }
 
 
@@ -295,7 +299,7 @@ def test_keys_and_values_of_cross_attention_are_two_parts():
 
 def indices(layout, W):
     """The places along the cut side of W that each part has: the slow, obvious way."""
-    heads, parts = layout.get("heads", 1), layout["parts"]
+    heads, parts = layout.get("interleaved", 1), layout["parts"]
     each = W.shape[layout.get("dim", 0) - 2] // heads
     sizes = [each // parts] * parts if isinstance(parts, int) else list(parts)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -373,6 +377,25 @@ def test_the_forward_reads_the_parts_as_the_layout_says(name, leaf, zeroed, with
     for i, part in enumerate(parts):
         assert (sizes[part] == 0).all() == (i in without)
         assert (sizes[part] > 0).all() == (i not in without)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_groups_decay_each_part_by_itself(name):
+    """Part by part, picked by its places and decayed alone."""
+    model = built(name).double()
+    selection = select(model, "attention+mlp")
+    expected = {}
+    for n, W in selection.items():
+        layout = selection.layouts.get(n, {"parts": 1})
+        dim, by_hand = layout.get("dim", 0) - 2, W.detach().clone()
+        for part in indices(layout, W):
+            alone = W.detach().index_select(dim, part)
+            low_rank_decay_(alone, weight_decay=0.1, method="svd")
+            by_hand.index_copy_(dim, part, alone)
+        expected[n] = by_hand
+    LowRankDecay(selection.groups(), weight_decay=0.1, method="svd").step(lr=1.0)
+    for n, W in selection.items():
+        torch.testing.assert_close(W.detach(), expected[n], rtol=1e-9, atol=1e-10)
 
 
 # --- names of other libraries
@@ -605,7 +628,7 @@ def test_a_class_under_another_name_is_still_known():
         kind = type(attention)
         attention.__class__ = type(f"FSDP{kind.__name__}", (SimpleMixin, kind), {})
     layouts = select(model, "attention").layouts
-    assert set(map(str, layouts.values())) == {"{'parts': 3, 'heads': 4}"}
+    assert set(map(str, layouts.values())) == {"{'parts': 3, 'interleaved': 4}"}
 
 
 class SimpleMixin:
