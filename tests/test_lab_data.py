@@ -20,6 +20,7 @@ from test_lab_page import made_run, made_runs
 from lrdlib.evidence.phase import outcome
 from lrdlib.figures.phase import DIGITS
 from lrdlib.lab import data, digits, script
+from lrdlib.lab.shows import IN_LAB
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run, save_run
 
@@ -88,6 +89,12 @@ def table(index) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Run]:
     return data.read_runs(RUNS)
+
+
+@pytest.fixture(scope="module")
+def rows(recorded) -> list[dict]:
+    """The lines of the index of all recorded runs."""
+    return list(table(data.index(recorded)).values())
 
 
 def test_the_index_lists_every_run_and_what_became_of_it(recorded):
@@ -250,6 +257,11 @@ LINKS = [
     for path in sorted((ROOT / "book").glob("*.ipynb"))
     for address in LINK.findall(path.read_text(encoding="utf-8"))
 ]
+LINKS += [
+    (f"card {name}", view.address.removeprefix("lab.html#lab:"))
+    for name, view in IN_LAB.items()
+    if "#lab:" in view.address
+]
 
 
 def asked(address: str) -> list[dict[str, str]]:
@@ -271,8 +283,7 @@ def test_the_book_has_words_that_move_the_lab():
 
 
 @pytest.mark.parametrize(("page", "address"), LINKS)
-def test_words_that_move_the_lab_lead_to_a_recorded_run_and_step(page, address, recorded):
-    rows = table(data.index(recorded)).values()
+def test_words_that_move_the_lab_lead_to_a_recorded_run_and_step(page, address, rows):
     for wish in asked(address):
         assert set(wish) <= {*FIELDS, "seed", "step", "matrix"}
         fields = {FIELDS[name]: text for name, text in wish.items() if name in FIELDS}
@@ -280,6 +291,7 @@ def test_words_that_move_the_lab_lead_to_a_recorded_run_and_step(page, address, 
             row
             for row in rows
             if all(agrees(row[name], text) for name, text in fields.items())
+            and wish.get("seed") in (None, f"{row['seed']}/{row['every']}")
         ]
         assert found, f"no recorded run has {fields}"
         step = int(wish.get("step", 0))

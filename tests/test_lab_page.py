@@ -15,6 +15,7 @@ from browser import CONTRAST, PHONE, ROOT, serve, visit
 from waiting import PATIENCE_MS
 
 from lrdlib.lab import data, script
+from lrdlib.lab.address import of_recorded
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run
 
@@ -461,6 +462,10 @@ def test_a_view_survives_in_its_address(lab, chromium, site):
     lab.get_by_role("button", name="copy a link").click()
     lab.wait_for_function("document.querySelector('.lab-say').textContent.includes('link')")
     settled(lab)
+    first = TrainConfig(rule="lrd", weight_decay=0.01, fraction=0.4)
+    second = TrainConfig(rule="l2", weight_decay=1.0, fraction=0.4, eval_every=100)
+    made = of_recorded(first, beside=second, step=300, matrix="0.key")
+    assert f"lab.html{lab.evaluate('location.hash')}" == made
     with visit(chromium, lab.url) as again:
         page = opened(again)
         settled(page)

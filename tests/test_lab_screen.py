@@ -19,6 +19,7 @@ from browser import DESKTOP, FLAGS, HTML, PHONE, ROOT, Visit, serve, visit
 from chromium import find
 from waiting import PATIENCE_MS
 
+from lrdlib.lab.address import of_training
 from lrdlib.lab.script import STATIC
 from lrdlib.training.runs import load_run, save_run
 
@@ -465,10 +466,12 @@ def test_a_file_can_be_dropped_on_the_page(chromium, site, tmp_path):
 
 
 def test_an_address_trains_the_same_run_again(chromium, site, tmp_path):
-    address = (
-        f"{site}/lab.html#train:preset=small&fraction=0.5&seed=3&rule=lrd"
-        "&weight_decay=0.05&l2=0&lr=0.003&then=7:weight_decay=0.001&then=9:rule=l2"
+    made = of_training(
+        "small",
+        **dict(fraction=0.5, seed=3, weight_decay=0.05, attention="frozen", part="radial"),
+        then=[(7, "weight_decay", 0.001), (9, "rule", "l2"), (11, "lr", 0.0)],
     )
+    address = f"{site}/{made}"
     runs = []
     for name in ("one.npz", "two.npz"):
         with visit(chromium, address) as seen:
@@ -479,7 +482,11 @@ def test_an_address_trains_the_same_run_again(chromium, site, tmp_path):
             written = seen.page.evaluate("location.hash")
             assert seen.errors == []
         changes = json.loads(runs[-1].provenance["changes"])
-        assert changes == [{"step": 7, "weight_decay": 0.001}, {"step": 9, "rule": "l2"}]
+        assert changes == [
+            {"step": 7, "weight_decay": 0.001},
+            {"step": 9, "rule": "l2"},
+            {"step": 11, "lr": 0},
+        ]
         assert written == address.partition("#")[1] + address.partition("#")[2]
         assert (runs[-1].config["seed"], runs[-1].config["fraction"]) == (3, 0.5)
     for metric in ("step", "train_loss", "test_loss", "qk_effective_rank"):

@@ -5,6 +5,7 @@ its curve, the share of runs by the threshold.
 """
 
 import html
+from collections.abc import Mapping
 
 from lrdlib.evidence.claims import CHANGES, Claim, findings
 from lrdlib.evidence.judging import Curve, Evidence, Finding
@@ -97,20 +98,20 @@ def changes() -> list[str]:
     return lines
 
 
-def cards(evidence: Evidence) -> str:
+def cards(evidence: Evidence, shown: Mapping[str, tuple[str, str]] | None = None) -> str:
     """The same as HTML, a block per claim, which fits a phone; rule, LRD and command are
-    folded."""
+    folded. shown: by a claim's name, what shows it, in words, and its address."""
     blocks = []
     about = ""
     for claim, found in findings(evidence):
         if claim.about != about:
             about = claim.about
             blocks.append(f'<p class="lrd-about"><strong>{about}</strong></p>')
-        blocks.append(_card(claim, found))
+        blocks.append(_card(claim, found, (shown or {}).get(claim.name)))
     return "\n".join(blocks)
 
 
-def _card(claim: Claim, found: Finding) -> str:
+def _card(claim: Claim, found: Finding, shown: tuple[str, str] | None) -> str:
     effect = _marked(found.effect)
     if effect[:1].isascii():  # λ stays as it is
         effect = effect[:1].upper() + effect[1:]
@@ -124,6 +125,9 @@ def _card(claim: Claim, found: Finding) -> str:
         f"<p><b>Remake these runs.</b> <code>{html.escape(found.command)}</code></p>"
     )
     curve = sparkline(found.curve) if found.curve else ""
+    if shown:
+        words, address = (html.escape(part, quote=True) for part in shown)
+        curve += f'<p>In the lab: <a href="{address}">{words}</a>.</p>'
     return (
         f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}" id="claim-{claim.name}">'
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
