@@ -368,6 +368,85 @@ DRAWN = """() => {
 }"""
 
 
+PEEK = """() => {
+    const card = document.querySelector(".lrd-peek");
+    const {right, bottom} = card.getBoundingClientRect();
+    const {left, top} = card.parentElement.getBoundingClientRect();
+    const inside = card.offsetLeft >= 0 && card.offsetTop >= 0 && right <= innerWidth;
+    return card.hidden ? null : {inside, words: card.innerText, curves:
+        [...card.querySelectorAll("polyline")].map((line) => line.getAttribute("points"))};
+}"""
+
+
+def peeked(page) -> tuple[str, list[np.ndarray]]:
+    """The words of the card beside a cell, and the values of its curves: of each seed test,
+    orbit-clean and train accuracy, then of each seed the rank."""
+    card = page.evaluate(PEEK)
+    assert card["inside"]
+    axis = np.array([76.0, 18.0])  # where 0 and the highest value are in a chart
+    found = []
+    for points in card["curves"]:
+        y = np.array([float(point.split(",")[1]) for point in points.split()])
+        found.append((axis[0] - y) / (axis[0] - axis[1]))
+    return card["words"], found
+
+
+def assert_plays(page, title, runs):
+    """The card has this title and the curves of these runs, to a twentieth of a pixel."""
+    words, curves = peeked(page)
+    assert words.startswith(title)
+    names = ("test_accuracy", "orbit_clean_accuracy", "train_accuracy")
+    expected = [run.history[name] for run in runs for name in names]
+    highest = max(run.history["qk_stable_rank"].max() for run in RUNS)
+    expected += [run.history["qk_stable_rank"] / highest for run in runs]
+    assert len(curves) == len(expected)
+    for curve, values in zip(curves, expected, strict=True):
+        np.testing.assert_allclose(curve, values, atol=2e-3)
+
+
+def runs_at(rule, fraction, strength):
+    wish = {"rule": rule, "fraction": fraction, "weight_decay": strength}
+    found = [run for run in RUNS if wish.items() <= run.config.items()]
+    return sorted(found, key=lambda run: run.config["seed"])
+
+
+def look_into_cells(page):
+    """Cells under the mouse, the keyboard and a finger."""
+    page.mouse.move(*page.evaluate(CELL, ["xy", 1, 0]))
+    assert_plays(page, "L2, fraction 0.3, λ = 0.05", runs_at("l2", 0.3, 0.05))
+    assert page.locator(".hoverlayer").evaluate(
+        "(one) => getComputedStyle(one).display"
+    ) == ("none")
+    page.keyboard.press("Escape")
+    assert page.evaluate(PEEK) is None
+    page.mouse.move(*page.evaluate(CELL, ["x2y2", 1, 1]))
+    assert page.evaluate(PEEK)["words"].startswith("LRD")
+    page.mouse.move(2, 2)
+    assert page.evaluate(PEEK) is None
+
+    grip = page.get_by_role("slider", name="cell of the diagram")
+    for key in ("End", "Home", "ArrowUp"):  # in the panel of LRD
+        grip.press(key)
+    assert_plays(page, "LRD, fraction 0.3, λ = 0.05", runs_at("lrd", 0.3, 0.05))
+    grip.press("ArrowLeft")  # over its edge into the other, where nothing is recorded
+    assert peeked(page)[0].startswith("L2, fraction 0.5, λ = 0.05")
+    assert peeked(page)[1] == []
+    assert "seed 2: not recorded yet" in grip.get_attribute("aria-valuetext")
+    grip.press("Enter")
+    assert page.evaluate(DRAWN)[0] == (
+        "<b>L2</b> — not recorded yet<br>fraction 0.5, λ = 0.05"
+    )
+    grip.press("Tab")
+    assert page.evaluate(PEEK) is None
+
+
+def tap(page, x, y):
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
 def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
     from browser import PHONE, serve, visit
 
@@ -377,7 +456,8 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
     with serve(tmp_path) as site, visit(chromium, f"{site}/page.html") as seen:
         page = seen.page
         assert page.title() == "Phase <diagram>"
-        assert "Click a cell" in page.locator(".lrd-choices").inner_text()
+        assert "Point at a cell" in page.locator(".lrd-choices").inner_text()
+        look_into_cells(page)
         page.mouse.click(*page.evaluate(CELL, ["xy", 1, 0]))
         page.wait_for_function(
             "document.querySelector('[role=status]').innerText.includes('L2, fraction 0.3')"
@@ -404,6 +484,12 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
                 "(select) => select.getBoundingClientRect().right <= innerWidth"
             )
         assert page.evaluate(DRAWN)[0] == missing
+        page.evaluate("scrollTo(0, 0)")
+        tap(page, *page.evaluate(CELL, ["xy", 1, 1]))
+        page.wait_for_function("!document.querySelector('.lrd-peek').hidden")
+        assert_plays(page, "L2, fraction 0.4, λ = 0.05", runs_at("l2", 0.4, 0.05))
+        tap(page, 5, 5)
+        page.wait_for_function("document.querySelector('.lrd-peek').hidden")
         page.set_viewport_size({"width": 900, "height": 700})
         page.wait_for_function(
             "document.querySelector('.lrd-plot').layout.xaxis2.domain[0] > 0.4"

@@ -1,4 +1,5 @@
-/* A phase diagram's cells answer: click one, or choose it by keyboard, and its curves are drawn below.
+/* A phase diagram's cells answer. Point at one, or go there by arrow keys, and a card beside it plays its curves; click it,
+ * press Enter, or choose it in the lists, and they are drawn below, and larger.
  *
  * Works on any figure whose layout.meta.phase is what lrdlib/figures/phase.py writes there:
  *   panels, rows, columns: labels; prefix: what rows are ("λ = "); selected: [panel, row, column]
@@ -13,6 +14,14 @@
   const element = (tag, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...children);
+    return made;
+  };
+
+  const NAMESPACE = "http://www.w3.org/2000/svg";
+  const drawn = (tag, attributes, text = "") => {
+    const made = document.createElementNS(NAMESPACE, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.textContent = text;
     return made;
   };
 
@@ -35,6 +44,136 @@
     });
     return update;
   };
+
+  // ---- the card beside a cell
+
+  const CHART = {width: 280, height: 92, left: 30, right: 272, top: 18, bottom: 76};
+  const DASHES = {dash: "6 4", dot: "2 3"};
+
+  // One small chart of a card: curves {x, y, line} over the steps from 0 to `last`, with values from 0 to `highest`.
+  const chart = (name, curves, last, highest) => {
+    const {width, height, left, right, top, bottom} = CHART;
+    const svg = drawn("svg", {viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true"});
+    const at = (step, value) => `${(left + ((right - left) * step) / last).toFixed(1)},${(bottom - ((bottom - top) * value) / highest).toFixed(1)}`;
+    const say = (words, x, y, anchor = "start") => drawn("text", {x, y, "text-anchor": anchor}, words);
+    const group = drawn("g", {class: "lrd-plays"});
+    for (const {x, y, line} of curves) {
+      const parts = [[]]; // a number that is none ends a part
+      y.forEach((value, i) => (value === null ? parts.push([]) : parts.at(-1).push(at(x[i], value))));
+      for (const points of parts.filter(({length}) => length))
+        group.append(drawn("polyline", {points: points.join(" "), stroke: line.color, "stroke-width": line.width, "stroke-dasharray": DASHES[line.dash] ?? "none"}));
+    }
+    svg.append(drawn("path", {d: `M${left} ${top}V${bottom}H${right}`}), group, say(name, 0, 11));
+    svg.append(say("0", left - 5, bottom, "end"), say(Number(highest.toPrecision(2)), left - 5, top + 4, "end"));
+    svg.append(say("step 0", left, height - 4), say(last, right, height - 4, "end"));
+    return svg;
+  };
+
+  const makeCard = (plot, phase) => {
+    const card = element("div", {className: "lrd-peek", hidden: true});
+    const last = Math.max(1, ...phase.steps.flat());
+    const highest = [1, 4000 / phase.units.at(-1)]; // of accuracies and of ranks
+    plot.parentElement.append(card);
+
+    const axesOf = (p) => {
+      const {xaxis = "x", yaxis = "y"} = plot.data[phase.heat[p]];
+      return [xaxis, yaxis].map((id) => plot._fullLayout[`${id[0]}axis${id.slice(1)}`]);
+    };
+    // Where a cell is, in CSS pixels of the figure.
+    const boxOf = ([p, r, c]) => {
+      const [x, y] = axesOf(p);
+      const [left, right] = [-0.5, 0.5].map((by) => plot.offsetLeft + x._offset + x.c2p(c + by));
+      const [top, bottom] = [0.5, -0.5].map((by) => plot.offsetTop + y._offset + y.c2p(r + by));
+      return {left, right, top, bottom};
+    };
+    // The cell under a pointer, or null. plotly does not tell of one without a colour.
+    const under = ({clientX, clientY}) => {
+      const {left, top} = plot.getBoundingClientRect();
+      for (const p of phase.panels.keys()) {
+        const [x, y] = axesOf(p);
+        const [r, c] = [Math.round(y.p2c(clientY - top - y._offset)), Math.round(x.p2c(clientX - left - x._offset))];
+        if (plot.data[phase.heat[p]].hovertext[r]?.[c]) return [p, r, c];
+      }
+      return null;
+    };
+
+    const put = ({left, right, top, bottom}) => {
+      const {clientWidth: width, clientHeight: height} = plot.parentElement;
+      const end = Math.min(height, innerHeight - plot.parentElement.getBoundingClientRect().top); // what can be seen of it
+      const [own, tall] = [card.offsetWidth, card.offsetHeight];
+      const beside = right + 10 + own <= width ? right + 10 : left - 10 - own;
+      const below = bottom + 10 + tall <= end || top - 10 - tall < 0 ? bottom + 10 : top - 10 - tall;
+      const fits = beside >= 0; // at its side, else below or above it
+      card.style.left = `${fits ? beside : Math.max(0, Math.min((left + right - own) / 2, width - own))}px`;
+      card.style.top = `${fits ? Math.max(0, Math.min((top + bottom - tall) / 2, height - tall)) : below}px`;
+    };
+
+    const hide = () => {
+      card.hidden = true;
+      plot.classList.remove("lrd-peeking");
+    };
+    const show = (place) => {
+      const [p, r, c] = place;
+      const [title, ...lines] = text(plot.data[phase.heat[p]].hovertext[r][c] ?? "").split("\n");
+      if (!title) return hide();
+      const {x, y} = traces(phase, place.join());
+      const curves = x.map((steps, i) => ({x: steps, y: y[i], line: plot.data[phase.first + i].line}));
+      const kinds = phase.units.length;
+      const [accuracies, ranks] = [(i) => i % kinds < kinds - 1, (i) => i % kinds === kinds - 1].map((its) => curves.filter((_, i) => its(i)));
+      const charts = place.join() in phase.curves ? [chart("accuracy; train dotted, orbit-clean dashed", accuracies, last, highest[0]), chart("stable rank of queries and keys", ranks, last, highest[1])] : [];
+      card.replaceChildren(element("strong", {textContent: title}), ...charts, element("span", {textContent: lines.map((line) => line.split("; ")[0]).join("\n")}));
+      card.hidden = false;
+      plot.classList.add("lrd-peeking"); // the card says what plotly's label would
+      put(boxOf(place));
+    };
+    return {show, hide, boxOf, under};
+  };
+
+  // What the keyboard holds: a frame that arrow keys move from cell to cell, and at an edge to the next panel.
+  const makeGrip = (plot, phase, card, choose) => {
+    let place = phase.selected;
+    const grip = element("div", {className: "lrd-grip", tabIndex: 0, role: "slider", ariaValueMin: "1", ariaLabel: "cell of the diagram: arrow keys go from cell to cell, Enter draws its curves below"});
+    const sizes = [phase.panels.length, phase.rows.length, phase.columns.length];
+    grip.ariaValueMax = String(sizes[0] * sizes[1] * sizes[2]);
+    const go = () => {
+      const [p, r, c] = place;
+      grip.ariaValueNow = String(1 + (p * sizes[1] + r) * sizes[2] + c);
+      grip.ariaValueText = text(plot.data[phase.heat[p]].hovertext[r][c] ?? "This cell is not part of the grid.");
+      const {left, right, top, bottom} = card.boxOf(place);
+      Object.assign(grip.style, {left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px`});
+    };
+    const moves = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0], Home: [0, -Infinity], End: [0, Infinity]};
+    const moved = ([p, r, c], [up, across]) => {
+      const next = p + Math.sign(across);
+      const over = Number.isFinite(across) && (c + across < 0 || c + across >= sizes[2]);
+      if (over && next >= 0 && next < sizes[0]) return [next, r, across > 0 ? 0 : sizes[2] - 1];
+      const clip = (value, size) => Math.min(Math.max(value, 0), size - 1);
+      return [p, clip(r + up, sizes[1]), clip(c + across, sizes[2])];
+    };
+    grip.addEventListener("focus", () => {
+      go();
+      if (grip.matches(":focus-visible")) card.show(place);
+    });
+    grip.addEventListener("blur", card.hide);
+    grip.addEventListener("keydown", (event) => {
+      const {key} = event;
+      if (key === "Escape") return card.hide();
+      if (!moves[key] && key !== "Enter" && key !== " ") return;
+      event.preventDefault();
+      if (!moves[key]) return choose(place);
+      place = moved(place, moves[key]);
+      go();
+      card.show(place);
+    });
+    plot.after(grip);
+    go();
+    return (wanted) => {
+      place = wanted;
+      go();
+    };
+  };
+
+  // ---- what a cell is chosen by
 
   const attach = (plot, phase) => {
     const [panel, row, column] = [phase.panels, phase.rows, phase.columns].map((labels) =>
@@ -63,23 +202,42 @@
       for (const [part, value] of Object.entries(frame)) layout[`shapes[${phase.frame}].${part}`] = value;
       window.Plotly.update(plot, traces(phase, key), layout, indices);
       describe(key, place);
+      hold(place);
+    };
+    const choose = (place) => {
+      [panel.value, row.value, column.value] = place;
+      show();
     };
 
     [panel.value, row.value, column.value] = phase.selected;
     for (const select of [panel, row, column]) select.addEventListener("change", show);
-    plot.on("plotly_click", ({points: [{curveNumber, x, y}]}) => {
-      const p = phase.heat.indexOf(curveNumber);
-      if (p < 0) return; // a point of a curve
-      [panel.value, row.value, column.value] = [p, y, x];
-      show();
-      if (window.matchMedia("(max-width: 600px)").matches) say.scrollIntoView({block: "nearest"});
+    const card = makeCard(plot, phase);
+    const hold = makeGrip(plot, phase, card, choose);
+    let over = ""; // the cell that the mouse is on
+    plot.addEventListener("pointermove", (event) => {
+      const place = event.pointerType === "mouse" && !event.buttons ? card.under(event) : null;
+      if (String(place) === over) return;
+      over = String(place);
+      place ? card.show(place) : card.hide();
     });
+    plot.addEventListener("pointerleave", () => {
+      over = "";
+      card.hide();
+    });
+    plot.addEventListener("click", (event) => {
+      const place = card.under(event);
+      if (!place) return;
+      choose(place);
+      card.show(place); // under a finger, which hovers nowhere
+    });
+    document.addEventListener("pointerdown", ({target}) => plot.contains(target) || card.hide());
+    document.addEventListener("keydown", ({key}) => key === "Escape" && card.hide());
     const label = (name, select) => {
       select.setAttribute("aria-label", name);
       return element("label", {className: "lrd-choice"}, name, select);
     };
     const choices = [label("rule", panel), label("fraction", column), label(phase.prefix.replace(/[\s=]+$/, ""), row)];
-    const lead = element("span", {textContent: "Click a cell, or choose one here:"});
+    const lead = element("span", {textContent: "Point at a cell, click it, or choose one here:"});
     plot.parentElement.append(element("div", {className: "lrd-controls lrd-choices"}, lead, ...choices, say));
     describe(phase.selected.join(), phase.selected);
   };
