@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from lrdlib.evidence.cards import cards, changed, curve_text, sparkline, table, what_lrd_is
+from lrdlib.evidence.cards import changes, table, what_lrd_is
 from lrdlib.evidence.claims import (
     CHANGES,
     CLAIMS,
@@ -22,7 +22,7 @@ from lrdlib.evidence.claims import (
     load_evidence,
 )
 from lrdlib.evidence.grids import GRIDS, STRENGTHS
-from lrdlib.evidence.judging import VERDICTS, Curve, Evidence, finding
+from lrdlib.evidence.judging import VERDICTS, Evidence, finding
 from lrdlib.evidence.studies import STUDIES
 from lrdlib.evidence.verdicts_grids import in_heads, tail, upper_right, wider, within
 from lrdlib.training.config import plain
@@ -472,8 +472,8 @@ def test_changes_are_of_rows_that_there_are_or_were():
         one for one in CHANGES if (one.day, one.against) == ("2026-11-22", "the paper")
     ]
     assert [one.claim for one in against] == ["collapse", "faster"]
-    text = changed()
-    assert text.count("<li>") == len(CHANGES) and "in any setting" in text
+    assert len(changes()) == len(CHANGES)
+    assert "in any setting" in " ".join(changes())
 
 
 def test_the_table_is_markdown_with_a_row_per_claim():
@@ -486,14 +486,6 @@ def test_the_table_is_markdown_with_a_row_per_claim():
     assert changes.count("\n- ") == len(CHANGES)
 
 
-def test_the_cards_hold_what_the_table_holds():
-    evidence = Evidence(WANTED, {})
-    text = cards(evidence)
-    assert text.count('class="lrd-claim ') == text.count("<details>") == len(CLAIMS)
-    for claim, found in findings(evidence):
-        assert f'id="claim-{claim.name}"' in text and found.basis in text
-
-
 def test_commands_name_studies_and_presets_that_there_are():
     for _, found in findings(Evidence(WANTED, {})):
         for command in found.command.split(" && "):
@@ -502,17 +494,6 @@ def test_commands_name_studies_and_presets_that_there_are():
                 assert set(words[1:]) <= set(STUDIES)
             else:
                 assert words[0] in ("phase-diagram", "mechanism")
-
-
-def test_a_curve_is_drawn_and_said():
-    curve = Curve("rank below", (0.5, 0.25, 0.125), {"L<2": (1.0, 0.5, 0.0)}, 0.25)
-    assert curve_text(curve).endswith("(used: 0.25): L<2: 100%, 50%, 0%")
-    picture = sparkline(curve)
-    assert "L&lt;2" in picture and "L<2" not in picture
-    (points,) = re.findall(r'points="([^"]+)"', picture)
-    x, y = zip(*(map(float, point.split(",")) for point in points.split()), strict=True)
-    assert np.allclose(np.diff(x), x[1] - x[0]) and np.allclose(np.diff(y), y[1] - y[0])
-    assert y[0] < y[-1]  # downwards is less
 
 
 def test_fewer_than_three_seeds_are_provisional():

@@ -1,13 +1,27 @@
-"""The picture of verdicts by threshold: each mark against a count, on made-up numbers."""
+"""Verdicts on a page: overview and cards from any evidence; and the picture of verdicts by
+threshold, each mark against a count, on made-up numbers."""
 
 import re
 
 import numpy as np
 import pytest
 
+from lrdlib.evidence.cards import curve_text
+from lrdlib.evidence.claims import CHANGES, CLAIMS, GROUPS, findings
+from lrdlib.evidence.grids import GRIDS
+from lrdlib.evidence.judging import Curve, Evidence
 from lrdlib.figures.canvas import PALETTE
-from lrdlib.figures.claims import THRESHOLDS, threshold_verdicts, verdict_line
+from lrdlib.figures.claims import (
+    THRESHOLDS,
+    cards,
+    changed,
+    overview,
+    sparkline,
+    threshold_verdicts,
+    verdict_line,
+)
 from lrdlib.figures.sphinx import problems
+from lrdlib.training.sweep import expand
 
 VALUES = {
     "LRD, do": [0.05, 0.1, 0.2, 0.3],
@@ -56,6 +70,58 @@ def test_the_text_alternative_says_the_verdict():
     assert line == "holds in part (LRD, do 75%, L2, do 0%)"
     assert line in fig.layout.meta["alt"]
     assert not problems(fig.to_plotly_json())
+
+
+# ---- to be read
+
+WANTED = {name: expand(*GRIDS[name]()) for name in ("paper", "published", "fair")}
+NOTHING = Evidence(WANTED, {})
+
+
+def test_the_overview_has_a_line_with_a_link_for_every_claim():
+    text = overview(NOTHING)
+    assert text.count("<tr class=") == len(CLAIMS)
+    counts = [int(n) for n in re.findall(r"\d+", text.partition("<table")[0])]
+    assert sum(counts[1:]) == counts[0] == len(CLAIMS)
+    rows = text.split("<tr class=")[1:]
+    for (claim, found), row in zip(findings(NOTHING), rows, strict=True):
+        assert f'href="#claim-{claim.name}"' in row and found.verdict in row
+
+
+def test_the_cards_hold_what_the_table_holds():
+    text = cards(NOTHING)
+    assert text.count('class="lrd-claim ') == text.count("<summary>Rule of") == len(CLAIMS)
+    for claim, found in findings(NOTHING):
+        assert f'id="claim-{claim.name}"' in text and found.basis in text
+
+
+def test_every_card_is_folded_with_those_of_its_group():
+    groups = cards(NOTHING).split('<details class="lrd-about">')[1:]
+    assert len(groups) == len(GROUPS)
+    for about, text in zip(GROUPS, groups, strict=True):
+        assert f"<strong>{about}</strong>" in text.partition("</summary>")[0]
+        inside = [claim.name for claim in CLAIMS if claim.about == about]
+        assert re.findall(r'id="claim-([^"]+)"', text) == inside
+        assert text.count("<details>") == text.count("</details>") - 1
+
+
+def test_the_changes_are_a_list():
+    text = changed()
+    assert text.count("<li>") == len(CHANGES) and "in any setting" in text
+
+
+def test_a_curve_is_drawn_and_said():
+    curve = Curve("rank below", (0.5, 0.25, 0.125), {"L<2": (1.0, 0.5, 0.0)}, 0.25)
+    assert curve_text(curve).endswith("(used: 0.25): L<2: 100%, 50%, 0%")
+    picture = sparkline(curve)
+    assert "L&lt;2" in picture and "L<2" not in picture
+    (points,) = re.findall(r'points="([^"]+)"', picture)
+    x, y = zip(*(map(float, point.split(",")) for point in points.split()), strict=True)
+    assert np.allclose(np.diff(x), x[1] - x[0]) and np.allclose(np.diff(y), y[1] - y[0])
+    assert y[0] < y[-1]  # downwards is less
+
+
+# ---- bad input
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,13 @@
-"""Claims and their findings, to be read: a Markdown table, and a page's cards.
+"""Claims and their findings in words: a Markdown table, and what the cards of a page say
+(lrdlib.figures.claims).
 
-What a page folds away a table has in full. A verdict that depends on a threshold comes with
-its curve, the share of runs by the threshold.
+What a page folds away the table has in full. A verdict that depends on a threshold comes
+with its curve, the share of runs by the threshold.
 """
-
-import html
-from collections.abc import Mapping
 
 from lrdlib.evidence.claims import CHANGES, Claim, findings
 from lrdlib.evidence.judging import Curve, Evidence, Finding
 from lrdlib.training.config import TrainConfig
-
-DASHES = ("", "6 3", "2 3", "8 3 2 3")  # of a curve's lines
-COLOURS = ("#3b78c4", "#d1701f", "#2f8f4e", "#8a5fc0")
-WIDTH, HEIGHT, LEFT, TOP = 300, 110, 34, 8  # of a curve's picture, and its margins
 
 
 def what_lrd_is(c: TrainConfig) -> str:
@@ -96,102 +90,3 @@ def changes() -> list[str]:
             f"{one.why}.{side}{moved}"
         )
     return lines
-
-
-def cards(evidence: Evidence, shown: Mapping[str, tuple[str, str]] | None = None) -> str:
-    """The same as HTML, a block per claim, which fits a phone; rule, LRD and command are
-    folded. shown: by a claim's name, what shows it, in words, and its address."""
-    blocks = []
-    about = ""
-    for claim, found in findings(evidence):
-        if claim.about != about:
-            about = claim.about
-            blocks.append(f'<p class="lrd-about"><strong>{about}</strong></p>')
-        blocks.append(_card(claim, found, (shown or {}).get(claim.name)))
-    return "\n".join(blocks)
-
-
-def _card(claim: Claim, found: Finding, shown: tuple[str, str] | None) -> str:
-    effect = _marked(found.effect)
-    if effect[:1].isascii():  # λ stays as it is
-        effect = effect[:1].upper() + effect[1:]
-    why = f" <em>Provisional: {found.provisional}.</em>" if found.provisional else ""
-    seen = ", exploratory" if claim.after_runs else ""
-    more = [f"<p><b>Rule.</b> {_marked(rule_text(claim))}.</p>"]
-    here = "; LRD here" if claim.lrd else ""
-    if lrd := lrd_text(claim):
-        more.append(f"<p><b>LRD here.</b> {_marked(lrd)}.</p>")
-    more.append(
-        f"<p><b>Remake these runs.</b> <code>{html.escape(found.command)}</code></p>"
-    )
-    curve = sparkline(found.curve) if found.curve else ""
-    if shown:
-        words, address = (html.escape(part, quote=True) for part in shown)
-        curve += f'<p>In the lab: <a href="{address}">{words}</a>.</p>'
-    return (
-        f'<div class="lrd-claim lrd-{found.verdict.replace(" ", "-")}" id="claim-{claim.name}">'
-        f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
-        f"<small>({_marked(claim.source)})</small></p>"
-        f"<p>{effect}. <small>{found.basis}.</small>{why}</p>"
-        f"{curve}<details><summary>Rule of {claim.written}{seen}{here}</summary>"
-        f"{''.join(more)}</details></div>"
-    )
-
-
-def _marked(text: str) -> str:
-    """Text as HTML, with *emphasis*."""
-    plain, *rest = html.escape(text, quote=False).split("*")
-    pairs = zip(rest[::2], rest[1::2], strict=False)
-    return plain + "".join(f"<em>{inside}</em>{after}" for inside, after in pairs)
-
-
-def sparkline(curve: Curve) -> str:
-    """A curve as a small picture (SVG): the thresholds across at equal distances, the share
-    of runs up; dotted, the threshold that the verdict uses. The text alternative is
-    curve_text."""
-    right, bottom = WIDTH - 18, HEIGHT - 24
-    xs = [LEFT + (right - LEFT) * i / (len(curve.at) - 1) for i in range(len(curve.at))]
-
-    def height(share: float) -> float:
-        return bottom - (bottom - TOP) * share
-
-    style = 'stroke="currentColor" stroke-opacity="0.35"'
-    parts = [
-        f'<line x1="{LEFT}" x2="{right}" y1="{height(y):.1f}" y2="{height(y):.1f}" {style}/>'
-        f'<text x="{LEFT - 4}" y="{height(y) + 4:.1f}" text-anchor="end">{y:.0%}</text>'
-        for y in (0, 0.5, 1)
-    ]
-    used = xs[curve.at.index(curve.used)]
-    parts.append(
-        f'<line x1="{used:.1f}" x2="{used:.1f}" y1="{TOP}" y2="{bottom}" '
-        'stroke="currentColor" stroke-dasharray="1 3"/>'
-    )
-    parts += [
-        f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{at:g}</text>'
-        for x, at in zip(xs, curve.at, strict=True)
-    ]
-    keys = []
-    for (name, shares), colour, dash in zip(
-        curve.lines.items(), COLOURS, DASHES, strict=False
-    ):
-        points = " ".join(
-            f"{x:.1f},{height(y):.1f}" for x, y in zip(xs, shares, strict=True)
-        )
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
-            f'stroke-dasharray="{dash}"/>'
-        )
-        keys.append(f'<span style="color: {colour}">■</span> {_marked(name)}')
-    label = html.escape(curve_text(curve), quote=True)
-    return (
-        f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'style="max-width: {1.4 * WIDTH:g}px; width: 100%" font-size="10" '
-        f'fill="currentColor">{"".join(parts)}</svg>'
-        f"<p><small>Share of runs by the threshold x: {_marked(curve.of)} x. "
-        f"{'; '.join(keys)}. Dotted: the threshold of the rule.</small></p>"
-    )
-
-
-def changed() -> str:
-    """The changes as an HTML list."""
-    return f"<ul>{''.join(f'<li>{_marked(line[2:])}</li>' for line in changes())}</ul>"

@@ -21,6 +21,110 @@ PALETTE = ("#378eca", "#cc7518", "#6058e8", "#e8329a", "#8e5c5a")
 INK = "#797979"  # text: the grey of equal contrast, 4.3 : 1, on white and on #121212
 GRID = "rgba(128, 128, 128, 0.25)"
 
+# One colour for each rule, in every picture of the book. Each at least 3 : 1 on white and on
+# #121212, and any two at least 15 apart (CIE 1976) under normal sight and as simulated above.
+RULE_COLOURS = {
+    "none": INK,
+    "l2": PALETTE[0],
+    "l2 on blocks": "#426781",
+    "lrd": PALETTE[1],
+    "lrd on qk": "#895c31",
+    "elastic": PALETTE[2],
+    "proximal": "#ab8e73",
+}
+RULE_NAMES = {
+    "none": "no decay",
+    "l2": "L2",
+    "l2 on blocks": "L2 on the blocks",
+    "lrd": "LRD",
+    "lrd on qk": "LRD on queries and keys",
+    "elastic": "elastic",
+    "proximal": "proximal",
+}
+# What the last of several runs of one rule is drawn in; those between lie between.
+LAST_OF = {
+    "none": "#646464",
+    "l2": RULE_COLOURS["l2 on blocks"],
+    "lrd": RULE_COLOURS["lrd on qk"],
+    "elastic": "#8a84f2",
+    "proximal": "#7d6651",
+}
+
+
+def rule_of(config: Mapping[str, Any]) -> str:
+    """The rule that acts in a run, as RULE_COLOURS names it: L2 also where the low-rank part
+    has no strength, and "none" where nothing has.
+
+    config: the fields of a TrainConfig, those that are not named at their defaults.
+
+    >>> rule_of({"rule": "lrd", "weight_decay": 0.01, "select": "qk"})
+    'lrd on qk'
+    >>> rule_of({"rule": "lrd", "weight_decay": 0.0, "l2": 0.1})
+    'l2'
+    """
+    rule = config["rule"]
+    if not config.get("weight_decay"):
+        return "l2" if config.get("l2") else "none"
+    if rule == "l2" and config.get("l2_on") == "selected":
+        return "l2 on blocks"
+    return "lrd on qk" if rule == "lrd" and config.get("select") == "qk" else rule
+
+
+def rule_named(name: str) -> str | None:
+    """The rule that a name begins with, the most precise one; None if with none.
+
+    >>> rule_named("L2 on the blocks, f = 0.4"), rule_named("LRD, no scale")
+    ('l2 on blocks', 'lrd')
+    >>> rule_named("tangential part") is None
+    True
+    """
+    begun = [
+        rule
+        for rule, said in RULE_NAMES.items()
+        if name.startswith(said) and not name[len(said) :][:1].isalnum()
+    ]
+    return max(begun, key=lambda rule: len(RULE_NAMES[rule]), default=None)
+
+
+def rule_colours(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A colour for each run of a picture, from the fields of its TrainConfig: that of its
+    rule, and where several runs have one rule, from that colour in equal steps to LAST_OF.
+
+    >>> l2 = {"rule": "l2", "weight_decay": 0.1}
+    >>> rule_colours([l2]) == [RULE_COLOURS["l2"]]
+    True
+    >>> rule_colours([l2, l2]) == [RULE_COLOURS["l2"], LAST_OF["l2"]]
+    True
+    """
+    rules = [rule_of(config) for config in configs]
+    found = [""] * len(rules)
+    for base, last in LAST_OF.items():
+        plain = [i for i, rule in enumerate(rules) if rule == base]
+        parts = [i for i, rule in enumerate(rules) if rule.startswith(f"{base} on ")]
+        ends = (RULE_COLOURS[base], last) if plain else (last, RULE_COLOURS[base])
+        steps = max(len(plain + parts) - 1, 1)
+        for k, i in enumerate(plain + parts):
+            found[i] = _between(*ends, k / steps)
+    return found
+
+
+def _between(first: str, last: str, share: float) -> str:
+    """The colour at this share of the way from the first to the last."""
+    pairs = [(int(first[i : i + 2], 16), int(last[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
+
+
+def rule_key(names: Mapping[str, str] = RULE_NAMES) -> str:
+    """The key of RULE_COLOURS as HTML: a swatch of each rule, then its name."""
+    swatch = "display:inline-block;width:1.6em;height:0.7em;border-radius:2px"
+    items = [
+        f'<span style="white-space:nowrap"><span style="{swatch};background:'
+        f'{RULE_COLOURS[rule]}"></span> {name}</span>'
+        for rule, name in names.items()
+    ]
+    gap = "display:flex;flex-wrap:wrap;gap:0.3em 1.4em"
+    return f'<p class="lrd-rules" style="{gap}">{"".join(items)}</p>'
+
 
 def canvas(
     heights: Sequence[int] = (340,),

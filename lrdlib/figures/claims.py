@@ -1,11 +1,17 @@
-"""Verdicts that depend on a threshold, as a picture that the reader moves.
+"""Claims on a page: an overview of the verdicts, their cards, and a picture in which a
+verdict moves with its threshold.
 
+    overview(evidence), cards(evidence)
     threshold_verdicts({"LRD": shares, "L2": shares}, judged=("LRD", "L2"), cut=0.9)
 
-Each number is of one run; a line is the share of runs below the threshold.
+In the picture each number is of one run; a line is the share of runs below the threshold.
 """
 
+import html
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import cycle, groupby
 from typing import Any
 
 import numpy as np
@@ -13,10 +19,25 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from lrdlib._check import check_choice, check_instance, check_real, shown
-from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, finish, movable
+from lrdlib.evidence.cards import changes, curve_text, lrd_text, rule_text, verdict_text
+from lrdlib.evidence.claims import Claim, findings
+from lrdlib.evidence.judging import Curve, Evidence, Finding
+from lrdlib.figures.canvas import (
+    INK,
+    PALETTE,
+    RULE_COLOURS,
+    axes,
+    canvas,
+    finish,
+    movable,
+    rule_named,
+)
 
 THRESHOLDS = (0.9, 0.75, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.0625)
 DASHES = ("solid", "dash")  # of those that are judged, and of the others
+OTHERS = (PALETTE[2], PALETTE[3], PALETTE[4])  # of lines that are of no one rule
+STROKES = ("", "6 3", "2 3", "8 3 2 3")  # of a sparkline's lines
+WIDTH, HEIGHT, LEFT, TOP = 300, 110, 34, 8  # of a sparkline, and its margins
 
 
 def threshold_verdicts(
@@ -88,12 +109,12 @@ def _share(x: np.ndarray, at: float) -> float:
     return float((x < at).mean())
 
 
-def _colour(name: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """The colour of a group: of its first word."""
-    first = list(dict.fromkeys(one.split()[0].rstrip(",") for one in arrays))
-    known = {"L2": PALETTE[0], "LRD": PALETTE[1]}
-    word = name.split()[0].rstrip(",")
-    return known.get(word, PALETTE[(first.index(word) + 2) % len(PALETTE)])
+def _colour(name: str, names: Sequence[str]) -> str:
+    """The colour of a group: of the rule that it begins with, else of its first word."""
+    if rule := rule_named(name):
+        return RULE_COLOURS[rule]
+    first = list(dict.fromkeys(one.split()[0].rstrip(",") for one in names))
+    return OTHERS[first.index(name.split()[0].rstrip(",")) % len(OTHERS)]
 
 
 def _lines(arrays: Mapping[str, np.ndarray], judged: Sequence[str]) -> list[go.Scatter]:
@@ -105,7 +126,7 @@ def _lines(arrays: Mapping[str, np.ndarray], judged: Sequence[str]) -> list[go.S
             name=name,
             mode="lines",
             line={
-                "color": _colour(name, arrays),
+                "color": _colour(name, list(arrays)),
                 "dash": DASHES[name not in judged],
                 "width": 2,
             },
@@ -125,7 +146,7 @@ def _marks(
             x=[at],
             y=[round(_share(x, at), 4)],
             mode="markers",
-            marker={"size": 11, "color": _colour(name, arrays)},
+            marker={"size": 11, "color": _colour(name, list(arrays))},
             **shared,
         )
         for name, x in arrays.items()
@@ -139,3 +160,146 @@ def _marks(
         **shared,
     )
     return [*marks, words]
+
+
+# ---- claims to be read
+
+
+def overview(evidence: Evidence) -> str:
+    """All claims as an HTML table, a line each: the verdict, the claim as a link to its
+    card, and the first clause of what was measured; above it, how many there are of each
+    verdict."""
+    found = findings(evidence)
+    counts = Counter(one.verdict for _, one in found)
+    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    rows = [
+        f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{verdict_text(one)}</strong>'
+        f"{'<br><small>provisional</small>' if one.provisional else ''}</td>"
+        f'<td><a href="#claim-{claim.name}">{_marked(claim.statement)}</a></td>'
+        f"<td>{_marked(gist(one.effect))}</td></tr>"
+        for claim, one in found
+    ]
+    return (
+        f"<p>{len(found)} claims: {said}.</p>"
+        '<table class="lrd-overview"><thead><tr><th>verdict</th><th>claim</th>'
+        f"<th>what we measured</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def gist(effect: str) -> str:
+    """The first clause of an effect: up to a semicolon or a full stop outside brackets.
+
+    >>> gist("LRD 3 of 5 (95%; one seed); L2 none. A run counts once")
+    'LRD 3 of 5 (95%; one seed)'
+    """
+    depth = 0
+    for i, letter in enumerate(effect):
+        depth += (letter == "(") - (letter == ")")
+        if not depth and re.match(r"[;.] ", effect[i : i + 2]):
+            return effect[:i]
+    return effect
+
+
+def cards(evidence: Evidence) -> str:
+    """A card per claim as HTML that fits a phone, folded by what the claims are about. The
+    link to a card, #claim-NAME, unfolds what it lies in: browsers do so by themselves."""
+    return "\n".join(
+        _section(about, list(found))
+        for about, found in groupby(findings(evidence), key=lambda pair: pair[0].about)
+    )
+
+
+def _section(about: str, found: Sequence[tuple[Claim, Finding]]) -> str:
+    counts = Counter(one.verdict for _, one in found)
+    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    blocks = "\n".join(_card(claim, one) for claim, one in found)
+    return (
+        f'<details class="lrd-about"><summary><strong>{about}</strong> '
+        f"<small>{said}</small></summary>{blocks}</details>"
+    )
+
+
+def _slug(verdict: str) -> str:
+    return verdict.replace(" ", "-")
+
+
+def _card(claim: Claim, found: Finding) -> str:
+    effect = _marked(found.effect)
+    if effect[:1].isascii():  # λ stays as it is
+        effect = effect[:1].upper() + effect[1:]
+    why = f" <em>Provisional: {found.provisional}.</em>" if found.provisional else ""
+    seen = ", exploratory" if claim.after_runs else ""
+    more = [f"<p><b>Rule.</b> {_marked(rule_text(claim))}.</p>"]
+    here = "; LRD here" if claim.lrd else ""
+    if lrd := lrd_text(claim):
+        more.append(f"<p><b>LRD here.</b> {_marked(lrd)}.</p>")
+    more.append(
+        f"<p><b>Remake these runs.</b> <code>{html.escape(found.command)}</code></p>"
+    )
+    curve = sparkline(found.curve) if found.curve else ""
+    return (
+        f'<div class="lrd-claim lrd-{_slug(found.verdict)}" id="claim-{claim.name}">'
+        f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
+        f"<small>({_marked(claim.source)})</small></p>"
+        f"<p>{effect}. <small>{found.basis}.</small>{why}</p>"
+        f"{curve}<details><summary>Rule of {claim.written}{seen}{here}</summary>"
+        f"{''.join(more)}</details></div>"
+    )
+
+
+def _marked(text: str) -> str:
+    """Text as HTML, with *emphasis*."""
+    plain, *rest = html.escape(text, quote=False).split("*")
+    pairs = zip(rest[::2], rest[1::2], strict=False)
+    return plain + "".join(f"<em>{inside}</em>{after}" for inside, after in pairs)
+
+
+def sparkline(curve: Curve) -> str:
+    """A curve as a small picture (SVG): the thresholds across at equal distances, the share
+    of runs up; dotted, the threshold that the verdict uses. The text alternative is
+    curve_text."""
+    right, bottom = WIDTH - 18, HEIGHT - 24
+    xs = [LEFT + (right - LEFT) * i / (len(curve.at) - 1) for i in range(len(curve.at))]
+
+    def height(share: float) -> float:
+        return bottom - (bottom - TOP) * share
+
+    style = 'stroke="currentColor" stroke-opacity="0.35"'
+    parts = [
+        f'<line x1="{LEFT}" x2="{right}" y1="{height(y):.1f}" y2="{height(y):.1f}" {style}/>'
+        f'<text x="{LEFT - 4}" y="{height(y) + 4:.1f}" text-anchor="end">{y:.0%}</text>'
+        for y in (0, 0.5, 1)
+    ]
+    used = xs[curve.at.index(curve.used)]
+    parts.append(
+        f'<line x1="{used:.1f}" x2="{used:.1f}" y1="{TOP}" y2="{bottom}" '
+        'stroke="currentColor" stroke-dasharray="1 3"/>'
+    )
+    parts += [
+        f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{at:g}</text>'
+        for x, at in zip(xs, curve.at, strict=True)
+    ]
+    keys = []
+    for (name, shares), dash in zip(curve.lines.items(), cycle(STROKES), strict=False):
+        colour = _colour(name, list(curve.lines))
+        points = " ".join(
+            f"{x:.1f},{height(y):.1f}" for x, y in zip(xs, shares, strict=True)
+        )
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
+            f'stroke-dasharray="{dash}"/>'
+        )
+        keys.append(f'<span style="color: {colour}">■</span> {_marked(name)}')
+    label = html.escape(curve_text(curve), quote=True)
+    return (
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'style="max-width: {1.4 * WIDTH:g}px; width: 100%" font-size="10" '
+        f'fill="currentColor">{"".join(parts)}</svg>'
+        f"<p><small>Share of runs by the threshold x: {_marked(curve.of)} x. "
+        f"{'; '.join(keys)}. Dotted: the threshold of the rule.</small></p>"
+    )
+
+
+def changed() -> str:
+    """The changes as an HTML list."""
+    return f"<ul>{''.join(f'<li>{_marked(line[2:])}</li>' for line in changes())}</ul>"

@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from lrdlib._check import check_choice, check_instance
 from lrdlib.evidence.cuts import GROUPS, PAIRS, Cuts
-from lrdlib.figures.canvas import PALETTE, axes, canvas, finish, movable
-from lrdlib.figures.studies import COLOURS, SHARES
+from lrdlib.figures.canvas import RULE_COLOURS, axes, canvas, finish, movable, rule_of
+from lrdlib.figures.studies import SHARES
 
 WORDS = {"orbit_clean": "orbit-clean accuracy", "train": "train accuracy"}
 TIMES = 3  # bars of one group that can be told apart
@@ -64,8 +64,8 @@ def _bars(cuts: Mapping[str, Cuts], pairs: str, k: int) -> list[go.Bar]:
     """The bars of each network at rank k."""
     bars, rules = [], []
     for name, c in cuts.items():
-        rule = c.config["rule"]
-        colour = COLOURS.get(rule, PALETTE[4])
+        rule = rule_of(c.config)
+        colour = RULE_COLOURS[rule]
         hollow = "rgba(128, 128, 128, 0.15)" if rule in rules else colour
         rules.append(rule)
         bars.append(

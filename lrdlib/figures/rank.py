@@ -15,14 +15,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lrdlib._check import check_choice, check_instance, check_real, shown
-from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, finish, movable
+from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, finish, movable, rule_colours
 from lrdlib.training.runs import Run
 
 Groups = Mapping[str, Sequence[Run]]
 Clocks = Mapping[str, Mapping[str, float]]
 
 PARTS = {"1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of the rank at the start
-COLOURS = (*PALETTE[1:4], PALETTE[0], PALETTE[4])
+MOST = 5  # groups in one figure
 
 
 def fall(run: Run, part: float) -> float:
@@ -96,8 +96,8 @@ def _first(run: Run, true: np.ndarray) -> float:
 def _check(groups: Groups, clocks: Clocks) -> None:
     check_instance("groups", groups, Mapping)
     check_instance("clocks", clocks, Mapping)
-    if not 0 < len(groups) <= len(COLOURS):
-        raise ValueError(f"groups must be 1 to {len(COLOURS)}, got {len(groups)}")
+    if not 0 < len(groups) <= MOST:
+        raise ValueError(f"groups must be 1 to {MOST}, got {len(groups)}")
     for name, runs in groups.items():
         if not runs:
             raise ValueError(f"groups must hold at least one run each, got none in {name}")
@@ -109,6 +109,11 @@ def _check(groups: Groups, clocks: Clocks) -> None:
                 f"clocks must map names of groups to steps for {', '.join(PARTS)}, got "
                 f"{name!r}: {shown(dict(steps))}"
             )
+
+
+def _colours(groups: Groups) -> list[str]:
+    """The colour of each group: of the rule of its first run."""
+    return rule_colours([runs[0].config for runs in groups.values()])
 
 
 def _dashed(colour: str) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def medians(runs: Sequence[Run], step: Callable[[Run], float]) -> dict[float, fl
 
 def _above(groups: Groups, clocks: Clocks, part: str) -> list[go.Scatter]:
     traces = []
-    for (name, runs), colour in zip(groups.items(), COLOURS, strict=False):
+    for (name, runs), colour in zip(groups.items(), _colours(groups), strict=True):
         if name not in clocks:
             continue
         solid = {"line": {"color": colour}, "marker": {"size": 8}}
@@ -159,7 +164,7 @@ def _above(groups: Groups, clocks: Clocks, part: str) -> list[go.Scatter]:
 
 def _below(groups: Groups, part: str) -> list[go.Scatter]:
     traces = []
-    for (name, runs), colour in zip(groups.items(), COLOURS, strict=False):
+    for (name, runs), colour in zip(groups.items(), _colours(groups), strict=True):
         found = [(fall(run, PARTS[part]), learnt(run), run.config) for run in runs]
         there = [(x, y, c) for x, y, c in found if np.isfinite(x) and np.isfinite(y)]
         traces.append(

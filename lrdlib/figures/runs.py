@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lrdlib._check import check_bool, check_choice, check_integer
-from lrdlib.figures.canvas import INK, PALETTE, axes, canvas, controls, finish
+from lrdlib.figures.canvas import INK, axes, canvas, controls, finish, rule_colours
 from lrdlib.figures.captions import accuracy_text, each, labels, number, rank_text
 from lrdlib.training.runs import GROKKED, Run
 
@@ -22,6 +22,7 @@ SCALE = "Viridis"
 # sigma_i / sigma_1 is drawn at no less: float32 singular values are noise there.
 RESOLUTION = 1e-8
 MAX_FRAMES = 60
+MOST = 5  # runs in one figure
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "test_accuracy": ("test", {"width": 2.25}),
     "orbit_clean_accuracy": ("orbit-clean pairs", {"width": 1.25, "dash": "dash"}),
@@ -74,7 +75,7 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
     _spectrum_panel(fig, runs, spectra, places[2], y=f"QK mean {RATIO}")
-    named = zip(labels(runs), runs, PALETTE, places[3:], strict=False)
+    named = zip(labels(runs), runs, _colours(runs), places[3:], strict=True)
     for name, run, colour, place in named:
         _pattern_panel(fig, run, f"<span style='color:{colour}'>■</span> {name}", place)
     title = "|W<sub>Q</sub><sup>T</sup> W<sub>K</sub>| of layer 0, % of maximum"
@@ -101,7 +102,7 @@ def timeline_figure(runs: Run | Sequence[Run]) -> go.Figure:
     _accuracy_panel(fig, runs, tuple(STYLES), (1, 1))
     _rank_panel(fig, runs, (2, 1))
     fig.update_xaxes(title_text="", row=1, col=1)
-    for i, (run, colour) in enumerate(zip(runs, PALETTE, strict=False)):
+    for i, (run, colour) in enumerate(zip(runs, _colours(runs), strict=True)):
         step = run.first_step(above=GROKKED)
         if step is None:
             continue
@@ -322,7 +323,8 @@ def _draw_curves(
     style = {"mode": "lines", "showlegend": False, "line": {"width": 2.25}, **style}
     part = "marker" if style["mode"] == "markers" else "line"
     row, col = place
-    for name, colour, (X, Y) in zip(labels(runs), PALETTE, curves, strict=False):
+    drawn = zip(labels(runs), _colours(runs), curves, strict=True)
+    for name, colour, (X, Y) in drawn:
         fig.add_scatter(
             x=_numbers(X),
             y=_numbers(Y),
@@ -347,6 +349,10 @@ def _colour_axis(fig: go.Figure, title: str, low: float, high: float, **place: A
 
 
 # ---- numbers
+
+
+def _colours(runs: Sequence[Run]) -> list[str]:
+    return rule_colours([run.config for run in runs])
 
 
 def _mean_spectrum(run: Run) -> np.ndarray:
@@ -394,8 +400,8 @@ def _thin(n: int, most: int) -> np.ndarray:
 
 
 def _checked(runs: object, *, at_least: int = 1) -> list[Run]:
-    """Runs as a list; an error unless there are `at_least` of them, no more than there are
-    colours, each with a record of what is drawn."""
+    """Runs as a list; an error unless there are `at_least` of them, no more than MOST,
+    each with a record of what is drawn."""
     several = [runs] if isinstance(runs, Run) else runs
     if not isinstance(several, (list, tuple)):
         raise TypeError(f"runs must be Runs, got {type(runs).__name__}")
@@ -403,10 +409,8 @@ def _checked(runs: object, *, at_least: int = 1) -> list[Run]:
     for run in several:
         if not isinstance(run, Run):
             raise TypeError(f"runs must be Runs, got {type(run).__name__}")
-    if not at_least <= len(several) <= len(PALETTE):
-        raise ValueError(
-            f"runs must be {at_least} to {len(PALETTE)} Runs, got {len(several)}"
-        )
+    if not at_least <= len(several) <= MOST:
+        raise ValueError(f"runs must be {at_least} to {MOST} Runs, got {len(several)}")
     for run in several:
         if not {*STYLES, "qk_stable_rank"} <= run.history.keys():
             raise ValueError(

@@ -5,7 +5,7 @@ What is drawn is given as stops of a slider, each with its arms, each with its r
     stops = {"0.3": {"L2": [run, ...], "LRD": [run, ...]}, "0.4": {...}}
     survival_figure(stops, prefix="fraction ")
 
-Colour is the rule (see canvas.PALETTE), a dash or a symbol what else sets an arm apart.
+Colour is the rule (see canvas.RULE_COLOURS), a dash or a symbol what else sets an arm apart.
 T_gen is that of lrdlib.evidence.studies.generalised. Each figure carries a text
 alternative, written from its data.
 """
@@ -29,7 +29,17 @@ from lrdlib.evidence.survival import (
     kaplan_meier,
     rmst,
 )
-from lrdlib.figures.canvas import GRID, INK, PALETTE, axes, canvas, finish, movable
+from lrdlib.figures.canvas import (
+    GRID,
+    INK,
+    PALETTE,
+    RULE_COLOURS,
+    axes,
+    canvas,
+    finish,
+    movable,
+    rule_of,
+)
 from lrdlib.training.runs import Run
 
 Stops = Mapping[str, Mapping[str, Sequence[Run]]]
@@ -40,7 +50,6 @@ SYMBOLS = ("circle", "diamond-open", "square", "triangle-up-open", "x-thin-open"
 RANK = "qk_stable_rank"
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)  # ticks
 SHARES = (0, 0.25, 0.5, 0.75, 1)
-COLOURS = {"none": INK, "l2": PALETTE[0], "lrd": PALETTE[1], "elastic": PALETTE[2]}
 NEVER = 1.12  # times the last step: where a run that never generalises is drawn
 BINS = 26
 
@@ -362,7 +371,11 @@ def _course_traces(runs: Sequence[Run]) -> list[go.Scatter]:
                     y=values,
                     name=name,
                     mode="lines",
-                    line={"color": _colour(run), "dash": dash, "width": 2},
+                    line={
+                        "color": RULE_COLOURS[rule_of(run.config)],
+                        "dash": dash,
+                        "width": 2,
+                    },
                     legendgroup=name,
                     showlegend=metric == OUTCOME,
                     xaxis=f"x{axis}",
@@ -398,23 +411,17 @@ def _outcome_traces(x: np.ndarray, won: np.ndarray, edges: np.ndarray) -> list[g
 # ---- what tells arms apart
 
 
-def _colour(run: Run) -> str:
-    """The colour of the rule that acts: L2 also where the low-rank part has no strength."""
-    c = run.config
-    rule = c["rule"] if c["weight_decay"] else "l2" if c["l2"] else "none"
-    return COLOURS.get(rule, PALETTE[4])
-
-
 def _styles(arms: Arms) -> list[dict[str, str]]:
     """Colour, dash and symbol of each arm: the colour is the rule's, the rest counts the
-    arms of this colour."""
+    arms of this rule, on whatever matrices."""
     seen: dict[str, int] = {}
     styles = []
     for runs in arms.values():
-        colour = _colour(runs[0])
-        k = seen[colour] = seen.get(colour, -1) + 1
+        rule = rule_of(runs[0].config)
+        base = rule.partition(" on ")[0]
+        k = seen[base] = seen.get(base, -1) + 1
         dash, symbol = DASHES[k % len(DASHES)], SYMBOLS[k % len(SYMBOLS)]
-        styles.append({"color": colour, "dash": dash, "symbol": symbol})
+        styles.append({"color": RULE_COLOURS[rule], "dash": dash, "symbol": symbol})
     return styles
 
 
