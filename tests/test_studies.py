@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from lrdlib.evidence import studies
-from lrdlib.evidence.grids import published
 from lrdlib.evidence.studies import (
     ARMS,
     BASE,
@@ -20,6 +19,7 @@ from lrdlib.evidence.studies import (
     STUDIES,
     TUNING,
     WORTH,
+    Choice,
     Trial,
     arm,
     best,
@@ -40,7 +40,6 @@ from lrdlib.evidence.studies import (
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.packs import load_runs
 from lrdlib.training.runs import Run
-from lrdlib.training.sweep import expand
 
 RECORDED = Path(__file__).parent.parent / "book" / "runs" / "sweep" / "packs"
 TUNED = {*TUNING, *MORE_TUNING}
@@ -188,6 +187,27 @@ def test_choices_rest_on_tuning_seeds_and_tuning_seeds_do_nothing_else(known):
     assert rest == {c for c in asked if c.seed in TUNED}
 
 
+def test_edges_of_what_was_tried():
+    tried = [Trial("A1", lr, t) for lr in (1e-3, 3e-3) for t in (0.1, 0.2, 0.4)]
+    for trial, edges in (
+        (Trial("A1", 1e-3, 0.1), ["smallest strength", "smallest learning rate"]),
+        (Trial("A1", 3e-3, 0.4), ["largest strength", "largest learning rate"]),
+        (Trial("A1", 3e-3, 0.2), ["largest learning rate"]),
+    ):
+        assert Choice(trial, [], tried).edges() == edges
+    assert Choice(Trial("none", 1e-3, 0.0), [], [Trial("none", 1e-3, 0.0)]).edges() == []
+    # what was tried at another learning rate is no neighbour
+    apart = [Trial("A1", 1e-3, 0.2), Trial("A1", 3e-3, 0.1), Trial("A1", 3e-3, 0.4)]
+    assert Choice(apart[0], [], apart).edges() == ["smallest learning rate"]
+
+
+def test_a_choice_is_one_of_what_was_tried(known):
+    for key, found in choices(known).items():
+        assert found.trial in found.tried, key
+        if key == "E1 A4":  # the leading trials were chosen among all of them
+            assert {x.t for x in found.tried} == {*studies.STRENGTHS, *studies.FURTHER}
+
+
 def test_no_outcome_of_a_judging_run_changes_a_choice(known):
     before = choices(known)
     rng = np.random.default_rng(1)
@@ -205,7 +225,7 @@ def test_a_choice_changes_with_its_tuning_runs(known):
     """Each by itself: its own runs, and no others, turn it."""
     before = choices(known)
     for key in ("E1 first A4", "E2 R", "E8 mul A5", "E9 muon A1"):
-        trial, runs = before[key]
+        trial, runs, _ = before[key]
         turned = {c: 0.0 if c in set(runs) else T for c, T in known.items()}
         assert choices(turned)[key].trial.t <= trial.t  # all tie: the smallest strength
         spoilt = known | {c: math.inf for c in runs if _is_of(c, trial)}
@@ -432,5 +452,10 @@ def test_changes_of_the_rules_are_told_with_their_date():
     assert all(line[:10].replace("-", "").isdigit() for line in CHANGES)
 
 
-def test_e0_is_the_preset_of_the_first_code():
-    assert {*STUDIES["E0"].configs({})} == {*expand(*published())}
+def test_e0_has_l2_beside_lrd_at_ten_times_its_lambda():
+    every = STUDIES["E0"].configs({})
+    assert len(set(every)) == len(every) == 2 * 3 * 6 * 6
+    for l2, lrd in zip(every[::2], every[1::2], strict=True):
+        assert (l2.rule, lrd.rule) == ("l2", "lrd")
+        assert (l2.seed, l2.fraction) == (lrd.seed, lrd.fraction)
+        assert l2.weight_decay == pytest.approx(10 * lrd.weight_decay, rel=1e-6)

@@ -160,7 +160,8 @@ def test_the_wider_grid_takes_the_verdict_over():
         return 300 if config.weight_decay * config.lr > 0.15 else 1500
 
     found = judged("faster", e1(wider=True, A1=jitter(900), A2=jitter(900), A4=lrd))
-    assert found.verdict == "holds" and found.note == found.provisional == ""
+    assert found.verdict == "holds" and found.note == ""
+    assert "the wider grid" not in found.provisional
     assert found.basis == "144 of 144 runs, 8 seeds"
 
 
@@ -238,6 +239,41 @@ def test_which_part_acts(tangential, radial, verdict):
     found = judged("mechanism", e2(T=tangential, R=radial))
     assert found.verdict == verdict and found.curve is not None
     assert found.basis.endswith("8 seeds")
+
+
+def at_its_best(t):
+    """Generalises the sooner, the nearer its strength is to t."""
+
+    def T(config):
+        return 500.0 + 50 * round(10 * abs(math.log(config.weight_decay * config.lr / t)))
+
+    return T
+
+
+@pytest.mark.parametrize(
+    ("t", "words"),
+    [
+        (1e-2, ""),
+        (2.5e-3, "tangential part at the smallest strength"),
+        (4e-2, "tangential part at the largest strength"),
+    ],
+)
+def test_a_choice_at_the_edge_of_its_grid_makes_a_verdict_provisional(t, words):
+    inside = dict.fromkeys(("R", "R+T", "T-held", "R+T-held"), at_its_best(1e-2))
+    found = judged("mechanism", e2(T=at_its_best(t), **inside))
+    assert (words in found.provisional) if words else found.provisional == ""
+    assert "radial part at" not in found.provisional
+    # and the verdict is that of the ratio, edge or not
+    assert found.verdict == "does not hold"
+    assert judged("tangential-adds", e2(T=at_its_best(t), **inside)).provisional == ""
+
+
+def test_so_it_does_for_every_arm_that_was_tuned():
+    # where all strengths do alike, the smallest is taken
+    found = judged("faster", e1(A1=900, A2=900, A4=900))
+    assert found.provisional.count("at the smallest strength") == 3
+    found = judged("pre-condition", e1(**dict.fromkeys(studies.ARMS, 900)))
+    assert "LRD on the blocks at the smallest strength" in found.provisional
 
 
 def test_what_the_tangential_part_adds():
@@ -408,7 +444,7 @@ def test_what_decay_does_after_memorisation(l2, lrd, verdict):
         return NEVER if gradient != 1 else lrd if name == "A4" else l2
 
     found = judged("stalls", e5(late))
-    assert found.verdict == verdict and found.provisional == ""
+    assert found.verdict == verdict and "seed" not in found.provisional
     assert "no decay 0 of 6" in found.effect
 
 

@@ -578,6 +578,17 @@ CHANGES = (
         "L2",
         ("does not hold", "holds in part"),
     ),
+    Change(
+        "2026-11-28",
+        "mechanism",
+        "an arm counted at what tuning chose, wherever that lay",
+        "the same verdict, and *provisional* where the strength or the learning rate that "
+        "tuning chose for an arm is the smallest or the largest that was tried; so for this "
+        "claim and for every other one that rests on a tuned arm (exploratory: written "
+        "after the runs)",
+        "beyond an edge of its grid an arm may do better, as the tangential part may below "
+        "the smallest strength, or L2 above the largest learning rate",
+    ),
 )
 
 

@@ -235,6 +235,67 @@ def so_far(found: Tuned) -> tuple[str, str]:
     return ("", "") if found.later else ("so far", "the wider grid is not recorded yet")
 
 
+PART_TITLES = {
+    "T": "tangential part",
+    "R": "radial part",
+    "R+T": "whole step",
+    "T-held": "tangential with norms held",
+    "R+T-held": "whole step with norms held",
+}
+
+
+def at_edges(evidence: Evidence, keys: Iterable[str]) -> str:
+    """Which of these choices of tuning lie at an edge of what was tried, in words; "" if
+    none does. A verdict that rests on such an arm is provisional: beyond the edge the arm
+    may do better.
+
+    keys: of lrdlib.evidence.studies.choices, as "E2 T"; those not chosen yet say nothing.
+    """
+    words = []
+    for key in keys:
+        found = evidence.choices.get(key)
+        if found is not None and (edges := found.edges()):
+            name = {**studies.ARMS, **PART_TITLES}.get(found.trial.arm, "no decay")
+            words.append(f"{name} at the {' and the '.join(edges)}")
+    return f"tuning chose an edge of its grid, {', '.join(words)}" if words else ""
+
+
+def tuned_edges(evidence: Evidence, found: Tuned) -> str:
+    """`at_edges` of arms of E1, at the choice that they are judged at."""
+    first = "" if found.later else "first "
+    return at_edges(evidence, [f"E1 {first}{name}" for name in found.arms])
+
+
+# ---- what goes into a finding
+
+
+def judged_on(
+    evidence: Evidence,
+    judged: str,
+    words: str,
+    arms: Iterable[Arm],
+    *names: str,
+    **rest: Any,
+) -> Finding:
+    """The finding on these arms, which the studies of these names record. rest: as of
+    `finding`; of several reasons to be provisional those that are none are left out."""
+    why = rest.pop("provisional", "")
+    why = why if isinstance(why, str) else "; ".join(filter(None, why))
+    used = [evidence.those(flat(one)) for one in arms]
+    return finding(judged, words, used, recorded_by(*names), provisional=why, **rest)
+
+
+def one_ratio(
+    evidence: Evidence, found: Versus, arms: Mapping[str, Arm], where: str = ""
+) -> str:
+    """The ratio of RMST of two arms, by name, and how many runs of each generalise."""
+    a, b = arms
+    won_of = ", ".join(won_text(evidence, name, one) for name, one in arms.items())
+    return (
+        f"ratio of RMST, {a} to {b}{where}: {ratio_text(found.ratio)}; generalise: {won_of}"
+    )
+
+
 def parts(evidence: Evidence, *names: str) -> dict[str, Arm] | None:
     """These of E2's arms, each at its own strength, over three fractions; None until all
     strengths are chosen."""

@@ -22,7 +22,7 @@ from lrdlib.evidence.phase import (
     outcome,
     panels,
 )
-from lrdlib.evidence.studies import generalised
+from lrdlib.evidence.studies import Choice, choices, generalised
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
@@ -91,6 +91,11 @@ class Evidence:
     def known(self) -> dict[TrainConfig, float]:
         """T_gen of every run of a study."""
         return {config: generalised(run) for config, run in self.studied.items()}
+
+    @cached_property
+    def choices(self) -> dict[str, Choice]:
+        """All that tuning has chosen so far, by the study and the arm."""
+        return choices(self.known)
 
     def of(self, preset: str, **fields: Any) -> Part:
         """The configs of a preset whose fields have these values (or one of a list of

@@ -21,11 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrdlib._check import check_choice
+from lrdlib.evidence.grids import published
 from lrdlib.evidence.survival import GENERALISED, confirmed_step
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.packs import load_runs
 from lrdlib.training.runs import Run
 from lrdlib.training.store import checked_path
+from lrdlib.training.sweep import expand
 
 Known = Mapping[TrainConfig, float]
 
@@ -429,38 +431,46 @@ def heads_by_themselves(known: Known) -> list[TrainConfig]:
 
 # ---- E0: the first public code's own setting
 
-CODE: dict[str, Any] = {
-    **BASE,
-    "mode": "independent",
-    "qk_norm": "width",
-    "betas": (0.9, 0.999),
-    "init_scale": float(f"{3**-0.5:.6g}"),
-    "decay_gains": True,
-    "p": 113,
-    "steps": 2500,
-}
-CODE_STRENGTHS = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2)
-
 
 def the_first_code(known: Known) -> list[TrainConfig]:
-    """E0: its 6 x 6 grid for L2 and LRD, with its initial scale and its decay of gains."""
-    low_rank = {"l2": 0.1, "select": "qk", "scale": None, "method": "cubic", "ns_steps": 5}
-    asked = []
-    for s, f, w in product((0, 1, 2), (0.3, 0.4, 0.5, 0.6, 0.7, 0.8), CODE_STRENGTHS):
-        l2 = {"rule": "l2", "weight_decay": float(f"{10 * w:.6g}")}
-        lrd = {"rule": "lrd", "weight_decay": w, **low_rank}
-        asked += [made(CODE | rule | {"fraction": f, "seed": s}) for rule in (l2, lrd)]
-    return asked
+    """E0: its 6 x 6 grid for L2 and LRD, with its initial scale and its decay of gains, as
+    lrdlib.evidence.grids.published has it; L2 and LRD of one height side by side."""
+    lrd, l2 = (
+        sorted(expand(block), key=lambda c: (c.seed, c.fraction, c.weight_decay))
+        for block in published()
+    )
+    return [config for pair in zip(l2, lrd, strict=True) for config in pair]
 
 
 # ---- all of them
 
 
 class Choice(NamedTuple):
-    """What tuning has chosen, and the tuning runs that this rests on."""
+    """What tuning has chosen, the tuning runs that this rests on, and all trials that there
+    were."""
 
     trial: Trial
     runs: list[TrainConfig]
+    tried: list[Trial]
+
+    def edges(self) -> list[str]:
+        """At which edges of what was tried the choice lies: a strength beside those tried
+        at its learning rate, a learning rate beside all. What has one value has no edge.
+
+        >>> tried = [Trial("A1", 1e-3, t) for t in (0.1, 0.2, 0.4)]
+        >>> Choice(tried[0], [], tried).edges(), Choice(tried[1], [], tried).edges()
+        (['smallest strength'], [])
+        """
+        beside = {
+            "strength": (self.trial.t, {x.t for x in self.tried if x.lr == self.trial.lr}),
+            "learning rate": (self.trial.lr, {x.lr for x in self.tried}),
+        }
+        return [
+            f"{word} {what}"
+            for what, (value, values) in beside.items()
+            for word, end in (("smallest", min(values)), ("largest", max(values)))
+            if len(values) > 1 and value == end
+        ]
 
 
 def choices(known: Known) -> dict[str, Choice]:
@@ -478,10 +488,11 @@ def choices(known: Known) -> dict[str, Choice]:
     found = {}
     for key, wanted in rules.items():
         if wanted is not None and (trial := best(wanted, known)) is not None:
-            rest = runs_in(wanted)
+            rest, tried = runs_in(wanted), list(wanted)
             if key.startswith("E1 A"):  # and which trials lead
-                rest += runs_in(first_trials(trial.arm, further=True))
-            found[key] = Choice(trial, list(dict.fromkeys(rest)))
+                first = first_trials(trial.arm, further=True)
+                rest, tried = rest + runs_in(first), list(first)
+            found[key] = Choice(trial, list(dict.fromkeys(rest)), tried)
     return found
 
 

@@ -9,7 +9,17 @@ import math
 import numpy as np
 
 from lrdlib.evidence import studies
-from lrdlib.evidence.comparing import absent, bounds, complete, flat, recorded_by, tuned
+from lrdlib.evidence.comparing import (
+    absent,
+    at_edges,
+    bounds,
+    complete,
+    flat,
+    judged_on,
+    recorded_by,
+    tuned,
+    tuned_edges,
+)
 from lrdlib.evidence.judging import (
     Curve,
     Evidence,
@@ -27,6 +37,7 @@ from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
 SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of the first rank: thresholds of collapse
+FIRST = ("A4", "A1", "A2")  # arms of E1 at its first choice, beside E0
 
 
 def lowest_before(evidence: Evidence, config: TrainConfig) -> float:
@@ -94,14 +105,16 @@ def pre_condition(evidence: Evidence) -> Finding:
     curve = Curve(
         "lowest QK rank by T_gen, as a share of the start, below", SHARES, lines, 0.5
     )
-    used = [evidence.those(flat(one)) for one in found.arms.values()]
-    return finding(judged, words, used, recorded_by("E1"), curve=curve)
+    why = tuned_edges(evidence, found)
+    return judged_on(
+        evidence, judged, words, found.arms.values(), "E1", curve=curve, provisional=why
+    )
 
 
 def _of_rules(evidence: Evidence) -> dict[str, list[TrainConfig]]:
     """The judging runs of E1's A4, A1 and A2 at the first choice, and E0's, by rule."""
     arms: dict[str, list[TrainConfig]] = {"LRD": [], "L2": []}
-    for name in ("A4", "A1", "A2"):
+    for name in FIRST:
         if (trial := studies.first_choice(name, evidence.known)) is not None:
             arms["LRD" if name == "A4" else "L2"] += [
                 arm(trial, fraction=f, seed=s) for s in SEEDS for f in FRACTIONS
@@ -168,7 +181,8 @@ def precedes(evidence: Evidence) -> Finding:
         if some
     }
     curve = Curve("QK rank, as a share of the start, below", SHARES, lines, 0.5)
-    return finding(judged, words, used, command, curve=curve)
+    why = at_edges(evidence, [f"E1 first {name}" for name in FIRST])
+    return finding(judged, words, used, command, curve=curve, provisional=why)
 
 
 def accompanies(evidence: Evidence) -> Finding:
@@ -207,7 +221,8 @@ def accompanies(evidence: Evidence) -> Finding:
     }
     curve = Curve("QK rank at the end, as a share of the start, below", SHARES, lines, 0.5)
     judged = verdict(holds=all(most), in_part=any(most))
-    return finding(judged, words, used, command, curve=curve)
+    why = at_edges(evidence, [f"E1 first {name}" for name in FIRST])
+    return finding(judged, words, used, command, curve=curve, provisional=why)
 
 
 def rank_unchanged(evidence: Evidence) -> Finding:
@@ -250,8 +265,8 @@ def rank_unchanged(evidence: Evidence) -> Finding:
             f"; on the paper's grid {np.mean(ends):.2f} in the mean, {min(ends):.2f} to "
             f"{max(ends):.2f} over {counted(len(ends), 'run')}"
         )
-    used = [evidence.those(flat(one)) for one in found.arms.values()]
-    return finding(judged, words, used, recorded_by("E1"))
+    why = tuned_edges(evidence, found)
+    return judged_on(evidence, judged, words, found.arms.values(), "E1", provisional=why)
 
 
 def _mean_interval(x: np.ndarray) -> tuple[float, float]:

@@ -14,16 +14,20 @@ from lrdlib.evidence import studies
 from lrdlib.evidence.comparing import (
     ALPHA,
     EIGHT,
+    PART_TITLES,
     Arm,
     absent,
     accuracy_curve,
     alike,
     altered,
+    at_edges,
     best_twice,
     bounds,
     complete,
     flat,
+    judged_on,
     long_runs,
+    one_ratio,
     p_text,
     parts,
     primary,
@@ -34,6 +38,7 @@ from lrdlib.evidence.comparing import (
     sooner,
     times,
     tuned,
+    tuned_edges,
     versus,
     won,
     won_text,
@@ -81,8 +86,9 @@ def less_data(evidence: Evidence) -> Finding:
         f"{p_text(p)}. Median smallest fraction: "
     )
     words += ", ".join(f"{ARMS[n]} {np.median(x):g}" for n, x in first.items())
-    used = [evidence.those(flat(one)) for one in found.arms.values()]
-    return finding(judged, words, used, recorded_by("E1"), note=note, provisional=why)
+    whys = (why, tuned_edges(evidence, found))
+    arms = found.arms.values()
+    return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
 
 
 def faster(factor: float) -> Callable[[Evidence], Finding]:
@@ -117,8 +123,9 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
         words += ", ".join(
             won_text(evidence, words_, found.arms[n]) for n, words_ in names.items()
         )
-        used = [evidence.those(flat(one)) for one in found.arms.values()]
-        return finding(judged, words, used, recorded_by("E1"), note=note, provisional=why)
+        whys = (why, tuned_edges(evidence, found))
+        arms = found.arms.values()
+        return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
 
     return judge
 
@@ -147,8 +154,9 @@ def no_superiority(evidence: Evidence) -> Finding:
         f"L2 on all is sooner at f = {_listed(behind)}, LRD at f = {_listed(ahead)}, of "
         f"{len(at)} fractions"
     )
-    used = [evidence.those(flat(one)) for one in found.arms.values()]
-    return finding(judged, words, used, recorded_by("E1"), note=note, provisional=why)
+    whys = (why, tuned_edges(evidence, found))
+    arms = found.arms.values()
+    return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -235,35 +243,19 @@ def mechanism(evidence: Evidence) -> Finding:
     p = primary(evidence)["H3"]
     judged = sooner(found, p)
 
-    titles = {
-        "T": "tangential part",
-        "R": "radial part",
-        "R+T": "whole step",
-        "T-held": "tangential with norms held",
-        "R+T-held": "whole step with norms held",
-    }
     best = [best_twice(run) for run in evidence.those(flat(arms["T"])).runs]
     words = (
         "runs that generalise: "
-        + ", ".join(won_text(evidence, titles[n], arms[n]) for n in names)
+        + ", ".join(won_text(evidence, PART_TITLES[n], arms[n]) for n in names)
         + f". Ratio of RMST, tangential to radial: {ratio_text(found.ratio)}, adjusted p "
         f"{p_text(p)}. The tangential part alone does reach an accuracy of "
-        f"{min(best):.2f} to {max(best):.2f}; its strength is {edge_text(arms['T'])}"
+        f"{min(best):.2f} to {max(best):.2f}"
     )
-    used = [evidence.those(flat(one)) for one in arms.values()]
-    curve = accuracy_curve(evidence, {titles[n]: arms[n] for n in ("T", "R", "R+T")})
-    return finding(judged, words, used, recorded_by("E2"), curve=curve)
-
-
-def edge_text(arm: Arm) -> str:
-    """Where on the grid of E2's strengths the choice of an arm lies."""
-    config = flat(arm)[0]
-    t = float(f"{config.weight_decay * config.lr:.6g}")
-    edges = {
-        min(studies.PART_STRENGTHS): "the smallest tried",
-        max(studies.PART_STRENGTHS): "the largest tried",
-    }
-    return edges.get(t, "inside the grid")
+    why = at_edges(evidence, [f"E2 {n}" for n in names])
+    curve = accuracy_curve(evidence, {PART_TITLES[n]: arms[n] for n in ("T", "R", "R+T")})
+    return judged_on(
+        evidence, judged, words, arms.values(), "E2", curve=curve, provisional=why
+    )
 
 
 def tangential_adds(evidence: Evidence) -> Finding:
@@ -273,13 +265,9 @@ def tangential_adds(evidence: Evidence) -> Finding:
     found = versus(evidence, arms["R+T"], arms["R"]) if arms else None
     if arms is None or found is None:
         return absent(evidence, studies.parts_of_the_step(evidence.known), "E2")
-    words = (
-        f"ratio of RMST, whole step to radial part: {ratio_text(found.ratio)}; runs that "
-        f"generalise: {won_text(evidence, 'whole step', arms['R+T'])}, "
-        f"{won_text(evidence, 'radial part', arms['R'])}"
-    )
-    used = [evidence.those(flat(one)) for one in arms.values()]
-    return finding(sooner(found), words, used, recorded_by("E2"))
+    words = one_ratio(evidence, found, {PART_TITLES[n]: one for n, one in arms.items()})
+    why = at_edges(evidence, [f"E2 {n}" for n in arms])
+    return judged_on(evidence, sooner(found), words, arms.values(), "E2", provisional=why)
 
 
 # ---- E3 and E6: queries and keys
@@ -318,8 +306,9 @@ def low_rank_needed(evidence: Evidence) -> Finding:
     text += (
         f"; without decay {wins} of {of}. Changed against learned: adjusted p {p_text(p)}"
     )
-    used = [evidence.those(flat(a)) for found in arms.values() for a in found.values()]
-    return finding(judged, text, used, recorded_by("E3"))
+    used = [one for found in arms.values() for one in found.values()]
+    why = at_edges(evidence, [f"E1 first {name}" for name in arms])
+    return judged_on(evidence, judged, text, used, "E3", provisional=why)
 
 
 def queries_and_keys_alone(evidence: Evidence) -> Finding:
@@ -406,9 +395,9 @@ def stalls(evidence: Evidence) -> Finding:
     words = "generalise: " + ", ".join(
         won_text(evidence, ARMS.get(n, "no decay"), one) for n, one in there.items()
     )
-    used = [evidence.those(flat(one)) for one in there.values()]
     judged = verdict(holds=all(halves), in_part=any(halves))
-    return finding(judged, words, used, recorded_by("E5"))
+    why = at_edges(evidence, [f"E1 {n}" for n in there])
+    return judged_on(evidence, judged, words, there.values(), "E5", provisional=why)
 
 
 def without_gradient(evidence: Evidence) -> Finding:
@@ -432,9 +421,10 @@ def without_gradient(evidence: Evidence) -> Finding:
     words = "LRD without gradient, generalise: " + ", ".join(
         won_text(evidence, n, one) for n, one in there.items()
     )
-    used = [evidence.those(flat(one)) for one in there.values()]
-    curve = accuracy_curve(evidence, there)
-    return finding(judged, words, used, recorded_by("E5"), curve=curve)
+    curve, why = accuracy_curve(evidence, there), at_edges(evidence, ["E1 A4"])
+    return judged_on(
+        evidence, judged, words, there.values(), "E5", curve=curve, provisional=why
+    )
 
 
 # ---- E4: weak L2 for longer
@@ -454,9 +444,7 @@ def trapped(evidence: Evidence) -> Finding:
     still = T > STEPS
     if not still.any():
         words = f"every run of weak L2 generalises by step {STEPS}"
-        return finding(
-            "does not hold", words, [evidence.those(flat(weak))], recorded_by("E4")
-        )
+        return judged_on(evidence, "does not hold", words, [weak], "E4")
     freed = float(np.isfinite(T[still]).mean())
     judged = "holds" if freed == 0 else "does not hold" if freed >= 0.5 else "holds in part"
     p = primary(evidence)["H5"]
@@ -471,8 +459,7 @@ def trapped(evidence: Evidence) -> Finding:
         if np.isfinite(T[:, i]).any()
     )
     words += f"; {won_text(evidence, 'no decay', bare)}; adjusted p {p_text(p)}"
-    used = [evidence.those(flat(one)) for one in (weak, bare)]
-    return finding(judged, words, used, recorded_by("E4"))
+    return judged_on(evidence, judged, words, (weak, bare), "E4")
 
 
 # ---- E8 to E10: elsewhere
@@ -493,13 +480,11 @@ def other_tasks(evidence: Evidence) -> Finding:
     found = versus(evidence, arms["A4"], arms["A1"])
     if found is None:
         return absent(evidence, studies.elsewhere(evidence.known), "E8")
-    words = (
-        f"ratio of RMST, LRD to L2 on all, over {' and '.join(studies.OTHER_TASKS)}: "
-        f"{ratio_text(found.ratio)}; generalise: {won_text(evidence, 'LRD', arms['A4'])}, "
-        f"{won_text(evidence, 'L2', arms['A1'])}"
-    )
-    used = [evidence.those(flat(one)) for one in arms.values()]
-    return finding(sooner(found), words, used, recorded_by("E8"))
+    over = f", over {' and '.join(studies.OTHER_TASKS)}"
+    pair = {"LRD": arms["A4"], "L2 on all": arms["A1"]}
+    words = one_ratio(evidence, found, pair, over)
+    why = at_edges(evidence, [f"E8 {t} {n}" for t in studies.OTHER_TASKS for n in arms])
+    return judged_on(evidence, sooner(found), words, arms.values(), "E8", provisional=why)
 
 
 def other_optimisers(evidence: Evidence) -> Finding:
@@ -507,7 +492,10 @@ def other_optimisers(evidence: Evidence) -> Finding:
     more than half of LRD's seeds generalise, and more than without decay; in part if with
     one of them."""
     every = studies.other_optimisers(evidence.known)
-    works, words, used = [], [], []
+    works: list[bool] = []
+    words: list[str] = []
+    used: list[Arm] = []
+    keys: list[str] = []
     for optimizer in studies.OPTIMISERS:
         arms: dict[str, dict[int, list[TrainConfig]]] = {"none": {}, "A1": {}, "A4": {}}
         for c in every:
@@ -525,9 +513,11 @@ def other_optimisers(evidence: Evidence) -> Finding:
                 won_text(evidence, ARMS.get(n, "no decay"), one) for n, one in arms.items()
             )
         )
-        used += [evidence.those(flat(one)) for one in arms.values()]
+        used += arms.values()
+        keys += [f"E9 {optimizer} {name}" for name in arms]
     judged = verdict(holds=all(works), in_part=any(works))
-    return finding(judged, "; ".join(words), used, recorded_by("E9"))
+    why = at_edges(evidence, keys)
+    return judged_on(evidence, judged, "; ".join(words), used, "E9", provisional=why)
 
 
 def whole_matrices(evidence: Evidence) -> Finding:
@@ -555,9 +545,6 @@ def whole_matrices(evidence: Evidence) -> Finding:
         judged = "holds"
     else:
         judged = "does not hold" if high < 0.8 or low > 1.25 else "undecided"
-    words = (
-        f"ratio of RMST, heads to whole matrices: {ratio_text(found.ratio)}; generalise: "
-        f"{won_text(evidence, 'heads', heads)}, {won_text(evidence, 'whole', whole)}"
-    )
-    used = [evidence.those(flat(one)) for one in (heads, whole)]
-    return finding(judged, words, used, recorded_by("E10", "E2"))
+    pair = {"heads": heads, "whole matrices": whole}
+    words = one_ratio(evidence, found, pair)
+    return judged_on(evidence, judged, words, pair.values(), "E10", "E2")
