@@ -11,7 +11,7 @@ alternative, written from its data.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -104,11 +104,7 @@ def threshold_figure(stops: Stops, *, prefix: str, start: str | None = None) -> 
     At 0.95 it is the share that generalises. prefix, start: as `canvas.movable`. Raises as
     `survival_figure`.
     """
-    at = _first_stop(stops, prefix, start)
-    fig = canvas([300])
-    fig.add_traces(_threshold_traces(stops[at]))
-    frames = {name: _threshold_traces(arms) for name, arms in stops.items()}
-    movable(fig, frames, prefix=prefix, start=start)
+    fig, at = _by_stop(300, stops, _threshold_traces, prefix, start)
     axes(fig, "threshold", "share of runs that pass it twice in a row")
     fig.update_xaxes(range=[0, 1])
     fig.update_yaxes(range=[-0.03, 1.05], tickvals=SHARES)
@@ -133,13 +129,9 @@ def rank_figure(stops: Stops, *, prefix: str, start: str | None = None) -> go.Fi
     Marks of the last line are spread, so that runs of one rank do not hide each other.
     prefix, start: as `canvas.movable`. Raises as `survival_figure`.
     """
-    at = _first_stop(stops, prefix, start)
+    fig, at = _by_stop(330, stops, _rank_traces, prefix, start)
     shown_first = stops[at]
     last = _last_step(shown_first)
-    fig = canvas([330])
-    fig.add_traces(_rank_traces(shown_first))
-    frames = {name: _rank_traces(arms) for name, arms in stops.items()}
-    movable(fig, frames, prefix=prefix, start=start)
     axes(fig, "stable rank of Q and K at the end", "step T<sub>gen</sub>")
     fig.update_xaxes(type="log", range=[-0.05, 2.2], tickvals=RANKS)
     steps = [*range(0, int(last) + 1, 1000), NEVER * last]
@@ -248,6 +240,22 @@ def outcome_figure(
 
 
 # ---- traces
+
+
+def _by_stop(
+    height: int,
+    stops: Stops,
+    traces: Callable[[Arms], list[go.Scatter]],
+    prefix: str,
+    start: str | None,
+) -> tuple[go.Figure, str]:
+    """One panel whose traces a slider moves from stop to stop, and the stop at which it
+    stands."""
+    at = _first_stop(stops, prefix, start)
+    fig = canvas([height])
+    fig.add_traces(traces(stops[at]))
+    frames = {name: traces(arms) for name, arms in stops.items()}
+    return movable(fig, frames, prefix=prefix, start=start), at
 
 
 def _survival_traces(arms: Arms) -> tuple[list[go.Scatter], list[go.Scatter]]:
