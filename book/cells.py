@@ -2,7 +2,8 @@
 
 A chapter's notebook prepares, computes and then draws; its page asks, shows, and only then
 unfolds how. So a cell whose code is folded away shows its output first, and folded cells
-without one that stand right before it come after its output.
+without one that stand right before it come after its output. Folded code that then stands
+side by side unfolds as one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class PictureFirst(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **_: Any) -> None:
+        done: set[int] = set()  # code that stands below its picture already
         for cell in list(self.document.findall(folded)):
             outputs = [child for child in cell.children if "cell_output" in classes(child)]
             if not outputs or cell["hide_mode"] != "input":
@@ -32,10 +34,30 @@ class PictureFirst(SphinxPostTransform):
             parent: Any = cell.parent
             at = parent.index(cell)
             first = at
-            while first and folded(parent[first - 1]) and not output(parent[first - 1]):
+            while first and (bar(parent[first - 1]) or label(parent[first - 1])):
+                if id(parent[first - 1]) in done:
+                    break
                 first -= 1
-            before = parent[first:at]
-            parent[first : at + 1] = [cell, *before, below]
+            passed = parent[first:at]
+            before = [node for node in passed if not label(node)]
+            labels = [node for node in passed if label(node)]
+            parent[first : at + 1] = [*labels, cell, *before, below]
+            done.add(id(below))
+        join(self.document)
+
+
+def join(document: nodes.document) -> None:
+    """Puts the code of folded cells that stand side by side, with nothing between that is
+    seen, under the first one's bar."""
+    for cell in list(document.findall(bar)):
+        parent: Any = cell.parent
+        at = parent.index(cell) - 1
+        while at > 0 and label(parent[at]):
+            at -= 1
+        if at >= 0 and bar(parent[at]):
+            above, below = parent[at].children[-1], cell.children[-1]
+            below[:0] = above.children  # into the later one, which the next may join
+            parent.remove(parent[at])
 
 
 def classes(node: nodes.Node) -> list[str]:
@@ -45,6 +67,18 @@ def classes(node: nodes.Node) -> list[str]:
 def folded(node: nodes.Node) -> bool:
     """Whether a node is a cell whose code is folded away."""
     return "cell" in classes(node) and "hide_mode" in node  # type: ignore[operator]
+
+
+def bar(node: nodes.Node) -> bool:
+    """Whether a node is code that is folded away, without an output that is seen."""
+    mode = node.get("hide_mode", "input") if isinstance(node, nodes.Element) else ""
+    hidden = "cell" in classes(node) and (mode == "all" or not output(node))
+    return hidden and bool(node.children) and "prompt_show" in node.children[-1]
+
+
+def label(node: nodes.Node) -> bool:
+    """Whether a node only names a place."""
+    return isinstance(node, (nodes.target, nodes.comment))
 
 
 def output(cell: nodes.Node) -> bool:
