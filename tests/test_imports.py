@@ -41,6 +41,7 @@ EVIDENCE = (
 )
 FIGURES = (
     "canvas",
+    "draw",
     "claims",
     "captions",
     "runs",

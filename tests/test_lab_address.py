@@ -8,9 +8,9 @@ from html import unescape
 import pytest
 from test_claims import WANTED
 
-from lrdlib.evidence.cards import cards
 from lrdlib.evidence.claims import CLAIMS
 from lrdlib.evidence.judging import Evidence
+from lrdlib.figures.claims import cards
 from lrdlib.lab.address import CHANGED, FIELDS, RULES, SWITCHES, of_recorded, of_training
 from lrdlib.lab.presets import SETTINGS
 from lrdlib.lab.script import STATIC

@@ -200,19 +200,27 @@ def gist(effect: str) -> str:
     return effect
 
 
-def cards(evidence: Evidence) -> str:
+def cards(evidence: Evidence, lab: Mapping[str, tuple[str, str]] | None = None) -> str:
     """A card per claim as HTML that fits a phone, folded by what the claims are about. The
-    link to a card, #claim-NAME, unfolds what it lies in: browsers do so by themselves."""
+    link to a card, #claim-NAME, unfolds what it lies in: browsers do so by themselves.
+
+    lab: by a claim's name, what shows it there, in words, and its address
+    (lrdlib.lab.shows).
+    """
     return "\n".join(
-        _section(about, list(found))
+        _section(about, list(found), lab or {})
         for about, found in groupby(findings(evidence), key=lambda pair: pair[0].about)
     )
 
 
-def _section(about: str, found: Sequence[tuple[Claim, Finding]]) -> str:
+def _section(
+    about: str,
+    found: Sequence[tuple[Claim, Finding]],
+    lab: Mapping[str, tuple[str, str]],
+) -> str:
     counts = Counter(one.verdict for _, one in found)
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    blocks = "\n".join(_card(claim, one) for claim, one in found)
+    blocks = "\n".join(_card(claim, one, lab.get(claim.name)) for claim, one in found)
     return (
         f'<details class="lrd-about"><summary><strong>{about}</strong> '
         f"<small>{said}</small></summary>{blocks}</details>"
@@ -223,7 +231,7 @@ def _slug(verdict: str) -> str:
     return verdict.replace(" ", "-")
 
 
-def _card(claim: Claim, found: Finding) -> str:
+def _card(claim: Claim, found: Finding, lab: tuple[str, str] | None) -> str:
     effect = _marked(found.effect)
     if effect[:1].isascii():  # λ stays as it is
         effect = effect[:1].upper() + effect[1:]
@@ -237,6 +245,9 @@ def _card(claim: Claim, found: Finding) -> str:
         f"<p><b>Remake these runs.</b> <code>{html.escape(found.command)}</code></p>"
     )
     curve = sparkline(found.curve) if found.curve else ""
+    if lab:
+        words, address = (html.escape(part) for part in lab)
+        curve += f'<p>In the lab: <a href="{address}">{words}</a>.</p>'
     return (
         f'<div class="lrd-claim lrd-{_slug(found.verdict)}" id="claim-{claim.name}">'
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
