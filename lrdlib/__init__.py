@@ -1,6 +1,11 @@
 """Low-Rank Decay for scale-invariant transformers: the public names, nothing else."""
 
-from lrdlib.decay import frobenius_decay_, low_rank_decay_, proximal_decay_
+from lrdlib.decay import (
+    frobenius_decay_,
+    low_rank_decay_,
+    proximal_decay_,
+    weight_decay_to_halve,
+)
 from lrdlib.geometry import (
     euler_defect,
     fan_dimension,
@@ -76,4 +81,5 @@ __all__ = [
     "sweep",
     "task",
     "train",
+    "weight_decay_to_halve",
 ]

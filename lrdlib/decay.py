@@ -46,6 +46,25 @@ def strength(weight_decay: float | Tensor, lr: float | Tensor, mode: str) -> flo
     return lr * weight_decay if mode == "decoupled" else weight_decay
 
 
+def weight_decay_to_halve(steps: float, lr: float, *, h: float = 1.0) -> float:
+    """The weight_decay at which decay alone, of mode "decoupled", needs so many steps at
+    the learning rate lr to halve a matrix: h / (lr steps).
+
+    h: for low-rank decay with the adaptive scale, which takes half of the singular values,
+    `spectral.half_time` of them; about 1 for a random square matrix. For Frobenius decay
+    (L2), which halves each, ln 2. For grokking a hundredth to a tenth of the run's steps
+    worked; elsewhere start far lower. Under a schedule lr is the mean rate. Raises
+    TypeError or ValueError unless all are numbers > 0.
+
+    >>> weight_decay_to_halve(500, lr=1e-3)
+    2.0
+    """
+    check_real("steps", steps, above=0)
+    check_real("lr", lr, above=0)
+    check_real("h", h, above=0)
+    return float(h) / lr / steps
+
+
 @torch.no_grad()
 def frobenius_decay_(
     W: Tensor, *, weight_decay: float | Tensor, lr: float = 1.0, mode: Mode = "decoupled"

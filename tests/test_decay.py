@@ -1,5 +1,7 @@
 """The decay rules against float64 SVDs."""
 
+import math
+
 import oracles
 import pytest
 import torch
@@ -15,9 +17,11 @@ from lrdlib.decay import (
     low_rank_update_,
     proximal_decay_,
     strength,
+    weight_decay_to_halve,
 )
 from lrdlib.geometry import radial_tangential
 from lrdlib.optimizer import LowRankDecay
+from lrdlib.spectral import half_time
 
 RULES = {
     "frobenius": frobenius_decay_,
@@ -524,3 +528,25 @@ def test_tensors_that_are_no_strength(weight_decay):
 def test_whole_numbers_may_be_strengths():
     W = frobenius_decay_(torch.ones(2, 1, 1), weight_decay=torch.tensor([[[0]], [[1]]]))
     assert W.flatten().tolist() == [1, 0]
+
+
+# ---- a strength from a plan
+
+
+@pytest.mark.parametrize("steps", [40, 200])
+def test_the_weight_decay_to_halve_takes_so_many_steps(steps):
+    """Low-rank decay takes half of the singular values, L2 half of each."""
+    lr, W = 1e-2, torch.randn(24, 24, generator=torch.Generator().manual_seed(3)).double()
+    S = torch.linalg.svdvals(W)
+    wd = weight_decay_to_halve(steps, lr, h=float(half_time(S)))
+    taken = 0
+    while (torch.linalg.svdvals(W) > 1e-12 * S[0]).sum() > 12:
+        proximal_decay_(W, weight_decay=wd, lr=lr)
+        taken += 1
+    assert abs(taken / steps - 1) < 0.05
+    W = torch.eye(2, dtype=torch.float64)
+    for _ in range(steps):
+        frobenius_decay_(
+            W, weight_decay=weight_decay_to_halve(steps, lr, h=math.log(2)), lr=lr
+        )
+    assert abs(float(W[0, 0]) / 0.5 - 1) < 0.01
