@@ -7,7 +7,7 @@ batches: parts of fused matrices, frozen, sharded and bfloat16 ones.
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -46,6 +46,15 @@ from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
 Rounding = Literal["nearest", "stochastic"]
+
+
+class Wrapper(Protocol):
+    """What keeps an optimizer as `.optimizer`, as accelerate's and Lightning's do."""
+
+    @property
+    def optimizer(self) -> Any: ...
+
+
 # entries of the matrices that are computed at once; a step needs 8 such copies
 BATCH = 2**24
 ROUNDINGS = ("nearest", "stochastic")
@@ -55,34 +64,55 @@ class LowRankDecay(torch.optim.Optimizer):
     """Low-rank (or proximal) decay of a set of weight matrices, to run after any
     optimiser's step.
 
-    params: tensors, a mapping name -> tensor (such as `select` returns), pairs (name,
-    tensor) as of `model.named_parameters()`, or torch's parameter groups, each with its own
-    settings. The matrices may be stacks (..., m, n).
-    weight_decay, mode, scale, method and steps are those of `low_rank_decay_`; **by default
-    weight_decay is multiplied by the learning rate** (mode "decoupled", as in AdamW).
-    weight_decay may be a tensor with one strength per matrix of a stack. The other
-    settings:
+        decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
+        handle = decay.attach(optimizer)  # after each optimizer.step(), with the live lr
 
-    rule: "low_rank" or "proximal" (exact, by SVD).
+        decay.step(lr=1e-3)               # or by hand
+
+    It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`,
+    `load_state_dict` and `add_param_group` are torch's. It has no lr to schedule: that of
+    the optimizer counts.
+
+    **What is taken off.** weight_decay, mode, scale, method and steps are those of
+    `low_rank_decay_`; *by default weight_decay is multiplied by the learning rate* (mode
+    "decoupled", as in AdamW). weight_decay may be a tensor with one strength per matrix of
+    a stack, (k, 1, 1).
+
+    rule: "low_rank", or "proximal" (exact, by SVD).
     part: "both", or the "radial" or "tangential" part of the low-rank step alone.
-    parts: how a fused matrix is cut into matrices that are decayed each by itself, as they
-        would otherwise share one spectrum: a number of equal blocks, or their sizes. 3 for
-        nn.MultiheadAttention's queries, keys and values; (32 * 128, 8 * 128, 8 * 128) where
-        fewer heads share keys and values.
-    dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
-        Conv1D (in, out).
-    interleaved: how often the parts repeat along dim; a part is then the union of its
-        repetitions. `heads` with parts 3 where each head's query, key and value lie side by
-        side, as in GPT-NeoX and BLOOM.
 
-        Head by head, any of these is decayed by equal parts, one for each head: `heads` for
-        nn.Linear queries, with dim 1 for the matrix after the heads, and 3 * heads for
-        fused ones, interleaved or not.
-    rounding: of bfloat16 weights: "nearest", or "stochastic", which is right on average.
+    **Of which matrices.** A fused matrix is cut into parts that are decayed each by itself,
+    as they would otherwise share one spectrum.
+
+    params: tensors, a mapping name -> tensor (such as `select` returns), pairs (name,
+        tensor) as of `model.named_parameters()`, or torch's parameter groups, each with
+        settings of its own. A tensor is a matrix (m, n) or a stack of them (k, m, n).
+        Messages and `ranks` tell a matrix by its name; without one, by its place: params[0],
+        and param_groups[1]['params'][0] in a later group.
+    parts: a number of equal blocks, or their sizes. 3 for nn.MultiheadAttention's queries,
+        keys and values; (32 * 128, 8 * 128, 8 * 128) where fewer heads share keys and
+        values. Head by head: the number of heads, or three times that for all of
+        in_proj_weight.
+    dim: what is cut: 0 for rows, as in nn.Linear (out, in); 1 for columns, as in GPT-2's
+        Conv1D (in, out), or for the heads of an output projection.
+    interleaved: how often the parts repeat along dim; a part is then the union of its
+        repetitions. With parts 3, the number of heads where each head's query, key and
+        value lie side by side, as in GPT-NeoX and BLOOM.
+
+    **In bfloat16** a step below 2^-9 of an entry is rounded away, which is most of them.
+    Keep float32 master weights, or round stochastically; then the step is computed in
+    float32. A warning says so when a bfloat16 matrix is added, and not of one that is cast
+    later; one that is cast to float16 is an error at the next step.
+
+    rounding: "nearest", or "stochastic", which is right on average.
     seed: of stochastic rounding. What a step draws depends on the seed, on `steps_taken`
         and on the matrix's place in the decay, and on nothing else: torch's generators are
         left alone, replicas of a matrix (as under DDP) stay equal, and a run that is
         resumed from its state goes on to the same bit on the same kind of device.
+
+    **What a step costs.** All matrices of one shape (up to transposition) and one setting
+    are decayed in one batch.
+
     every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
         group counts, and is in the state. As long as k times the strength is small this is
         nearly the same decay at a k-th of its cost.
@@ -94,30 +124,14 @@ class LowRankDecay(torch.optim.Optimizer):
         the device. Without it a NaN stays in its own matrix, and an attached low-rank decay
         by a polynomial waits for nothing, if such tensors lie where the matrices do.
 
-    All matrices of one shape (up to transposition) and one setting are decayed in one
-    batch. In bfloat16 a step below 2^-9 of an entry is rounded away, which is most of them:
-    a warning says so. Keep float32 master weights, or round stochastically; then the step
-    is computed in float32.
-
-    Messages and `ranks` tell a matrix by its name; without one, by its place: params[0], and
-    param_groups[1]['params'][0] in a later group.
-
-    A matrix that is sharded over processes (torch's DTensor, as FSDP2 and tensor
-    parallelism make it) is gathered; each process decays the whole and keeps its shard.
-
-    It is a torch Optimizer that needs no gradient: `param_groups`, `state_dict`,
-    `load_state_dict` and `add_param_group` are torch's. Two ways to run it:
-
-        decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
-        handle = decay.attach(optimizer)  # after each optimizer.step(), with the live lr
-
-        decay.step(lr=1e-3)               # or by hand
+    **Over processes.** A sharded matrix (torch's DTensor, as FSDP2 and tensor parallelism
+    make it) is gathered; each process decays the whole and keeps its shard.
 
     Raises TypeError or ValueError, before anything is changed, for a parameter that is not
     a finite dense float32, float64 or bfloat16 matrix or stack (k, m, n), no parameter at
-    all, a bad setting, or (in `step`) a NaN or infinite weight. A kernel of a convolution
-    (out, in, h, w) is refused: its matrix (out, in * h * w) is a view that can be decayed
-    by hand, by `low_rank_decay_`.
+    all, a bad setting, two matrices of one name, or (in `step`) a NaN or infinite weight. A
+    kernel of a convolution (out, in, h, w) is refused: its matrix (out, in * h * w) is a
+    view that can be decayed by hand, by `low_rank_decay_`.
 
     >>> W = torch.nn.Parameter(torch.diag(torch.tensor([3.0, 1.0])))
     >>> LowRankDecay([W], weight_decay=0.5, mode="independent", scale=None, method="svd").step()
@@ -149,22 +163,15 @@ class LowRankDecay(torch.optim.Optimizer):
         max_batch: int | None = None,
         check_finite: bool = True,
     ) -> None:
-        defaults = dict(
-            weight_decay=weight_decay, mode=mode, scale=scale, method=method, steps=steps
-        )
         self._handles: WeakKeyDictionary[torch.optim.Optimizer, RemovableHandle]
         self._handles = WeakKeyDictionary()  # of what it is attached to
         super().__init__(
             _listed(params),
-            defaults
-            | dict(rule=rule, part=part, parts=parts, dim=dim, interleaved=interleaved)
-            | dict(
-                rounding=rounding,
-                seed=seed,
-                every=every,
-                max_batch=max_batch,
-                check_finite=check_finite,
-            ),
+            dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method)
+            | dict(steps=steps, rule=rule, part=part)
+            | dict(parts=parts, dim=dim, interleaved=interleaved)
+            | dict(rounding=rounding, seed=seed)
+            | dict(every=every, max_batch=max_batch, check_finite=check_finite),
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -267,7 +274,7 @@ class LowRankDecay(torch.optim.Optimizer):
         rate = 1.0 if lr is None else _checked_lr("lr", lr)
         self._decay({id(W): rate for _, W in self._named_matrices()})
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+    def attach(self, optimizer: torch.optim.Optimizer | Wrapper) -> RemovableHandle:
         """Decay after every `optimizer.step()`, with the lr that the optimizer then has for
         each matrix.
 
@@ -410,11 +417,13 @@ class LowRankDecay(torch.optim.Optimizer):
 
     def _batches(
         self, rates: Mapping[int, float | Tensor], frozen: frozenset[int]
-    ) -> tuple[dict[tuple, list[tuple[str, Tensor]]], list[tuple[Tensor, Tensor]]]:
+    ) -> tuple[
+        dict[tuple[Any, ...], list[tuple[str, Tensor]]], list[tuple[Tensor, Tensor]]
+    ]:
         """Views (..., repetitions, rows, columns) of the parts of all matrices, with the
         names of these, by what may differ between batches: (group, ..., lr); and each
         sharded matrix with the whole that its views are of."""
-        batches: dict[tuple, list[tuple[str, Tensor]]] = {}
+        batches: dict[tuple[Any, ...], list[tuple[str, Tensor]]] = {}
         sharded = []
         for i, group in enumerate(self.param_groups):
             _settle(group, look=group["check_finite"])  # it may have been changed since
@@ -428,8 +437,9 @@ class LowRankDecay(torch.optim.Optimizer):
                     full = W.full_tensor()
                     sharded.append((W, full))
                 for part in _cut(full, group):
-                    shape = tall(_matrix(part)).shape
-                    key = (i, shape, part.dtype, part.device, rates[id(W)])
+                    *stack, times, rows, columns = part.shape
+                    sides = sorted((times * rows, columns))
+                    key = (i, *stack, *sides, part.dtype, part.device, rates[id(W)])
                     batches.setdefault(key, []).append((name, part))
         return batches, sharded
 
@@ -676,7 +686,7 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
             f"part must be 'both' for rule 'proximal', got {shown(group['part'])}"
         )
     check_bool("check_finite", group["check_finite"])
-    check_choice("dim", group["dim"], (0, 1))
+    check_integer("dim", group["dim"], at_least=0, at_most=1)
     check_integer("interleaved", group["interleaved"])
     check_choice("rounding", group["rounding"], ROUNDINGS)
     check_integer("seed", group["seed"], at_least=0)
@@ -721,7 +731,7 @@ def _check_cut(name: str, W: Tensor, group: Mapping[str, Any]) -> None:
     times, parts = group["interleaved"], group["parts"]
     if side % times:
         raise ValueError(
-            f"interleaved must divide the {side} {what} of {name}, got {times}"
+            f"interleaved must divide the {side} {what} of {name}, got {shown(times)}"
         )
     every = "" if times == 1 else f"each {side // times} of "
     if isinstance(parts, int):

@@ -32,7 +32,7 @@ from lrdlib import (
     spectral,
     tasks,
 )
-from lrdlib.optimizer import LowRankDecay
+from lrdlib.optimizer import ROUNDINGS, LowRankDecay
 from lrdlib.training import config, records, runs, sweep, train
 
 NAN, INF = float("nan"), float("inf")
@@ -422,7 +422,11 @@ OWN = [
     call(optimizer_of, "LowRankDecay", params=(lambda: [W33()], lambda x: False),
          weight_decay=(value(0.1), real(0)), mode=DECAY["mode"], scale=SCALED["scale"],
          method=METHOD, steps=POLY_STEPS,
-         rule=(value("low_rank"), one_of(*decay.UPDATES)), parts=(value(1), integer(1, 3)),
+         rule=(value("low_rank"), one_of(*decay.UPDATES)),
+         part=(value("both"), one_of(*decay.PARTS)), parts=(value(1), integer(1, 3)),
+         dim=(value(0), one_of(0, 1)), interleaved=(value(1), integer(1, 3)),
+         rounding=(value("nearest"), one_of(*ROUNDINGS)), seed=(value(0), integer(0)),
+         every=(value(1), integer(1)), max_batch=(value(None), or_none(integer(1))),
          check_finite=(value(True), booleans)),
     call(group({"weight_decay": 0.1}), "LowRankDecay.add_param_group",
          param_group=(lambda: {"params": [W33()]}, never),
@@ -431,6 +435,10 @@ OWN = [
          "LowRankDecay.step", lr=(value(0.1), real(0))),
     call(lambda optimizer: LowRankDecay([W33()], weight_decay=0.1).attach(optimizer),
          "LowRankDecay.attach", optimizer=(lambda: None, never)),
+    call(lambda state: LowRankDecay([W33()], weight_decay=0.1).load_state_dict(state),
+         "LowRankDecay.load_state_dict",
+         state=(lambda: LowRankDecay([W33()], weight_decay=0.2).state_dict(), never),
+         names={"state": "state_dict"}),
     call(matrices.select, model=(weights, never),
          which=(value("qk"), a_type)),
     # fourier
