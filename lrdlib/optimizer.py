@@ -46,6 +46,9 @@ from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
 Rounding = Literal["nearest", "stochastic"]
+# entries of the matrices that are computed at once; a step needs 8 such copies
+BATCH = 2**24
+ROUNDINGS = ("nearest", "stochastic")
 
 
 class Wrapper(Protocol):
@@ -53,11 +56,6 @@ class Wrapper(Protocol):
 
     @property
     def optimizer(self) -> Any: ...
-
-
-# entries of the matrices that are computed at once; a step needs 8 such copies
-BATCH = 2**24
-ROUNDINGS = ("nearest", "stochastic")
 
 
 class LowRankDecay(torch.optim.Optimizer):
@@ -308,9 +306,9 @@ class LowRankDecay(torch.optim.Optimizer):
             known = trained.register_step_post_hook(self._decay_after_step)
             self._handles[trained] = known
             hooks = known.hooks_dict_ref() or {}
-            for key in [k for k, hook in hooks.items() if _owner(hook) is self]:
-                if key != known.id:  # copied with an optimizer that keeps its hooks
-                    del hooks[key]
+            for key, hook in list(hooks.items()):
+                if key != known.id and getattr(hook, "__self__", None) is self:
+                    del hooks[key]  # copied along with an optimizer that keeps its hooks
         return known
 
     @torch.compiler.disable  # matrices are batched by what they hold: nothing to compile
@@ -457,7 +455,7 @@ class _Group(dict[str, Any]):
         super().__setitem__(key, value)
 
     def _check(self, key: str) -> None:
-        if key.endswith("lr"):  # initial_lr and the like are schedulers', too
+        if str(key).endswith("lr"):  # initial_lr and the like are schedulers', too
             raise ValueError(
                 f"a LowRankDecay has no {key} to schedule: it decays with the lr of the "
                 "optimizer that it is attached to, or with that of step(lr)"
@@ -486,7 +484,9 @@ def _decay_stack_(
     rate = lr.reshape(()) if isinstance(lr, Tensor) else lr
     t = strength(_beside(W, group["weight_decay"]), _beside(W, rate), group["mode"])
     t = t * group["every"]
-    if isinstance(t, Tensor) and t.ndim:  # one for each matrix of a stack
+    if not isinstance(t, Tensor):
+        check_real("weight_decay * lr", t)
+    elif t.ndim:  # one for each matrix of a stack
         t = t.expand(*W.shape[:-2], 1, 1).reshape(-1, 1, 1)  # (all, 1, 1)
     stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
     if stochastic:
@@ -579,11 +579,6 @@ def _keep_shard(W: Tensor, full: Tensor) -> None:
     mesh = W.device_mesh
     whole = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
     W.to_local().copy_(whole.redistribute(mesh, W.placements).to_local())
-
-
-def _owner(hook: Any) -> object:
-    """What a hook is a method of."""
-    return getattr(hook, "__self__", None)
 
 
 def _checked_lr(name: str, lr: Any, look: bool = True) -> float | Tensor:

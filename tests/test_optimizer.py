@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from weights import (
+    NO_STRENGTHS,
     conditioned,
     copies,
     gaussian,
@@ -778,3 +779,31 @@ def test_a_group_that_is_none():
         optimizer.add_param_group(torch.ones(2, 2))
     with pytest.raises(TypeError, match=r"^params must be tensors, .* got ndarray"):
         LowRankDecay(np.ones((2, 2)), weight_decay=0.1)
+
+
+def test_a_whole_number_beyond_64_bits_is_a_strength():
+    for mode in ("independent", "decoupled"):
+        W = conditioned(3, 3)
+        LowRankDecay([W], weight_decay=10**20, mode=mode).step(lr=10**20)
+        assert bool(W.isfinite().all())
+    before = W.clone()
+    with pytest.raises(ValueError, match=r"^weight_decay \* lr must be a finite number"):
+        LowRankDecay([W], weight_decay=1e200).step(lr=1e200)
+    assert torch.equal(W, before)
+
+
+def test_what_cannot_be_changed_in_place_is_refused():
+    with torch.inference_mode():
+        W = torch.ones(2, 2)
+    with pytest.raises(
+        TypeError, match=r"^params\[0\] must be a tensor that can be changed"
+    ):
+        LowRankDecay([W], weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"^params\[0\] must have memory for each entry"):
+        LowRankDecay([torch.ones(1, 2).expand(2, 2)], weight_decay=0.1)
+
+
+@pytest.mark.parametrize("made", NO_STRENGTHS.values(), ids=NO_STRENGTHS)
+def test_tensors_that_are_no_strength(made):
+    with pytest.raises(TypeError, match=r"^weight_decay must"):
+        LowRankDecay([torch.ones(2, 2)], weight_decay=made())

@@ -69,6 +69,16 @@ def loss_of(model):
     return model(torch.tensor([[0, 1, 2], [3, 4, 5]])).square().mean()
 
 
+# tensors that hold no strength of a decay, made when asked for
+NO_STRENGTHS = {
+    "bool": lambda: torch.ones(1, 1).bool(),
+    "complex": lambda: torch.ones(1, 1).cfloat(),
+    "float8": lambda: torch.zeros(1, 1, dtype=torch.float8_e5m2),
+    "meta": lambda: torch.ones(1, 1, device="meta"),
+    "sparse": lambda: torch.eye(1).to_sparse(),
+}
+
+
 def parameters(*shapes, dtype=torch.float32):
     return [
         nn.Parameter(gaussian(*shape, seed=i, dtype=dtype))
