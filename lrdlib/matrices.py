@@ -145,7 +145,7 @@ def select(
             raise ValueError(
                 f"which must not part {fused[0]}, in which "
                 f"{' and '.join(_held(fused[0]))} are one matrix, got {shown(which)} "
-                '(take "attention": each is decayed by itself there)'
+                '(take "attention", all of it)'
             )
         taken = words | ({"fused"} if of_attention else set())
         chosen = {name: W for name, W in named.items() if parts.get(name) in taken}
@@ -245,12 +245,12 @@ def _held(name: str) -> list[str]:
     return [word for letter, word in words.items() if letter in _letters(_place(name)[1])]
 
 
-def _layouts(model: Any, names: Iterable[str]) -> dict[str, Layout | None]:
+def _layouts(model: Any, matrices: Mapping[str, Tensor]) -> dict[str, Layout | None]:
     """How each fused matrix of an nn.Module is cut; none of lrdlib's own are fused."""
     if not isinstance(model, nn.Module):
         return {}
     modules = dict(model.named_modules())
-    found = {name: _layout(modules, name, model.get_parameter(name)) for name in names}
+    found = {name: _layout(modules, name, W) for name, W in matrices.items()}
     return {name: layout for name, layout in found.items() if layout != {}}
 
 
