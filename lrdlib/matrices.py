@@ -90,7 +90,8 @@ def select(
 
     "attention+mlp": the matrices inside the transformer blocks, as the paper decays them.
         In an nn.Module these are the matrices and stacks of matrices (2-D and 3-D
-        parameters, no side of length 1) of the modules inside an nn.ModuleList, or inside
+        parameters, no side of length 1; a stack is along the first side, as experts and
+        heads are) of the modules inside an nn.ModuleList, or inside
         an nn.Sequential or nn.ModuleDict of two or more modules of one class: repeated
         blocks. Left out are embeddings and what is tied to one, tables of positions, heads
         (named lm_head), convolutions, norms, biases, the router of a mixture of experts,
@@ -184,8 +185,10 @@ def _parameters(model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 HELD = {"query": "q", "key": "k", "value": "v", "pos": "k"}  # positions act as keys do
 BESIDES = {
-    *("to", "add", "in", "proj", "projection", "lin", "linear", "layer", "fc", "dense"),
-    *("w", "a", "b", "down", "up", "attn", "weight", "with", "mqa", "relative", "fused"),
+    *("to", "add", "in", "proj", "project", "projection", "lin", "linear", "layer", "fc"),
+    *("w", "a", "b", "down", "up", "attn", "self", "cross", "weight", "with", "mqa"),
+    *("relative", "fused", "dense", "head", "global", "content", "sine", "points", "e"),
+    *("layout", "text", "vision", "msa", "protein", "structure"),
 }
 OF_ALL_THREE = re.compile(r"in_proj_weight|c_attn")
 OF_ADAPTERS = re.compile(r"\.(base_layer|lora_[AB](\.\w+)?)(?=\.weight$|$)")  # peft
@@ -357,6 +360,9 @@ LAYOUTS: dict[str, Callable[[nn.Module, Tensor], Layout]] = {
     r"(\w*MambaMixer|Mamba)\.in_proj": lambda module, W: {"parts": 2},
     r"(\w*MambaMixer|Mamba)\.x_proj": _of_mamba,
     r"\w+\.gate_up_proj": _of_gate_and_up,
+    r"DbrxExpertGLU\.(w1|v1|w2)": lambda module, W: {
+        "parts": _number(module, "moe_num_experts")
+    },
     # by custom alone: timm, diffusers, nanoGPT
     r"\w+\.to_kv": lambda module, W: {"parts": 2},
     r"\w+\.c_attn": lambda module, W: (
@@ -422,7 +428,8 @@ def _repeats(module: nn.Module) -> bool:
 # 2-D and 3-D parameters that are no weight matrix by their own name: biases, tables of
 # positions, tokens, Mamba's A_log; and what weight_norm (its first kind) and pruning keep
 NO_MATRIX = re.compile(
-    r"bias|^b_|(^|_)(pos|position)(_|$)|embed|token|_table|A_logs?$|weight_(g|v|orig)$"
+    r"bias|^b_|(^|_)(pos|position|emb)(_|$)|embed|token|_table|^rpb$|A_logs?$"
+    r"|weight_(g|v|orig)$"
 )
 
 

@@ -638,6 +638,15 @@ def test_lightning_resumes(tmp_path):
 
 
 @THEIRS
+def test_what_is_wrong_stops_lightning_before_its_first_step(tmp_path):
+    module = lightning_module()
+    start = [W.detach().clone() for W in module.parameters()]
+    with pytest.raises(ValueError, match="which must be one of"):
+        fitted(module, tmp_path, [lightning_callback(which="heads")])
+    assert all(map(torch.equal, module.parameters(), start))
+
+
+@THEIRS
 def test_several_optimizers_of_lightning_are_refused(tmp_path):
     module = lightning_module(optimizers=muon_and_adamw)
     module.automatic_optimization = False

@@ -85,6 +85,14 @@ MODELS = {
         *("FalconForCausalLM", "FalconConfig"),
         dict(FALCON, new_decoder_architecture=True, num_kv_heads=2),
     ),
+    "dbrx": (
+        *("DbrxForCausalLM", "DbrxConfig"),
+        dict(
+            **dict(d_model=32, n_heads=4, n_layers=2, vocab_size=40, max_seq_len=32),
+            attn_config={"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4},
+            ffn_config={"ffn_hidden_size": 16, "moe_num_experts": 3, "moe_top_k": 2},
+        ),
+    ),
     "bigcode": ("GPTBigCodeForCausalLM", "GPTBigCodeConfig", BIGCODE),
     "bigcode, all keys": (
         *("GPTBigCodeForCausalLM", "GPTBigCodeConfig"),
@@ -196,6 +204,13 @@ EXPECTED = {
     },
     **dict.fromkeys(("falcon", "falcon, one key", "falcon, grouped"), OF_FALCON),
     **dict.fromkeys(("bigcode", "bigcode, all keys"), OF_GPT2),
+    "dbrx": {
+        "fused": both("transformer.blocks", "norm_attn_norm.attn.Wqkv"),
+        "vo": both("transformer.blocks", "norm_attn_norm.attn.out_proj"),
+        "mlp": " ".join(
+            f"transformer.blocks.{{}}.ffn.experts.mlp.{name}" for name in ("w1", "v1", "w2")
+        ),
+    },
 }
 # how what is fused is cut, by the last part of its name; all else is one matrix
 LAYOUTS = {
@@ -216,6 +231,8 @@ LAYOUTS = {
     "falcon": {"query_key_value": {"parts": (8, 8, 8), "interleaved": 4}},
     "falcon, one key": {"query_key_value": {"parts": (32, 8, 8)}},
     "falcon, grouped": {"query_key_value": {"parts": (16, 8, 8), "interleaved": 2}},
+    "dbrx": {"Wqkv": {"parts": (32, 16, 16)}}
+    | {name: {"parts": 3} for name in ("w1", "v1", "w2")},
     "bigcode": {"c_attn": {"parts": (32, 8, 8)}},
     "bigcode, all keys": {"c_attn": {"parts": 3, "interleaved": 4}},
 }
@@ -338,6 +355,7 @@ GATE = (0, {1})
                 ("falcon", "query_key_value"),
                 ("falcon, one key", "query_key_value"),
                 ("falcon, grouped", "query_key_value"),
+                ("dbrx", "Wqkv"),
                 ("bigcode", "c_attn"),
                 ("bigcode, all keys", "c_attn"),
                 ("mha", "in_proj_weight"),
@@ -445,6 +463,12 @@ SQUARE, THIRDS = (8, 8), (24, 8)
         ("attn.wq_a attn.wq_b", "attn.wo", "ffn.w2"),  # DeepSeek's own
         ("slf_attn.w_qs slf_attn.w_ks", "slf_attn.w_vs slf_attn.fc", "pos_ffn.w_1"),
         ("att.key att.query", "att.value", "ffn.key ffn.value"),  # RWKV: ffn.key is no key
+        (
+            "attn.query_global",
+            "attn.value_global attn.output",
+            "output.dense",
+        ),  # Longformer
+        ("attn.k_content_proj attn.q_pos_sine_proj", "attn.v_content_proj", "fc1"),  # DETR
         (  # DeBERTa
             "attention.self.query_proj attention.self.pos_key_proj",
             "attention.self.value_proj",
@@ -517,6 +541,39 @@ def test_blocks_are_found_in_what_repeats_them(kind):
     assert set(select(model, "attention+mlp")) == names
 
 
+def wrapped_by_checkpointing(model):
+    from torch.distributed.algorithms._checkpoint import checkpoint_wrapper
+
+    for i, layer in enumerate(model.transformer.h):
+        model.transformer.h[i] = checkpoint_wrapper.checkpoint_wrapper(layer)
+    return model
+
+
+def compiled_in_part(model):
+    for layer in model.transformer.h:
+        layer.attn = torch.compile(layer.attn, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize(
+    "wrap, inserted",
+    [
+        (nn.DataParallel, "module."),  # and DistributedDataParallel
+        (lambda model: torch.compile(model, backend="eager"), "_orig_mod."),
+        (compiled_in_part, "_orig_mod."),
+        (wrapped_by_checkpointing, "_checkpoint_wrapped_module."),
+    ],
+)
+def test_a_wrapper_adds_to_the_names_alone(wrap, inserted):
+    plain = select(built("gpt2"), "attention+mlp")
+    found = select(wrap(built("gpt2")), "attention+mlp")
+    assert [name.replace(inserted, "") for name in found] == list(plain)
+    assert any(inserted in name for name in found)
+    assert [part.split(") ")[1] for part in repr(found).splitlines()] == [
+        part.split(") ")[1] for part in repr(plain).splitlines()
+    ]
+
+
 def test_layers_in_a_sequential_are_no_blocks():
     for layers in ([nn.Linear(4, 4)] * 2, [nn.Linear(4, 4), nn.Linear(4, 4)]):
         with pytest.raises(ValueError, match="which must select at least one"):
@@ -529,6 +586,8 @@ def test_what_is_no_weight_matrix_is_left_out():
         "attn.relative_position_bias_table": (9, 2),
         "attn.rel_pos_h": (5, 4),
         "attn.pos_bias_u": (2, 4),
+        "attn.emb_rel_k": (5, 4),
+        "attn.rpb": (2, 5, 5),
         "pos_embed": (6, 8),
         "register_tokens": (3, 8),
         "mixer.A_log": (8, 4),
