@@ -209,7 +209,9 @@ def _part_of(name: str) -> str:
     held = _letters(leaf)
     if held:
         return "qk" if "v" not in held else "vo" if held == {"v"} else "fused"
-    return "vo" if any(OF_ATTENTION.search(module) for module in modules) else "mlp"
+    if not any(OF_ATTENTION.search(module) for module in modules):
+        return "mlp"
+    return "fused" if leaf == "in_proj" else "vo"
 
 
 def _place(name: str) -> tuple[list[str], str]:
@@ -245,7 +247,8 @@ def _letters(leaf: str) -> set[str]:
 def _held(name: str) -> list[str]:
     """What a fused matrix holds, in words."""
     words = {"q": "queries", "k": "keys", "v": "values"}
-    return [word for letter, word in words.items() if letter in _letters(_place(name)[1])]
+    held = _letters(_place(name)[1]) or set(words)
+    return [word for letter, word in words.items() if letter in held]
 
 
 def _layouts(model: Any, matrices: Mapping[str, Tensor]) -> dict[str, Layout | None]:
@@ -309,6 +312,14 @@ def _head_by_head(module: nn.Module, W: Tensor) -> Layout:
     return {"parts": 3, "interleaved": _heads(module)}
 
 
+def _of_bigcode(module: nn.Module, W: Tensor) -> Layout:
+    """One key and value for all queries, or one for each; not of cross-attention."""
+    if getattr(module, "is_cross_attention", False):
+        return {}
+    one = getattr(module, "multi_query", False)
+    return _grouped(module, W) if one else _head_by_head(module, W)
+
+
 def _of_falcon(module: nn.Module, W: Tensor) -> Layout:
     """One key and value after the queries that share them; or of each head; or of all."""
     size, shared = _number(module, "head_dim"), _number(module, "num_kv_heads")
@@ -319,8 +330,11 @@ def _of_falcon(module: nn.Module, W: Tensor) -> Layout:
 
 
 def _of_gate_and_up(module: nn.Module, W: Tensor) -> Layout:
-    """Gate, then up, of a module or of each expert, in whose (in, out) they may alternate."""
+    """Gate, then up, of a module; or of each expert, where its class says whether they are
+    rows or columns, and whether they alternate."""
     columns = getattr(module, "is_transposed", "Llama4" in type(module).__name__)
+    if W.ndim == 3 and not columns and not hasattr(module, "is_transposed"):
+        return {}
     layout: Layout = {"parts": 2} | ({"dim": 1} if columns else {})
     alternate = not getattr(module, "is_concatenated", True)
     return layout | ({"interleaved": W.shape[columns - 2] // 2} if alternate else {})
@@ -344,11 +358,8 @@ LAYOUTS: dict[str, Callable[[nn.Module, Tensor], Layout]] = {
     r"MultiheadAttention\.in_proj_weight": lambda module, W: {"parts": 3},
     r"(GPTNeoX(Japanese)?|Bloom|Persimmon)Attention\.query_key_value": _head_by_head,
     r"FalconAttention\.query_key_value": _of_falcon,
-    r"GPTBigCodeAttention\.c_attn": lambda module, W: (
-        _grouped(module, W)
-        if getattr(module, "multi_query", 0)
-        else _head_by_head(module, W)
-    ),
+    r"DisentangledSelfAttention\.in_proj": _head_by_head,  # DeBERTa
+    r"GPTBigCodeAttention\.c_attn": _of_bigcode,
     r"(Phi3|Phi4Multimodal|Dbrx)Attention\.(qkv_proj|Wqkv)": _grouped,
     r"\w+\.kv_a_proj_with_mqa": lambda module, W: {
         "parts": (_number(module, "kv_lora_rank"), _number(module, "qk_rope_head_dim"))

@@ -67,6 +67,7 @@ MODELS = {
         dict(IMAGE, intermediate_size=48, patch_size=8, num_frames=2),
     ),
     "bert": ("BertForMaskedLM", "BertConfig", TEXT),
+    "deberta": ("DebertaForMaskedLM", "DebertaConfig", TEXT),
     "t5": (
         *("T5ForConditionalGeneration", "T5Config"),
         dict(d_model=32, d_ff=48, d_kv=8, num_layers=2, num_heads=4, vocab_size=40),
@@ -189,6 +190,11 @@ EXPECTED = {
         "vo": both("bert.encoder.layer", "attention.self.value attention.output.dense"),
         "mlp": both("bert.encoder.layer", "intermediate.dense output.dense"),
     },
+    "deberta": {
+        "fused": both("deberta.encoder.layer", "attention.self.in_proj"),
+        "vo": both("deberta.encoder.layer", "attention.output.dense"),
+        "mlp": both("deberta.encoder.layer", "intermediate.dense output.dense"),
+    },
     "t5": {
         "qk": " ".join(f"{at}.{name}.weight" for at in T5 for name in "qk"),
         "vo": " ".join(f"{at}.{name}.weight" for at in T5 for name in "vo"),
@@ -226,6 +232,7 @@ LAYOUTS = {
     },
     "mamba": {"in_proj": {"parts": 2}, "x_proj": {"parts": (2, 4, 4)}},
     "timesformer": {"qkv": {"parts": 3}},
+    "deberta": {"in_proj": {"parts": 3, "interleaved": 4}},
     "bloom": {"query_key_value": {"parts": 3, "interleaved": 4}},
     "mpt": {"Wqkv": {"parts": 3}},
     "falcon": {"query_key_value": {"parts": (8, 8, 8), "interleaved": 4}},
@@ -305,6 +312,14 @@ def test_two_attentions_in_one_block():
     words_hold(model, expected)
 
 
+def test_experts_of_an_unknown_class_may_lie_either_way():
+    model = model_of({"mlp.experts.gate_up_proj": (4, 16, 8)}, ["mlp.experts.gate_up_proj"])
+    assert set(select(model, "mlp").layouts.values()) == {None}
+    assert select(model, "mlp").groups() == [
+        {"params": [(name, W) for name, W in select(model, "mlp").items()]}
+    ]
+
+
 def test_keys_and_values_of_cross_attention_are_two_parts():
     layouts = select(built("gpt2 with cross-attention"), "attention").layouts
     assert layouts["transformer.h.0.attn.c_attn.weight"] == {"parts": 3, "dim": 1}
@@ -350,6 +365,7 @@ GATE = (0, {1})
                 ("gpt_neox", "query_key_value"),
                 ("phi3", "qkv_proj"),
                 ("timesformer", ".attention.attention.qkv"),
+                ("deberta", "in_proj"),
                 ("bloom", "query_key_value"),
                 ("mpt", "Wqkv"),
                 ("falcon", "query_key_value"),
