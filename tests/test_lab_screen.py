@@ -19,8 +19,11 @@ from browser import DESKTOP, FLAGS, HTML, PHONE, ROOT, Visit, serve, visit
 from chromium import find
 from waiting import PATIENCE_MS
 
-from lrdlib.lab.address import of_training
+from lrdlib.lab.address import of_recorded, of_training
+from lrdlib.lab.answers import LEVELS, Answers, load_answers
 from lrdlib.lab.script import STATIC
+from lrdlib.tasks import split
+from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import load_run, save_run
 
 if not (HTML / "lab" / "train").exists():
@@ -85,18 +88,71 @@ def saved(seen: Visit, path: Path):
 # ---- one screen
 
 
-def test_every_panel_is_in_sight_on_a_laptop(chromium, site):
+def assert_in_sight(page, panels: int) -> None:
+    """So many plots are on the screen, right of the controls."""
+    page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
+    plots = page.locator(f"{RECORDED} .lab-plot:visible").all()
+    boxes = [plot.bounding_box() for plot in plots]
+    assert len(boxes) == panels
+    for box in boxes:
+        assert box["y"] >= 0 and box["y"] + box["height"] <= LAPTOP["height"]
+        assert box["x"] >= 0 and box["x"] + box["width"] <= LAPTOP["width"]
+    left = page.locator(f"{RECORDED} .lab-left").bounding_box()
+    assert left["x"] + left["width"] <= min(box["x"] for box in boxes)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def assert_asked(page, found: Answers, a: int, b: int, step: int) -> None:
+    """The recorded lab says what this network answers to (a, b) at a step."""
+    at, row = found.steps.tolist().index(step), 59 * a + b
+    answer, right = found.answers[at, row], (a + b) % 59
+    says = f"At step {step} it answers {answer} to ({a}, {b}): "
+    said = page.locator(f"{RECORDED} .lab-answer", has_text=says)
+    said.wait_for()
+    assert ("): right." in said.inner_text()) == (answer == right)
+    config = TrainConfig(**found.config)
+    inside = split(config.data(), config.fraction, config.seed).train.tolist()
+    assert ("It has been trained" in said.inner_text()) == (row in inside)
+    (share,) = page.locator(f"{RECORDED} .lab-answers li").all_inner_texts()
+    sure = float(re.search(r"([\d.]+)%", share)[1])
+    assert sure == pytest.approx(100 * int(found.sure[at, row]) / LEVELS, abs=0.06)
+
+
+def test_every_panel_is_in_sight_and_a_network_of_which_it_is_kept_can_be_asked(
+    chromium, site
+):
+    """One visit: the five panels of any run, then the table of pairs beside them."""
+    found = load_answers(ROOT / "book/runs/answers/lrd-0.02-p59-f0.6-seed0.answers.npz")
+    config = TrainConfig(**found.config)
     with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
         page = seen.page
-        page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
-        boxes = [b.bounding_box() for b in page.locator(f"{RECORDED} .lab-plot").all()]
-        assert len(boxes) == 5
-        for box in boxes:
-            assert box["y"] >= 0 and box["y"] + box["height"] <= LAPTOP["height"]
-            assert box["x"] >= 0 and box["x"] + box["width"] <= LAPTOP["width"]
-        left = page.locator(f"{RECORDED} .lab-left").bounding_box()
-        assert left["x"] + left["width"] <= min(box["x"] for box in boxes)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert_in_sight(page, 5)
+        form = page.locator(f"{RECORDED} .lab-ask")
+        assert not form.is_visible()
+        page.evaluate(f"location.hash = '{of_recorded(config, step=600).split('#')[1]}'")
+        plot = page.locator(f"{RECORDED} [data-panel=table] .lab-plot")
+        plot.wait_for()
+        assert_in_sight(page, 6)
+        words = plot.get_attribute("aria-label")
+        counts = [int(n) for n in re.findall(r"(?:right|wrong) (\d+)", words)]
+        right = found.answers[6] == config.data().labels.numpy()
+        assert counts[0] + counts[2] == right.sum() and sum(counts) == 59**2
+        for name, value in (("a", 58), ("b", 3)):
+            form.get_by_label(name, exact=True).fill(str(value))
+        press(form, "Ask")
+        assert_asked(page, found, 58, 3, 600)
+        page.locator(f"{RECORDED} .lab-transport input").press("End")
+        assert_asked(page, found, 58, 3, 2000)  # the question goes along
+        plot.click(position={"x": plot.bounding_box()["width"] / 2, "y": 60})
+        says = page.locator(f"{RECORDED} .lab-answer").inner_text()
+        a, b = map(int, re.search(r"to \((\d+), (\d+)\)", says).groups())
+        assert (a, b) != (58, 3)
+        assert_asked(page, found, a, b, 2000)
+        page.evaluate(
+            f"location.hash = '{of_recorded(TrainConfig(), step=0).split('#')[1]}'"
+        )
+        form.wait_for(state="hidden")
+        assert_in_sight(page, 5)
         assert seen.errors == []
 
 

@@ -4,8 +4,8 @@ for each.
     python -m lrdlib.lab.data OUT [RUNS]
 
 writes OUT/data/index.js and OUT/data/NAME.js for every run of RUNS (default book/runs) and
-RUNS/sweep. A piece is a script that calls lrdLab.piece("NAME", {...}), so that a page that
-was opened as a file can load it too.
+of its folders sweep and answers. A piece is a script that calls lrdLab.piece("NAME", {...}),
+so that a page that was opened as a file can load it too.
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lrdlib.evidence.phase import outcome
+from lrdlib.lab.answers import Answers, load_answers, packed
 from lrdlib.lab.digits import encode
 from lrdlib.tasks import TASKS
 from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
@@ -31,6 +32,7 @@ CHOSEN = ("rule", *VARIANT, "weight_decay", "l2", "lr", "fraction", "seed")
 LENGTH = ("steps", "eval_every")  # how long and how finely a run is recorded
 ACCURACIES = ("train_accuracy", "test_accuracy", "orbit_clean_accuracy")
 CURVES = (*ACCURACIES, "qk_stable_rank", "qk_effective_rank")
+ANSWERS = ".answers.npz"  # ends the name of a file of Answers
 OPERATIONS = {
     "add": "a + b",
     "sub": "a − b",
@@ -49,18 +51,24 @@ COLUMNS = (
 
 
 def read_runs(folder: Path) -> dict[str, Run]:
-    """The runs of `folder` and of its subfolder sweep, by the name of their file.
+    """The runs of `folder` and of its subfolders sweep and answers, by the name of their
+    file.
 
     Raises FileNotFoundError if there are none, and ValueError for a damaged file or for two
     files of one name.
     """
     found: dict[str, Run] = {}
-    own, swept = folder.glob("*-seed*.npz"), folder.glob("sweep/*-seed*.npz")
-    for path in (*sorted(own), *sorted(swept)):
+    places = ("", "sweep/", "answers/")
+    paths = (
+        path for place in places for path in sorted(folder.glob(f"{place}*-seed*.npz"))
+    )
+    for path in paths:
+        if path.name.endswith(ANSWERS):
+            continue
         if path.stem in found:
             raise ValueError(
-                f"runs must have names of their own, got {path.stem!r} in {folder} and in "
-                "its sweep"
+                f"runs must have names of their own, got {path.stem!r} twice in {folder} and "
+                "its subfolders"
             )
         run = load_run(path)
         # with fields that are newer than the run
@@ -70,6 +78,13 @@ def read_runs(folder: Path) -> dict[str, Run]:
             f"folder must hold recorded runs, got {str(folder)!r}, which has none"
         )
     return found
+
+
+def read_answers(folder: Path) -> dict[str, Answers]:
+    """What is kept of what networks answer, in folder/answers, by the name of their run.
+    Raises ValueError for a damaged file."""
+    paths = sorted((folder / "answers").glob(f"*{ANSWERS}"))
+    return {path.name.removesuffix(ANSWERS): load_answers(path) for path in paths}
 
 
 # ---- what a run is called
@@ -189,14 +204,14 @@ def _short(value: float) -> float | None:
 # ---- a piece
 
 
-def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
+def piece(run: Run, cell: Sequence[Run] = (), *, answers: bool = False) -> dict[str, Any]:
     """One run as the page draws it; `cell` holds a run of each seed at the same place, for
     the bands.
 
     steps (T,); curves: a code (T,) of each; spectra: a code (T k) of each query and key
     matrix; fourier: a code (T p // 2) or null; bands: as `bands`, null for a single seed;
-    command: what makes the run again. pattern: whether there is a piece NAME.pattern
-    besides.
+    command: what makes the run again. pattern, answers: whether there is a piece
+    NAME.pattern, or NAME.answers, besides.
     """
     spectra = {
         name: {"size": S.shape[1]} | encode(S, log=True)
@@ -215,6 +230,7 @@ def piece(run: Run, cell: Sequence[Run] = ()) -> dict[str, Any]:
         "spectra": spectra,
         "fourier": powers.get("embedding"),
         "pattern": {"0.query", "0.key"} <= set(run.weights),
+        "answers": answers,
         "command": run.provenance.get("command", ""),
     }
 
@@ -253,9 +269,12 @@ def script(name: str, data: Any) -> str:
     return f"lrdLab.piece({json.dumps(name)},{text});\n"
 
 
-def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
-    """Everything that the page may load, by name: the index, a piece per run of it, and the
-    patterns."""
+def pieces(
+    runs: Mapping[str, Run], answers: Mapping[str, Answers] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Everything that the page may load, by name: the index, a piece per run of it, the
+    patterns, and the answers of runs that have some."""
+    known = answers or {}
     made: dict[str, dict[str, Any]] = {"index": index(runs)}
     listed = {row[0]: runs[row[0]] for row in made["index"]["runs"]}
     cells: dict[tuple, list[Run]] = {}
@@ -268,19 +287,23 @@ def pieces(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
             key=lambda other: other.config["eval_every"] == every,
         )
         seeds = {other.config["seed"]: other for other in cell} | {seed: run}
-        made[name] = piece(run, [*seeds.values()])
+        made[name] = piece(run, [*seeds.values()], answers=name in known)
         if made[name]["pattern"]:
             made[f"{name}.pattern"] = pattern(run)
+        if name in known:
+            made[f"{name}.answers"] = packed(known[name])
     return made
 
 
-def write(folder: Path, runs: Mapping[str, Run]) -> list[Path]:
+def write(
+    folder: Path, runs: Mapping[str, Run], answers: Mapping[str, Answers] | None = None
+) -> list[Path]:
     """Write every piece into `folder`, which loses what other pieces it held; returns the
     files."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.js"):
         old.unlink()
-    made = pieces(runs)
+    made = pieces(runs, answers)
     for name, data in made.items():
         (folder / f"{name}.js").write_text(script(name, data), encoding="utf-8")
     return [folder / f"{name}.js" for name in made]
@@ -289,8 +312,9 @@ def write(folder: Path, runs: Mapping[str, Run]) -> list[Path]:
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) not in (1, 2):
         sys.exit(__doc__)
-    runs = read_runs(Path(arguments[1] if len(arguments) > 1 else "book/runs"))
-    written = write(Path(arguments[0]) / "data", runs)
+    source = Path(arguments[1] if len(arguments) > 1 else "book/runs")
+    runs = read_runs(source)
+    written = write(Path(arguments[0]) / "data", runs, read_answers(source))
     size = sum(file.stat().st_size for file in written)
     print(
         f"   {len(runs)} recorded runs for the lab in {len(written)} pieces, "

@@ -18,8 +18,8 @@ LIVE = ("live-run.js", "live-controls.js", "live.js")
 SCRIPTS = {  # which fragments, in which order
     "page": (
         *(*PANELS, "digits.js", "choose.js", "map.js", "side.js", "runs.js", "tours.js"),
-        *("transport.js", "recorded.js", *LIVE, "files.js", "address.js", "own.js"),
-        *("page.js", "boot.js"),
+        *("transport.js", "ask.js", "recorded.js", *LIVE, "files.js", "address.js"),
+        *("own.js", "page.js", "boot.js"),
     ),
     "widget": (*PANELS, *LIVE, "widget.js"),
     "worker": (

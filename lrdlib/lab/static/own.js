@@ -6,48 +6,6 @@
 
 const OWN_CHARTS = ["accuracy", "rank", "spectrum", "fourier", "pattern", "table"];
 
-// "23 + 36": what is asked, as the table counts it.
-const makeAsk = ({root, trainer, say}) => {
-  let shape = null;
-  const [a, b] = ["a", "b"].map((name) => element("input", {type: "number", min: 0, step: 1, value: 0, inputMode: "numeric", "aria-label": name}));
-  const answer = element("p", {className: "lab-answer", role: "status"});
-  const bars = element("ol", {className: "lab-answers"});
-  const put = async () => {
-    if (!shape) return;
-    const clip = (input, end) => (input.value = Math.min(Math.max(Math.trunc(Number(input.value)) || 0, 0), end - 1));
-    const row = clip(a, shape.down) * shape.across + clip(b, shape.across);
-    try {
-      const {probabilities, label, trained, step} = await trainer.ask(row);
-      const best = probabilities.map((share, value) => ({share, value})).sort((x, y) => y.share - x.share).slice(0, 5);
-      const right = best[0].value === label;
-      answer.textContent = `At step ${step} it answers ${best[0].value} to (${a.value}, ${b.value}): ${right ? "right" : `wrong, ${label} is right`}. It has ${trained ? "" : "not "}been trained on this pair.`;
-      bars.replaceChildren(...best.map(({share, value}) => {
-        const bar = element("span", {className: "lab-answer-bar"});
-        bar.style.width = `${(60 * share).toFixed(1)}%`;
-        return element("li", {className: value === label ? "lab-answer-right" : ""}, element("b", {textContent: value}), bar, ` ${percent(share)}`);
-      }));
-    } catch (error) {
-      say(`No answer. ${error.message}`);
-    }
-  };
-  const form = element("form", {className: "lab-ask", hidden: true}, element("span", {textContent: "Ask it:"}), a, b, element("button", {type: "submit", textContent: "Ask"}), answer, bars);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    put();
-  });
-  root.addEventListener("lrd:pair", ({detail}) => {
-    [a.value, b.value] = [detail.a, detail.b];
-    put();
-  });
-  const ready = (table) => {
-    shape = table;
-    form.hidden = !table;
-    if (!table) return answer.replaceChildren(), bars.replaceChildren();
-    [a.max, b.max] = [table.down - 1, table.across - 1];
-  };
-  return {node: form, ready};
-};
-
 // Runs that this browser keeps: a list, with a button to show one and one to forget it.
 const makeKept = ({trainer, open, say}) => {
   const select = element("select");
@@ -105,9 +63,16 @@ const makeBeside = ({draw}) => {
   return {node, run};
 };
 
+// The five answers that the network of now finds likeliest.
+const likeliest = async (trainer, row) => {
+  const {probabilities, ...rest} = await trainer.ask(row);
+  const answers = probabilities.map((share, value) => ({share, value})).sort((x, y) => y.share - x.share).slice(0, 5);
+  return {...rest, answers};
+};
+
 const ownOf = (live) => {
   const {trainer, controls, changes} = live;
-  const ask = makeAsk(live);
+  const ask = makeAsk(live.root, (row) => likeliest(trainer, row), live.say);
   const kept = makeKept(live);
   const beside = makeBeside(live);
   let begun = null; // {preset, config} of the run that trains

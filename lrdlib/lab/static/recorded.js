@@ -5,7 +5,7 @@
 
 const MATRIX = "0.query"; // whose spectrum is shown first
 const EARLY = 0.12; // the part of a run at which it opens
-const RECORDED_CHARTS = ["accuracy", "rank", "spectrum", "fourier", "pattern"];
+const RECORDED_CHARTS = ["accuracy", "rank", "spectrum", "fourier", "pattern", "table"];
 
 const RECORDED_SHOWN = {run: null}; // for a lab below, which may lay it beside its own
 
@@ -38,7 +38,9 @@ const makeRecorded = async (root, load) => {
   const {node: say, tell} = makeSay();
   const source = element("p", {className: "lab-source"});
   const plots = element("div", {className: "lab-plots"});
-  const panels = makePanels(plots, 2, RECORDED_CHARTS);
+  const panels = makePanels(plots, 2, RECORDED_CHARTS, ["table"]);
+  let table = null; // what the first run answers, where that is recorded
+  const ask = makeAsk(root, async (row) => table.at(row, transport.step()), (text) => tell(text));
   const chosenRows = [null, null]; // the second is null where nothing is compared
   let turn = 0;
   let matrix = MATRIX;
@@ -56,6 +58,7 @@ const makeRecorded = async (root, load) => {
   };
   const transport = makeTransport((step) => {
     panels.at(step);
+    ask.again();
     if (!transport.alone()) settle();
   });
 
@@ -82,6 +85,8 @@ const makeRecorded = async (root, load) => {
     transport.set(steps, transport.step());
     source.textContent = `Recorded: ${runs.map((run) => `${run.name} (${run.note})`).join("; against it, ")}. ${rows.length} runs are recorded in all.`;
     panels.show({runs, step: transport.step(), matrix});
+    if (runs[0].table !== table) ask.ready(null); // an answer of another network
+    ask.ready((table = runs[0].table));
     RECORDED_SHOWN.run = runs[0];
     document.dispatchEvent(new CustomEvent("lrd:shown"));
     plots.setAttribute("aria-busy", "false");
@@ -150,7 +155,7 @@ const makeRecorded = async (root, load) => {
   root.replaceChildren(
     element("div", {className: "lab-top"}, element("div", {className: "lab-said"}, source, say), tools),
     ...(tours ? [tours.strip] : []),
-    element("div", {className: "lab-body"}, left, element("div", {className: "lab-stage"}, here, bar, plots)),
+    element("div", {className: "lab-body"}, left, element("div", {className: "lab-stage"}, here, bar, plots, ask.node)),
   );
   plots.addEventListener("lrd:step", ({detail}) => transport.jump(detail));
   plots.addEventListener("lrd:matrix", ({detail}) => {

@@ -1,8 +1,23 @@
 /* Recorded runs by their row of the index, as panels.js wants them. load(name) is a promise of a piece. */
 
+// What a network answers, digit by digit (lrdlib/lab/answers.py), as the table of panels.js, and what is asked of it.
+const tableOfAnswers = ({down, across, steps, answers, sure, levels, labels, trained}) => {
+  const rows = (text) => Array.from(text, (digit) => PLACES[digit.charCodeAt(0)]);
+  const right = rows(labels);
+  const given = answers.map(rows);
+  const inside = rows(trained);
+  const at = (row, step) => {
+    const i = recordAt(steps, step);
+    const share = PLACES[sure[i].charCodeAt(row)] / levels;
+    return {answers: [{value: given[i][row], share}], label: right[row], trained: inside[row] === 1, step: steps[i]};
+  };
+  return {down, across, trained: inside, steps, hits: given.map((some) => some.map((value, row) => Number(value === right[row]))), at};
+};
+
 const toRun = async (index, row, load) => {
   const data = await load(row.piece);
   const pattern = data.pattern ? await load(`${row.piece}.pattern`) : null;
+  const answers = data.answers ? await load(`${row.piece}.answers`) : null;
   await new Promise((resolve) => setTimeout(resolve)); // reading a piece and drawing it are two tasks
   return {
     name: nameOf(index, row),
@@ -13,6 +28,7 @@ const toRun = async (index, row, load) => {
     bands: data.bands && {...data.bands, low: decodeEach(data.bands.low), high: decodeEach(data.bands.high)},
     spectra: Object.fromEntries(Object.entries(data.spectra).map(([name, code]) => [name, decodeRows(code)])),
     fourier: data.fourier && decodeRows(data.fourier),
+    table: answers && tableOfAnswers(answers),
     pattern: pattern && {...pattern, values: pattern.values.map(decode)},
   };
 };
