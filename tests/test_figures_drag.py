@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrdlib.decay import frobenius_decay_, low_rank_decay_, proximal_decay_
+from lrdlib.figures.cylinder import cylinder, meridian, slopes, turned
+from lrdlib.figures.cylinder import seen as cylinder_seen
 from lrdlib.figures.directions import (
     ARC,
     arrow,
@@ -48,6 +50,7 @@ PICTURES = {
     "parts": lambda **options: parts(**{"alt": "Parts."} | options),
     "wells": lambda **options: wells(**{"alt": "Wells."} | options),
     "corners": lambda **options: corners(**{"alt": "Corners."} | options),
+    "cylinder": lambda **options: cylinder(**{"alt": "A cylinder."} | options),
 }
 
 
@@ -287,6 +290,52 @@ def test_the_wells_are_drawn_over_the_arc():
     assert way[[0, -1]] == pytest.approx([60, settled(60, 1.5)], abs=0.1)
 
 
+def matrix_at(out, z, degrees):
+    """The symmetric matrix that lies at this place of the cylinder's space."""
+    x, y, z = (float(v) for v in turned(out, z, degrees))
+    a, b, c = (z + x) / 2**0.5, y / 2**0.5, (z - x) / 2**0.5
+    return torch.tensor([[a, b], [b, c]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("second", [0.5, 0.31, 0.0, -0.4, -0.99, -1.0])
+@pytest.mark.parametrize("degrees", [-150, 25])
+def test_the_arrows_on_the_cylinder_are_the_subgradients(second, degrees):
+    """G is one if <G, W> = |W|_* and |G|_2 <= 1; at rank one the fan has both ends, of
+    singular values 1 and 1."""
+    W = matrix_at(*meridian(second), degrees)
+    found = torch.linalg.eigvalsh(W).tolist()
+    assert found == pytest.approx(sorted([second, 1 - abs(second)]), abs=1e-12)
+    G = [matrix_at(*slope, degrees) for slope in slopes(second)]
+    for one in G:
+        assert float((one * W).sum()) == pytest.approx(1, abs=1e-12)
+        assert float(torch.linalg.matrix_norm(one, 2)) <= 1 + 1e-12
+    ends = [torch.linalg.svdvals(one).tolist() for one in (G[0], G[-1])]
+    np.testing.assert_allclose(ends, 1, atol=1e-12)
+    if second in (0, -1):
+        assert float(torch.linalg.matrix_norm(G[0] - G[-1])) == pytest.approx(2)
+    else:
+        expected = polar_factor(W, method="svd")
+        assert all(torch.allclose(one, expected, atol=1e-9) for one in G)
+
+
+def test_the_cylinder_is_drawn_as_it_is_seen():
+    html = PICTURES["cylinder"](second=0.0, degrees=35)
+    lines, panels = lines_of(html), data_of(html)["panels"]
+    for name in ("seen-0", "seen-6"):
+        u, v = values_of(lines[name], panels["space"])
+        slope = slopes(0.0)[int(name[-1])] / 2
+        ends = turned([0.5**0.5, 0.5**0.5 + slope[0]], [0.5**0.5, 0.5**0.5 + slope[1]], 35)
+        np.testing.assert_allclose([u[:2], v[:2]], cylinder_seen(ends), atol=2e-3)
+    right, up = values_of(lines["top"], panels["space"])
+    across = 0.5**0.5 * math.cos(math.radians(25))  # the middle of the rim, as it is seen
+    np.testing.assert_allclose(
+        np.hypot(right, (up - across) / math.sin(math.radians(25))), 0.5**0.5, atol=6e-3
+    )
+    out, z = values_of(lines["slope-6"], panels["cut"])
+    assert out[1] - out[0] == pytest.approx(0.5**0.5, abs=2e-3)
+    assert z[:2] == pytest.approx([0.5**0.5] * 2, abs=2e-3)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -316,6 +365,13 @@ def test_the_wells_are_drawn_over_the_arc():
         (lambda: wells(alt="x", start=121), ValueError, "degrees must be from -30 to 120"),
         (lambda: wells(alt="x", pressure=9), ValueError, "pressure must be from 0 to 4"),
         (lambda: corners(alt="x", start=(3, 0)), ValueError, r"start\[0\] must be from -2"),
+        (
+            lambda: cylinder(alt="x", second=0.6),
+            ValueError,
+            "second must be from -1 to 0.5",
+        ),
+        (lambda: cylinder(alt="x", degrees=181), ValueError, "degrees must be an integer"),
+        (lambda: cylinder(alt="x", degrees=0.5), TypeError, "degrees must be an int"),
         (lambda: corners(alt=""), ValueError, "alt must say what the picture shows"),
         (
             lambda: decayed("elastic", [1.0], t=0.1, steps=1, scaled=True),
@@ -513,6 +569,59 @@ def test_the_square_answers_with_a_corner(seen):
         handle.press("PageDown")
     assert_same(drawn(seen, "corners"), lines_of(PICTURES["corners"](start=(1.7, 0.4))))
     assert said(seen, "corners").endswith("the square with (1.00, 0.00), a corner.")
+
+
+def test_a_matrix_goes_over_the_cylinder_and_finds_its_rim(seen):
+    picture = part(seen, "cylinder")
+    handle = picture.get_by_role("slider", name="W: up and down")
+    for key in ("PageDown", "Shift+ArrowRight", "ArrowDown"):
+        handle.press(key)
+    assert_same(
+        drawn(seen, "cylinder"), lines_of(PICTURES["cylinder"](second=0.19, degrees=-10))
+    )
+    assert said(seen, "cylinder").endswith("0.81 and 0.19: rank two. Its slopes: one, I.")
+    panels = data_of(PICTURES["cylinder"]())["panels"]
+
+    def at(name, x, y):
+        """A place of a panel on the screen."""
+        stage = picture.locator(f"[data-panel={name}]")
+        stage.scroll_into_view_if_needed()
+        frame, (width, height) = stage.bounding_box(), panels[name]["size"]
+        (left, top, right, bottom), (x0, x1) = panels[name]["box"], panels[name]["x"]
+        y0, y1 = panels[name]["y"]
+        across = left + (x - x0) / (x1 - x0) * (width - left - right)
+        down = top + (y1 - y) / (y1 - y0) * (height - top - bottom)
+        return (
+            frame["x"] + across / width * frame["width"],
+            frame["y"] + down / height * frame["height"],
+        )
+
+    def dragged(name, *places):
+        seen.page.mouse.move(*at(name, *places[0]))
+        seen.page.mouse.down()
+        for place in places[1:]:
+            seen.page.mouse.move(*at(name, *place))
+        now = drawn(seen, "cylinder")
+        seen.page.mouse.up()
+        return now
+
+    def shown(second, degrees):
+        return lines_of(PICTURES["cylinder"](second=second, degrees=degrees))
+
+    def place(second, degrees):
+        u, v = cylinder_seen(turned(*meridian(second), degrees))
+        return float(u), float(v)
+
+    rim = dragged("cut", (0.4, 0.75), (0.69, 0.715))  # near it
+    assert_same(rim, shown(0.0, -10))
+    assert "rank one. Its slopes: any between I and a reflection." in said(seen, "cylinder")
+    for second, degrees in ((0.25, 100), (-0.4, 20), (-1.0, -75)):
+        assert_same(
+            dragged("space", place(0.3, 0), place(second, degrees)), shown(second, degrees)
+        )
+    assert handle.get_attribute("aria-valuetext") == "λ₂ = −1.00, turned by −75°, rank one"
+    handle.press("End")
+    assert_same(drawn(seen, "cylinder"), shown(0.5, -75))
 
 
 def test_beyond_the_root_of_5_it_says_that_it_leaves(seen):

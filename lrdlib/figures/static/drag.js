@@ -1,4 +1,4 @@
-/* Pictures that are dragged: lrdlib/figures/drag.py and directions.py leave <div class="lrd-drag" data-kind=...> with a picture, drawn by
+/* Pictures that are dragged: lrdlib/figures/drag.py, directions.py and cylinder.py leave <div class="lrd-drag" data-kind=...> with a picture, drawn by
  * the library, and JSON: {panels: {name: {x, y, size, box}}, start, ...}. Here the same arithmetic is done again at every
  * move, and the lines that have names are drawn anew; the axes stay as they are.
  *
@@ -521,7 +521,77 @@
     };
   };
 
-  const PICTURES = {plane, spectrum, iterates, arrows, parts, wells, corners};
+  // ---- that of cylinder.py
+
+  const cylinder = ({data, panels, controls, say: words, soon}) => {
+    const HALF = Math.SQRT1_2;
+    const RIM = 0.025; // a hand that comes so near to a rim is on it
+    const [low, high] = data.seconds;
+    const [azimuth, height] = [data.view.azimuth, radians(data.view.height)];
+    const state = {second: data.start[0], angle: data.start[1]};
+    const handle = handleOf(panels.space, "W: up and down move it over top and side, left and right turn it");
+    const other = handleOf(panels.cut, "");
+    other.setAttribute("aria-hidden", "true"); // the same point once more, for a hand
+    other.tabIndex = -1;
+    const go = (second, angle) => {
+      state.second = hundredths(clamp(second, data.seconds)) || 0; // not -0
+      state.angle = Math.round(angle - 360 * Math.round(angle / 360));
+      soon();
+    };
+    const caught = (second) => [0, low].find((rim) => Math.abs(second - rim) < RIM) ?? second;
+    // where a place of the section belongs: on top, or on the side
+    const secondAt = (out, z) => (z > out ? (1 - Math.SQRT2 * Math.max(out, 0)) / 2 : clamp((Math.SQRT2 * z - 1) / 2, [low, 0]));
+    const nudge = (_, dx, dy) => (Number.isFinite(dx) ? go(state.second + dy, state.angle + 100 * dx) : go(dx < 0 ? low : high, state.angle));
+    draggable(panels.space, [handle], {
+      nearest: () => 0,
+      move: (_, {x: right, y: up}) => {
+        const toward = (HALF * Math.cos(height) - up) / Math.sin(height); // if it is on top
+        const turned = (ahead) => azimuth + (Math.atan2(right, ahead) * 180) / Math.PI;
+        if (Math.hypot(right, toward) <= HALF) return go(caught(secondAt(Math.hypot(right, toward), HALF)), turned(toward));
+        if (toward < 0) return go(0, turned(toward)); // beyond it
+        const across = clamp(right, [-HALF, HALF]);
+        const ahead = Math.sqrt(HALF ** 2 - across ** 2);
+        const z = Math.min(HALF, (up + Math.sin(height) * ahead) / Math.cos(height));
+        go(caught(secondAt(HALF, z)), azimuth + (Math.atan2(across, ahead) * 180) / Math.PI);
+      },
+      nudge,
+    });
+    draggable(panels.cut, [other], {nearest: () => 0, move: (_, {x, y}) => go(caught(secondAt(x, y)), state.angle), nudge});
+
+    const slopes = (second) => {
+      const [up, out, down] = [[0, Math.SQRT2], [Math.SQRT2, 0], [0, -Math.SQRT2]];
+      const [first, last] = [second >= 0 ? up : out, second > 0 ? up : second === low ? down : out];
+      return between(0, 1, data.slopes).map((share) => first.map((v, i) => (1 - share) * v + share * last[i]));
+    };
+    const seen = (out, z) => {
+      const [ahead, right] = [Math.cos, Math.sin].map((f) => out * f(radians(state.angle - azimuth)));
+      return [right, z * Math.cos(height) - Math.sin(height) * ahead];
+    };
+    const named = (second) => (second === 0 || second === low ? "rank one" : "rank two");
+    return () => {
+      const {second, angle} = state;
+      const first = 1 - Math.abs(second);
+      const [out, z] = [(first - second) * HALF, (first + second) * HALF];
+      const dot = seen(out, z);
+      slopes(second).forEach((slope, i) => {
+        const [dx, dz] = slope.map((v) => data.drawn * v);
+        const tip = seen(out + dx, z + dz);
+        panels.space.line(`seen-${i}`, ...arrow(...dot, tip[0] - dot[0], tip[1] - dot[1]));
+        panels.cut.line(`slope-${i}`, ...arrow(out, z, dx, dz));
+      });
+      const way = [[0, HALF], [HALF, HALF], [HALF, -HALF], [0, -HALF]].map((place) => seen(...place));
+      panels.space.line("way", ...[0, 1].map((i) => way.map((place) => place[i])));
+      panels.space.dot(...dot);
+      panels.space.place(handle, ...dot);
+      panels.cut.dot(out, z);
+      panels.cut.place(other, out, z);
+      say(handle, low, high, second, `λ₂ = ${two(second)}, turned by ${minus(String(angle))}°, ${named(second)}`);
+      const says = second === 0 ? "any between I and a reflection" : second === low ? "any between a reflection and −I" : second > 0 ? "one, I" : "one, a reflection";
+      words(`W has the eigenvalues ${two(first)} and ${two(second)}: ${named(second)}. Its slopes: ${says}.`);
+    };
+  };
+
+  const PICTURES = {plane, spectrum, iterates, arrows, parts, wells, corners, cylinder};
 
   const begin = (root) => {
     const data = JSON.parse(root.querySelector("script").textContent);
