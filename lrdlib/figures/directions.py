@@ -16,7 +16,7 @@ import torch
 
 from lrdlib._check import check_choice, check_integer, check_real
 from lrdlib.decay import PARTS, Part, low_rank_decay_
-from lrdlib.figures.canvas import PALETTE
+from lrdlib.figures.canvas import PALETTE, RULE_COLOURS
 from lrdlib.figures.drag import (
     FAINT,
     GRIP,
@@ -31,15 +31,17 @@ from lrdlib.figures.drag import (
 WHOLE: Part = "both"  # the part of a step that is all of it
 PART_NAMES = {WHOLE: "whole", "radial": "radial", "tangential": "tangential"}
 HOLDS = {"free": "norm free", "held": "norm held"}
-TASK = {"stroke": PALETTE[0], "stroke-width": "2.5"}  # what the loss does
-DECAY = {"stroke": PALETTE[1], "stroke-width": "4"}  # what the decay does
+TASK = {"stroke": PALETTE[4], "stroke-width": "2.5"}  # what the loss does
+L2 = {"stroke": RULE_COLOURS["l2"], "stroke-width": "4"}
+LRD = {"stroke": RULE_COLOURS["lrd"], "stroke-width": "4"}
 SUM = {"stroke": PALETTE[2], "stroke-width": "2.5"}
 DASHED = {"stroke-dasharray": "6 5"}
 DOTTED = FAINT | {"stroke-dasharray": "2 4"}
 PATH = GRIP | {"stroke-width": "2"}
 NORM = {"stroke": PALETTE[4], "stroke-width": "2.5"}
 BY_STEP = {"norm": NORM, "ratio": NORM | DASHED}
-PART_STYLES: dict[Part, Style] = {WHOLE: DECAY, "radial": TASK, "tangential": SUM}
+# the radial part of any rule is L2's
+PART_STYLES: dict[Part, Style] = {WHOLE: LRD, "radial": L2, "tangential": SUM}
 
 WIDE, NARROW = 1.5, 8.0  # how sharp the hollow is in `arrows` and in `wells`
 WIDE_AT, NARROW_AT = 60, 30  # where it is, in degrees
@@ -204,7 +206,7 @@ def arrows(
         there.line("circle", *circle(TURN, length), FAINT),
         there.line("ray", *circle([0, direction], np.array([0, 2])), DOTTED),
         *(there.line(f"ring-{i}", *gradient(360 * i / RING), faint) for i in range(RING)),
-        there.line("decay", *arrow(x, y, -DRAWN * decay * x, -DRAWN * decay * y), DECAY),
+        there.line("decay", *arrow(x, y, -DRAWN * decay * x, -DRAWN * decay * y), L2),
         there.line("gradient", *gradient(direction), TASK | {"stroke-width": "4"}),
         there.line("theta", *circle([direction], 1.0), GRIP, dots=True),
         there.dot(x, y),
@@ -234,7 +236,7 @@ def arrows(
             "drawn": DRAWN,
             "hollow": {"at": WIDE_AT, "sharp": WIDE},
         },
-        key={"minus the gradient": TASK, "decay, −λW": DECAY, "unit circle": DOTTED},
+        key={"minus the gradient": TASK, "decay, −λW": L2, "unit circle": DOTTED},
         alt=alt,
     )
 
@@ -389,10 +391,10 @@ def corners(*, start: tuple[float, float] = (1.7, 0.9), alt: str) -> str:
             x, y = circle([turn], 1.0)
             inside.append(panel.line(f"wedge-{degrees}-{turn}", x + dx, y + dy, DOTTED))
     inside += [
-        panel.line("disc", *circle(TURN, 1.0), TASK | thin),
-        panel.line("square", *circle(np.arange(0, 361, 90), 1.0), DECAY | thin),
-        panel.line("to-disc", (x0, disc[0]), (y0, disc[1]), TASK, dots=True),
-        panel.line("to-square", (x0, square[0]), (y0, square[1]), DECAY, dots=True),
+        panel.line("disc", *circle(TURN, 1.0), L2 | thin),
+        panel.line("square", *circle(np.arange(0, 361, 90), 1.0), LRD | thin),
+        panel.line("to-disc", (x0, disc[0]), (y0, disc[1]), L2, dots=True),
+        panel.line("to-square", (x0, square[0]), (y0, square[1]), LRD, dots=True),
         panel.dot(*start),
     ]
     whole = [-2, -1, 0, 1, 2]
@@ -401,8 +403,8 @@ def corners(*, start: tuple[float, float] = (1.7, 0.9), alt: str) -> str:
         {"plane": (panel, panel.svg(panel.axes(whole, whole), *inside))},
         {"start": list(start), "reach": REACH},
         key={
-            "to the nearest point of the disc": TASK,
-            "to that of the square": DECAY,
+            "to the nearest point of the disc": L2,
+            "to that of the square": LRD,
             "edges of what a corner answers": DOTTED,
         },
         alt=alt,
