@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lrdlib.__main__ import main
+from lrdlib.decay import low_rank_decay_
 from lrdlib.evidence import language
 from lrdlib.evidence.language import (
     ARMS,
@@ -25,6 +26,7 @@ from lrdlib.evidence.language import (
     encoded,
     loss_of,
     outcome,
+    per_head,
     train_on,
     verdict,
 )
@@ -93,7 +95,7 @@ def test_a_step_of_an_arm_is_that_of_a_loop_by_hand(arm):
     torch.manual_seed(0)
     model, plain = CharacterModel(20), CharacterModel(20)
     plain.load_state_dict(model.state_dict())
-    optimizer, _ = decayed(model, arm)
+    optimizer = decayed(model, arm)
     by_hand = torch.optim.AdamW(
         plain.parameters(), lr=language.LR, betas=(0.9, 0.98), weight_decay=0.0
     )
@@ -110,6 +112,23 @@ def test_a_step_of_an_arm_is_that_of_a_loop_by_hand(arm):
         LowRankDecay(blocks, weight_decay=arm.weight_decay).step(lr=language.LR)
     for W, V in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(W, V, rtol=1e-5, atol=1e-7)
+
+
+def test_per_head_each_head_is_a_matrix():
+    torch.manual_seed(0)
+    model = CharacterModel(20).double()
+    before = {name: W.clone() for name, W in model.state_dict().items()}
+    blocks = select(model, "attention+mlp")
+    groups = per_head(blocks)
+    assert sorted(n for g in groups for n, _ in g["params"]) == sorted(blocks)
+    LowRankDecay(groups, weight_decay=0.1).step(lr=1.0)
+    for name, W in blocks.items():
+        parts = (before[name],)
+        if "attn" in name:
+            parts = before[name].chunk(HEADS, dim=1 if "o_proj" in name else 0)
+        slow = [low_rank_decay_(part.clone(), weight_decay=0.1) for part in parts]
+        slow = torch.cat(slow, dim=1 if "o_proj" in name else 0)
+        torch.testing.assert_close(W.detach(), slow, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -177,9 +177,20 @@ def loss_of(model: nn.Module, pieces: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), pieces[:, 1:].flatten())
 
 
-def decayed(model: nn.Module, arm: Arm) -> tuple[torch.optim.Optimizer, list[LowRankDecay]]:
-    """AdamW on all parameters with the arm's L2 on the block matrices, and the arm's decays,
-    attached to it."""
+def per_head(blocks: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Parameter groups in which each head's part of an attention matrix of `CharacterModel`
+    is a matrix of its own: rows of W_Q, W_K and W_V, columns of W_O."""
+    outputs = [(n, W) for n, W in blocks.items() if "o_proj" in n]
+    inputs = [(n, W) for n, W in blocks.items() if "attn" in n and "o_proj" not in n]
+    return [
+        {"params": inputs, "parts": HEADS},
+        {"params": outputs, "parts": HEADS, "dim": 1},
+        {"params": [(n, W) for n, W in blocks.items() if "attn" not in n]},
+    ]
+
+
+def decayed(model: nn.Module, arm: Arm) -> torch.optim.Optimizer:
+    """AdamW on all parameters, with the arm's decay of the block matrices."""
     blocks = select(model, ALL)
     others = [W for name, W in model.named_parameters() if name not in blocks]
     l2 = arm.weight_decay if arm.rule == "L2" else 0.0
@@ -188,13 +199,15 @@ def decayed(model: nn.Module, arm: Arm) -> tuple[torch.optim.Optimizer, list[Low
         {"params": others},
     ]
     optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.98), weight_decay=0.0)
-    if arm.rule not in ("LRD", "LRD per head"):
-        return optimizer, []
-    if arm.rule == "LRD per head":
-        raise NotImplementedError
-    decay = LowRankDecay(blocks, weight_decay=arm.weight_decay)
-    decay.attach(optimizer)
-    return optimizer, [decay]
+    if arm.rule in ("none", "L2"):
+        return optimizer
+    matrices = (
+        per_head(blocks)
+        if arm.rule == "LRD per head"
+        else [{"params": list(blocks.items())}]
+    )
+    LowRankDecay(matrices, weight_decay=arm.weight_decay).attach(optimizer)
+    return optimizer
 
 
 def train_on(text: str, name: str, arm: Arm, seed: int, steps: int = 1500) -> Outcome:
@@ -209,7 +222,7 @@ def train_on(text: str, name: str, arm: Arm, seed: int, steps: int = 1500) -> Ou
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MODELS[name](int(tokens.max()) + 1)
-    optimizer, _ = decayed(model, arm)
+    optimizer = decayed(model, arm)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda k: min((k + 1) / WARMUP, (1 + math.cos(math.pi * k / steps)) / 2),
