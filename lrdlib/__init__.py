@@ -37,6 +37,8 @@ from lrdlib.training.runs import Run, load_run, runs_of, save_run
 from lrdlib.training.sweep import expand, recorded, sweep
 from lrdlib.training.train import Training, train
 
+__version__ = "0.1.0"
+
 __all__ = [
     "LowRankDecay",
     "ModelConfig",

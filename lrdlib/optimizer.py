@@ -42,6 +42,7 @@ from lrdlib.decay import (
     strength,
     tall,
 )
+from lrdlib.matrices import Selection
 from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
@@ -82,9 +83,11 @@ class LowRankDecay(torch.optim.Optimizer):
     **Of which matrices.** A fused matrix is cut into parts that are decayed each by itself,
     as they would otherwise share one spectrum.
 
-    params: tensors, a mapping name -> tensor (such as `select` returns), pairs (name,
-        tensor) as of `model.named_parameters()`, or torch's parameter groups, each with
-        settings of its own. A tensor is a matrix (m, n) or a stack of them (k, m, n).
+    params: what `select` returns, with the cut that it knows of each fused matrix (in a
+        parameter group the group's settings hold instead); a mapping name -> tensor, pairs
+        (name, tensor) as of `model.named_parameters()`, tensors, or torch's parameter
+        groups, each with settings of its own. A tensor is a matrix (m, n) or a stack of
+        them (k, m, n).
         Messages and `ranks` tell a matrix by its name; without one, by its place: params[0],
         and param_groups[1]['params'][0] in a later group.
     parts: a number of equal blocks, or their sizes. 3 for nn.MultiheadAttention's queries,
@@ -164,7 +167,7 @@ class LowRankDecay(torch.optim.Optimizer):
         self._handles: WeakKeyDictionary[torch.optim.Optimizer, RemovableHandle]
         self._handles = WeakKeyDictionary()  # of what it is attached to
         super().__init__(
-            _listed(params),
+            _listed(params.groups() if isinstance(params, Selection) else params),
             dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method)
             | dict(steps=steps, rule=rule, part=part)
             | dict(parts=parts, dim=dim, interleaved=interleaved)

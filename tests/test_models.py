@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lrdlib.decay import low_rank_decay_
-from lrdlib.matrices import select
+from lrdlib.matrices import Selection, select
 from lrdlib.optimizer import LowRankDecay
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers, which asks for nothing then
@@ -430,6 +430,19 @@ def test_groups_decay_each_part_by_itself(name):
     LowRankDecay(selection.groups(), weight_decay=0.1, method="svd").step(lr=1.0)
     for n, W in selection.items():
         torch.testing.assert_close(W.detach(), expected[n], rtol=1e-9, atol=1e-10)
+
+
+def test_a_selection_goes_into_the_decay_as_it_is():
+    whole, grouped = built("phi3"), built("phi3")
+    for model, way in ((whole, lambda chosen: chosen), (grouped, Selection.groups)):
+        decay = LowRankDecay(way(select(model, "attention+mlp")), weight_decay=0.1)
+        decay.step(lr=1.0)
+    assert all(map(torch.equal, whole.parameters(), grouped.parameters()))
+    decay = LowRankDecay(select(whole, "attention"), weight_decay=0.1)
+    fused = "model.layers.0.self_attn.qkv_proj.weight"
+    assert {name for name in decay.ranks() if fused in name} == {
+        f"{fused}[{i}]" for i in range(3)
+    }
 
 
 # --- names of other libraries

@@ -611,7 +611,7 @@ def test_a_matrix_given_twice_is_refused():
 
 def test_a_generator_a_mapping_and_groups_are_the_same():
     model = net()
-    matrices = select(model, "attention+mlp")
+    matrices = dict(select(model, "attention+mlp"))
     kinds = [
         matrices,
         list(matrices.values()),
