@@ -27,8 +27,9 @@ from lrdlib.evidence.language import (
     loss_of,
     outcome,
     per_head,
+    rows,
+    table,
     train_on,
-    verdict,
 )
 from lrdlib.matrices import select
 from lrdlib.optimizer import LowRankDecay
@@ -159,8 +160,12 @@ def test_the_plan_has_each_arm_once_and_reaches_far_below_the_window():
     assert 64 % HEADS == 0
 
 
-def of(validation: float, seed: int) -> Outcome:
-    return Outcome("characters", Arm("LRD", 0.1), seed, 1, validation, 0.0, {}, {}, 0.0)
+LRD = Arm("LRD", 0.1)
+
+
+def of(validation: float, seed: int, arm: Arm = LRD, rank: float = 2.0) -> Outcome:
+    ranks = dict.fromkeys(("qk", "vo", "mlp"), rank)
+    return Outcome("characters", arm, seed, 1, validation, 0.0, ranks, {}, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +173,14 @@ def of(validation: float, seed: int) -> Outcome:
     [((1.0, 1.9), "better"), ((1.1, 2.1), "worse"), ((1.0, 2.1), "undecided")],
 )
 def test_an_arm_is_judged_seed_by_seed(losses, expected):
-    none = [of(1.05, 0), of(2.0, 1)]
-    assert verdict([of(x, seed) for seed, x in enumerate(losses)], none) == expected
+    none = [of(1.05, 0, ARMS[0], 4.0), of(2.0, 1, ARMS[0], 4.0)]
+    (row,) = rows([*none, *(of(x, seed) for seed, x in enumerate(losses)), of(9.0, 2)])
+    assert (row.verdict, row.seeds, row.arm) == (expected, 2, LRD)
+    apart = [losses[0] - 1.05, losses[1] - 2.0]
+    assert (row.least, row.most) == (min(apart), max(apart))
+    assert row.more == pytest.approx(sum(apart) / 2) and row.ranks["vo"] == 0.5
+    assert "| characters | LRD | 0.1 | 3e-04 |" in table([*none, of(1.0, 0)])
+    assert "provisional" in table([*none, of(1.0, 0)])
 
 
 def test_the_command_goes_on_from_what_it_has(tmp_path, monkeypatch, capsys):
@@ -189,6 +200,4 @@ def test_the_command_goes_on_from_what_it_has(tmp_path, monkeypatch, capsys):
     assert trained == [ARMS[1]] * 3
     out.write_text('{"outcomes": [{}]}', encoding="utf-8")
     assert main(command) == 2
-    assert (
-        "--out must be a new file or one that `language` wrote" in capsys.readouterr().err
-    )
+    assert "must be a file that `language` wrote" in capsys.readouterr().err

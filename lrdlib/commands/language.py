@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from lrdlib.commands.common import Subparsers, add_command, command_line, reason, write_text
-from lrdlib.evidence.language import PLAN, SEEDS, Outcome, outcome, train_on
+from lrdlib.commands.common import Subparsers, add_command, command_line, write_text
+from lrdlib.evidence.language import PLAN, SEEDS, Outcome, recorded, table, train_on
 from lrdlib.training.runs import provenance
 
 DESCRIPTION = """\
@@ -34,7 +34,10 @@ def language(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     text = options.text.read_text(encoding="utf-8")
-    outcomes = recorded_outcomes(options.out)
+    try:
+        outcomes = recorded(options.out)
+    except FileNotFoundError:
+        outcomes = []
     known = {(o.model, o.arm, o.seed, o.steps) for o in outcomes}
     asked = [
         (*both, seed, options.steps) for both in PLAN[: options.limit] for seed in SEEDS
@@ -42,9 +45,7 @@ def language(options: argparse.Namespace) -> None:
     for name, arm, seed, steps in tqdm([run for run in asked if run not in known], "runs"):
         outcomes.append(train_on(text, name, arm, seed, steps))
         write_text("--out", options.out, as_json(outcomes))
-    for o in outcomes:
-        strength = f"{o.arm.rule} {o.arm.weight_decay:g}"
-        print(f"{o.model:10} {strength:18} seed {o.seed}: {o.validation:.4f}")
+    print(table(outcomes))
 
 
 def as_json(outcomes: list[Outcome]) -> str:
@@ -54,18 +55,3 @@ def as_json(outcomes: list[Outcome]) -> str:
         "provenance": provenance(command_line()),
     }
     return json.dumps(found, indent=1) + "\n"
-
-
-def recorded_outcomes(path: Path) -> list[Outcome]:
-    """What an earlier call wrote to `path`; nothing where it wrote nothing yet."""
-    if not path.exists():
-        return []
-    try:
-        return [
-            outcome(row) for row in json.loads(path.read_text(encoding="utf-8"))["outcomes"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--out must be a new file or one that `language` wrote, got {str(path)!r}: "
-            f"{reason(error)}"
-        ) from error

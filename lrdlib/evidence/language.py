@@ -8,10 +8,12 @@ The plan (`PLAN`, `SEEDS`) and the rule of judging (`verdict`) were written on 2
 2026, before any run that counts.
 """
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from lrdlib.spectral import singular_values, stable_rank
 SEEDS = (0, 1, 2)
 LR, WARMUP, CONTEXT, BATCH, HEADS = 3e-3, 100, 64, 32, 4
 HELD_OUT = 20_000  # characters at the end of the text, for the validation loss
-ALL = "attention+mlp"
+ALL, WORDS = "attention+mlp", ("qk", "vo", "mlp")
 
 
 @dataclass(frozen=True, order=True)
@@ -241,7 +243,7 @@ def train_on(text: str, name: str, arm: Arm, seed: int, steps: int = 1500) -> Ou
         validation = loss_of(model, whole.view(-1, CONTEXT + 1)).item()
         spectra = {
             word: [singular_values(W) for W in select(model, word).values()]
-            for word in ("qk", "vo", "mlp")
+            for word in WORDS
         }
     return Outcome(
         name,
@@ -271,11 +273,89 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def verdict(arms: Sequence[Outcome], none: Sequence[Outcome]) -> str:
-    """ "better" than no decay if the validation loss is lower for every seed, "worse" if it
-    is higher for every seed, else "undecided". The seeds of both must be the same."""
-    pairs = {o.seed: o.validation for o in none}
-    apart = [o.validation - pairs[o.seed] for o in arms]
+def recorded(path: Path) -> list[Outcome]:
+    """The outcomes in a file that `python -m lrdlib language` wrote. Raises ValueError for
+    another file."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["outcomes"]
+        return [outcome(row) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"path must be a file that `language` wrote, got {str(path)!r}: {error}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm against no decay, over the seeds that both have."""
+
+    model: str
+    arm: Arm
+    seeds: int
+    more: float  # mean difference of the validation losses: above 0 is worse
+    least: float  # the smallest and the largest of them
+    most: float
+    verdict: str
+    ranks: dict[str, float]  # mean stable rank over that without decay, by qk, vo, mlp
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """A row for each arm that was run, in the order of PLAN; none for "none" itself."""
+    found = []
+    for model, arm in PLAN:
+        base = {o.seed: o for o in outcomes if (o.model, o.arm.rule) == (model, "none")}
+        both = [
+            (o, base[o.seed])
+            for o in outcomes
+            if (o.model, o.arm) == (model, arm) and o.seed in base
+        ]
+        if arm.rule == "none" or not both:
+            continue
+        apart = [o.validation - none.validation for o, none in both]
+        ranks = {
+            word: mean([o.ranks[word] / none.ranks[word] for o, none in both])
+            for word in WORDS
+        }
+        found.append(
+            Row(
+                model,
+                arm,
+                len(both),
+                mean(apart),
+                min(apart),
+                max(apart),
+                verdict(apart),
+                ranks,
+            )
+        )
+    return found
+
+
+def verdict(apart: Sequence[float]) -> str:
+    """Of the differences of an arm's losses from those without decay, seed by seed:
+    "better" if all are below 0, "worse" if all are above, else "undecided".
+
+    >>> verdict([-0.1, -0.2]), verdict([0.1, 0.2]), verdict([-0.1, 0.2])
+    ('better', 'worse', 'undecided')
+    """
     if all(x < 0 for x in apart):
         return "better"
     return "worse" if all(x > 0 for x in apart) else "undecided"
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The rows as a Markdown table. Strength: weight_decay times the largest learning
+    rate."""
+    lines = [
+        "| model | rule | λ | t at most | loss, less that of none | verdict | ranks QK, VO, MLP |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows(outcomes):
+        ranks = ", ".join(f"{row.ranks[word]:.2f}" for word in WORDS)
+        lines.append(
+            f"| {row.model} | {row.arm.rule} | {row.arm.weight_decay:g} "
+            f"| {LR * row.arm.weight_decay:.0e} "
+            f"| {row.more:+.3f} ({row.least:+.3f} to {row.most:+.3f}) "
+            f"| {row.verdict}{'' if row.seeds > 2 else ', provisional'} | {ranks} |"
+        )
+    return "\n".join(lines)
