@@ -1,7 +1,9 @@
 """`LowRankDecay`: the decay under anyone's training, after the step of any optimizer.
 
 The rules are those of `lrdlib.decay`; here is which matrices they act on, when, and in what
-batches: parts of fused matrices, frozen, sharded and bfloat16 ones.
+batches: parts of fused matrices, frozen, sharded and bfloat16 ones. First the class, then a
+step of one batch, the optimizers that it is attached to, and what a parameter group holds:
+its settings, its matrices by name, and the parts that these are cut into.
 """
 
 import inspect
@@ -47,9 +49,9 @@ from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
 Rounding = Literal["nearest", "stochastic"]
+ROUNDINGS = ("nearest", "stochastic")
 # entries of the matrices that are computed at once; a step needs 8 such copies
 BATCH = 2**24
-ROUNDINGS = ("nearest", "stochastic")
 
 
 class Wrapper(Protocol):
@@ -180,19 +182,7 @@ class LowRankDecay(torch.optim.Optimizer):
         added."""
         check_instance("param_group", param_group, dict)
         _check_keys("a parameter group", param_group)
-        given = param_group.get("params", ())
-        listed = _listed([given] if isinstance(given, Tensor) else given)
-        own = param_group.get("param_names")
-        names = _checked_names(_numbered(self.param_groups, listed) if own is None else own)
-        if len(names) != len(listed):
-            raise ValueError(
-                f"param_names must be one per matrix, got {len(names)} for {len(listed)}"
-            )
-        named = [_named(*both) for both in zip(names, listed, strict=True)]
-        for (name, W), entry in zip(named, listed, strict=True):
-            _check_weight(name if own is None and entry is W else f"params[{name!r}]", W)
-        known = [name for name, _ in self._named_matrices()]
-        _checked_names(known + [name for name, _ in named])
+        named = _named_entries(param_group, self.param_groups)
         group = {**self.defaults, **param_group, "params": [W for _, W in named]}
         group["param_names"] = [name for name, _ in named]
         _settle(group)
@@ -445,36 +435,6 @@ class LowRankDecay(torch.optim.Optimizer):
         return batches, sharded
 
 
-class _Group(dict[str, Any]):
-    """A parameter group of a `LowRankDecay`: it holds nothing but its settings, so that
-    neither a scheduler nor a slip in a name goes unnoticed."""
-
-    def __missing__(self, key: str) -> None:
-        self._check(key)
-        raise KeyError(key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._check(key)
-        super().__setitem__(key, value)
-
-    def _check(self, key: str) -> None:
-        if str(key).endswith("lr"):  # initial_lr and the like are schedulers', too
-            raise ValueError(
-                f"a LowRankDecay has no {key} to schedule: it decays with the lr of the "
-                "optimizer that it is attached to, or with that of step(lr)"
-            )
-        _check_keys("a parameter group", {key: None}, "steps_taken")
-
-
-# of LowRankDecay's parameter groups; all but the strength have a default
-DEFAULTS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(LowRankDecay).parameters.items()
-    if parameter.default is not parameter.empty
-}
-SETTINGS = ("weight_decay", *DEFAULTS)
-
-
 def _decay_stack_(
     W: Tensor, lr: float | Tensor, group: Mapping[str, Any], place: int
 ) -> None:
@@ -526,32 +486,6 @@ def _generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(mixed[0]))
 
 
-def _cut(W: Tensor, group: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """Views (..., repetitions, rows, columns) of the parts of a fused matrix W (..., m, n):
-    equal blocks, or blocks of these sizes, of each repetition of its rows (dim 0) or, then
-    transposed, of its columns (dim 1).
-
-    >>> how = {"parts": (2, 1), "dim": 0, "interleaved": 4}
-    >>> [tuple(part.shape) for part in _cut(torch.ones(12, 5), how)]
-    [(4, 2, 5), (4, 1, 5)]
-    """
-    X = (W if group["dim"] == 0 else W.mT).unflatten(-2, (group["interleaved"], -1))
-    parts = group["parts"]
-    sizes = X.shape[-2] // parts if isinstance(parts, int) else list(parts)
-    return X.split(sizes, dim=-2)
-
-
-def _matrix(part: Tensor) -> Tensor:
-    """A part (..., repetitions, rows, columns) as a matrix: a view, if there is one."""
-    return part.flatten(-3, -2)
-
-
-def _like(W: Tensor, part: Tensor) -> Tensor:
-    """A tall matrix W, seen as the part that it was made from."""
-    wide = part.shape[-3:-1].numel() < part.shape[-1]
-    return (W.mT if wide else W).unflatten(-2, part.shape[-3:-1])
-
-
 def _stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
     """x, float32, in bfloat16: up or down at random, such that the mean is x.
 
@@ -567,11 +501,6 @@ def _stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
     )
     rounded = ((x.view(torch.int32) + noise) & -(1 << 16)).view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
-
-
-def _is_sharded(W: Tensor) -> bool:
-    """Whether W is torch's DTensor; torch.distributed is not in every build."""
-    return hasattr(W, "full_tensor")
 
 
 def _keep_shard(W: Tensor, full: Tensor) -> None:
@@ -617,47 +546,34 @@ def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     return found[-1]
 
 
-def _named(name: str, entry: Any) -> tuple[str, Any]:
-    """A matrix and its name, from an entry of params: (its own name, matrix), or the matrix
-    alone."""
-    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
-        return entry
-    return name, entry
+# what a group holds beside its matrices; all but the strength have a default
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(LowRankDecay).parameters.items()
+    if parameter.default is not parameter.empty
+}
+SETTINGS = ("weight_decay", *DEFAULTS)
 
 
-def _numbered(groups: Sequence[Any], matrices: Sequence[Any]) -> list[str]:
-    """Where to find matrices without a name that come after these groups.
+class _Group(dict[str, Any]):
+    """A parameter group of a `LowRankDecay`: it holds nothing but its settings, so that
+    neither a scheduler nor a slip in a name goes unnoticed."""
 
-    >>> _numbered([], ["W"]), _numbered(["a group"], ["W"])
-    (['params[0]'], ["param_groups[1]['params'][0]"])
-    """
-    group = f"param_groups[{len(groups)}]['params']" if groups else "params"
-    return [f"{group}[{j}]" for j in range(len(matrices))]
+    def __missing__(self, key: str) -> None:
+        self._check(key)
+        raise KeyError(key)
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._check(key)
+        super().__setitem__(key, value)
 
-def _checked_names(names: Any) -> Sequence[str]:
-    """param_names, a list of different words."""
-    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
-        raise TypeError(f"param_names must be a list of strings, got {shown(names)}")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"param_names must be different, got {shown(twice[0])} twice")
-    return names
-
-
-def _listed(params: Any) -> list[Any]:
-    """Parameters as a list: from a mapping of names, a list of tensors or groups, or any
-    other iterable of these that has an order."""
-    unfit = (Tensor, np.ndarray, set, frozenset)
-    if isinstance(params, unfit) or not isinstance(params, Iterable):
-        raise TypeError(
-            "params must be tensors, a mapping of them, or parameter groups, in an order, got "
-            f"{type(params).__name__}"
-        )
-    mapping = isinstance(params, (Mapping, nn.ParameterDict))
-    listed = list(params.items() if mapping else params)  # type: ignore[attr-defined]
-    if not listed:
-        raise ValueError("params must hold at least one matrix, got an empty selection")
-    return listed
+    def _check(self, key: str) -> None:
+        if str(key).endswith("lr"):  # initial_lr and the like are schedulers', too
+            raise ValueError(
+                f"a LowRankDecay has no {key} to schedule: it decays with the lr of the "
+                "optimizer that it is attached to, or with that of step(lr)"
+            )
+        _check_keys("a parameter group", {key: None}, "steps_taken")
 
 
 def _check_keys(name: str, group: dict[str, Any], *others: str) -> None:
@@ -705,7 +621,7 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
         if W.ndim not in (2, 3):  # such as FSDP's first version and ZeRO leave behind
             raise ValueError(
                 f"{name} must be a matrix (m, n) or a stack (k, m, n), got shape "
-                f"{tuple(W.shape)}"
+                f"{tuple(W.shape)}" + " (see the docstring on kernels)" * (W.ndim > 3)
             )
         check_fit(group["weight_decay"], name, W)
         check_dtype(name, W)
@@ -743,6 +659,66 @@ def _check_cut(name: str, W: Tensor, group: Mapping[str, Any]) -> None:
         )
 
 
+def _named_entries(
+    group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, Tensor]]:
+    """The matrices of a new group and their names: what `params` or `param_names` say, or
+    else their place. Checked, and against the names in the groups before."""
+    given = group.get("params", ())
+    entries = _listed([given] if isinstance(given, Tensor) else given)
+    places, names = _numbered(before, entries), group.get("param_names")
+    if names is None:
+        names = places
+    elif not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise TypeError(f"param_names must be a list of strings, got {shown(names)}")
+    if len(names) != len(entries):
+        raise ValueError(
+            f"param_names must be one per matrix, got {len(names)} for {len(entries)}"
+        )
+    named = [_named(*both) for both in zip(names, entries, strict=True)]
+    known = {name for earlier in before for name in earlier["param_names"]}
+    for place, (name, W) in zip(places, named, strict=True):
+        _check_weight(name if name == place else f"params[{name!r}]", W)
+        if name in known:
+            raise ValueError(f"param_names must be different, got {name!r} twice")
+        known.add(name)
+    return named
+
+
+def _named(name: str, entry: Any) -> tuple[str, Any]:
+    """A matrix and its name, from an entry of params: (its own name, matrix), or the matrix
+    alone."""
+    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
+        return entry
+    return name, entry
+
+
+def _numbered(groups: Sequence[Any], matrices: Sequence[Any]) -> list[str]:
+    """Where to find matrices without a name that come after these groups.
+
+    >>> _numbered([], ["W"]), _numbered(["a group"], ["W"])
+    (['params[0]'], ["param_groups[1]['params'][0]"])
+    """
+    group = f"param_groups[{len(groups)}]['params']" if groups else "params"
+    return [f"{group}[{j}]" for j in range(len(matrices))]
+
+
+def _listed(params: Any) -> list[Any]:
+    """Parameters as a list: from a mapping of names, a list of tensors or groups, or any
+    other iterable of these that has an order."""
+    unfit = (Tensor, np.ndarray, set, frozenset)
+    if isinstance(params, unfit) or not isinstance(params, Iterable):
+        raise TypeError(
+            "params must be tensors, a mapping of them, or parameter groups, in an order, got "
+            f"{type(params).__name__}"
+        )
+    mapping = isinstance(params, (Mapping, nn.ParameterDict))
+    listed = list(params.items() if mapping else params)  # type: ignore[attr-defined]
+    if not listed:
+        raise ValueError("params must hold at least one matrix, got an empty selection")
+    return listed
+
+
 def _check_weight(name: str, W: Any) -> None:
     """W is a matrix or a stack of them that can be changed in place; of a sharded one, that
     its shards add up to one is all that is asked of them."""
@@ -753,13 +729,37 @@ def _check_weight(name: str, W: Any) -> None:
             raise ValueError(
                 f"{name} must be sharded or replicated, got placements {placements}"
             )
-        if W.ndim not in (2, 3):
-            raise ValueError(f"{name} must be a matrix (m, n), got shape {tuple(W.shape)}")
         return
     check_matrix(name, W)
-    if W.ndim > 3:
-        raise ValueError(
-            f"{name} must be a matrix (m, n) or a stack (k, m, n), got shape "
-            f"{tuple(W.shape)} (for a convolution's kernel see the docstring)"
-        )
     check_writable(name, W)
+
+
+def _is_sharded(W: Tensor) -> bool:
+    """Whether W is torch's DTensor; torch.distributed is not in every build."""
+    return hasattr(W, "full_tensor")
+
+
+def _cut(W: Tensor, group: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Views (..., repetitions, rows, columns) of the parts of a fused matrix W (..., m, n):
+    equal blocks, or blocks of these sizes, of each repetition of its rows (dim 0) or, then
+    transposed, of its columns (dim 1).
+
+    >>> how = {"parts": (2, 1), "dim": 0, "interleaved": 4}
+    >>> [tuple(part.shape) for part in _cut(torch.ones(12, 5), how)]
+    [(4, 2, 5), (4, 1, 5)]
+    """
+    X = (W if group["dim"] == 0 else W.mT).unflatten(-2, (group["interleaved"], -1))
+    parts = group["parts"]
+    sizes = X.shape[-2] // parts if isinstance(parts, int) else list(parts)
+    return X.split(sizes, dim=-2)
+
+
+def _matrix(part: Tensor) -> Tensor:
+    """A part (..., repetitions, rows, columns) as a matrix: a view, if there is one."""
+    return part.flatten(-3, -2)
+
+
+def _like(W: Tensor, part: Tensor) -> Tensor:
+    """A tall matrix W, seen as the part that it was made from."""
+    wide = part.shape[-3:-1].numel() < part.shape[-1]
+    return (W.mT if wide else W).unflatten(-2, part.shape[-3:-1])
