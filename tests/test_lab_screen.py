@@ -49,6 +49,14 @@ def lab(chromium, url: str, **options) -> Iterator[Visit]:
         yield seen
 
 
+@pytest.fixture(scope="module")
+def desk(chromium, site) -> Iterator[Visit]:
+    """One visit on a laptop for the tests of the recorded lab that undo what they do, or
+    begin with what they need; nothing may go wrong in it."""
+    with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
+        yield seen
+
+
 def trainer(seen: Visit):
     """The lab that trains, in sight, and ready."""
     seen.page.wait_for_selector(f"{TRAIN}[data-state=idle]")
@@ -118,42 +126,37 @@ def assert_asked(page, found: Answers, a: int, b: int, step: int) -> None:
     assert sure == pytest.approx(100 * int(found.sure[at, row]) / LEVELS, abs=0.06)
 
 
-def test_every_panel_is_in_sight_and_a_network_of_which_it_is_kept_can_be_asked(
-    chromium, site
-):
+def test_every_panel_is_in_sight_and_a_network_of_which_it_is_kept_can_be_asked(desk):
     """One visit: the five panels of any run, then the table of pairs beside them."""
     found = load_answers(ROOT / "book/runs/answers/lrd-0.02-p59-f0.6-seed0.answers.npz")
     config = TrainConfig(**found.config)
-    with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
-        page = seen.page
-        assert_in_sight(page, 5)
-        form = page.locator(f"{RECORDED} .lab-ask")
-        assert not form.is_visible()
-        page.evaluate(f"location.hash = '{of_recorded(config, step=600).split('#')[1]}'")
-        plot = page.locator(f"{RECORDED} [data-panel=table] .lab-plot")
-        plot.wait_for()
-        assert_in_sight(page, 6)
-        words = plot.get_attribute("aria-label")
-        counts = [int(n) for n in re.findall(r"(?:right|wrong) (\d+)", words)]
-        right = found.answers[6] == config.data().labels.numpy()
-        assert counts[0] + counts[2] == right.sum() and sum(counts) == 59**2
-        for name, value in (("a", 58), ("b", 3)):
-            form.get_by_label(name, exact=True).fill(str(value))
-        press(form, "Ask")
-        assert_asked(page, found, 58, 3, 600)
-        page.locator(f"{RECORDED} .lab-transport input").press("End")
-        assert_asked(page, found, 58, 3, 2000)  # the question goes along
-        plot.click(position={"x": plot.bounding_box()["width"] / 2, "y": 60})
-        says = page.locator(f"{RECORDED} .lab-answer").inner_text()
-        a, b = map(int, re.search(r"to \((\d+), (\d+)\)", says).groups())
-        assert (a, b) != (58, 3)
-        assert_asked(page, found, a, b, 2000)
-        page.evaluate(
-            f"location.hash = '{of_recorded(TrainConfig(), step=0).split('#')[1]}'"
-        )
-        form.wait_for(state="hidden")
-        assert_in_sight(page, 5)
-        assert seen.errors == []
+    page = desk.page
+    assert_in_sight(page, 5)
+    form = page.locator(f"{RECORDED} .lab-ask")
+    assert not form.is_visible()
+    page.evaluate(f"location.hash = '{of_recorded(config, step=600).split('#')[1]}'")
+    plot = page.locator(f"{RECORDED} [data-panel=table] .lab-plot")
+    plot.wait_for()
+    assert_in_sight(page, 6)
+    words = plot.get_attribute("aria-label")
+    counts = [int(n) for n in re.findall(r"(?:right|wrong) (\d+)", words)]
+    right = found.answers[6] == config.data().labels.numpy()
+    assert counts[0] + counts[2] == right.sum() and sum(counts) == 59**2
+    for name, value in (("a", 58), ("b", 3)):
+        form.get_by_label(name, exact=True).fill(str(value))
+    press(form, "Ask")
+    assert_asked(page, found, 58, 3, 600)
+    page.locator(f"{RECORDED} .lab-transport input").press("End")
+    assert_asked(page, found, 58, 3, 2000)  # the question goes along
+    plot.click(position={"x": plot.bounding_box()["width"] / 2, "y": 60})
+    says = page.locator(f"{RECORDED} .lab-answer").inner_text()
+    a, b = map(int, re.search(r"to \((\d+), (\d+)\)", says).groups())
+    assert (a, b) != (58, 3)
+    assert_asked(page, found, a, b, 2000)
+    page.evaluate(f"location.hash = '{of_recorded(TrainConfig(), step=0).split('#')[1]}'")
+    form.wait_for(state="hidden")
+    assert_in_sight(page, 5)
+    assert desk.errors == []
 
 
 def test_the_side_bars_are_folded_and_can_be_unfolded(chromium, site):
@@ -231,57 +234,54 @@ NESTED = """(root) => {
 }"""
 
 
-def test_no_control_is_inside_another(chromium, site):
-    with lab(chromium, f"{site}/lab.html") as seen:
-        assert [seen.page.evaluate(NESTED, root) for root in (RECORDED, TRAIN)] == [[], []]
+def test_no_control_is_inside_another(desk):
+    assert [desk.page.evaluate(NESTED, root) for root in (RECORDED, TRAIN)] == [[], []]
 
 
 # ---- tours
 
 
-def test_a_tour_is_walked_inside_the_lab(chromium, site):
-    with lab(chromium, f"{site}/lab.html", viewport=LAPTOP) as seen:
-        page = seen.page
+def test_a_tour_is_walked_inside_the_lab(desk):
+    page = desk.page
+    strip = page.get_by_role("region", name="tour")
+    assert strip.count() == 0
+    page.get_by_role("combobox", name="tour").select_option("0")
+    value = f"document.querySelector('{RECORDED} .lab-transport input').ariaValueText"
+    page.wait_for_function(f"{value} === 'step 700'")
+    assert "half of the directions" in strip.inner_text() and "1 of 3" in (
+        strip.inner_text()
+    )
+    strip.get_by_role("button", name="Next").click()
+    page.wait_for_function(f"{value} === 'step 1300'")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"{value} === 'step 1400'")
+    page.keyboard.press("ArrowRight")  # there is no fourth
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"{value} === 'step 1300'")
+    words, chart = (
+        page.locator(part).first.bounding_box() for part in (".lab-tour", ".lab-plot")
+    )
+    assert 0 <= words["y"] < chart["y"] < LAPTOP["height"] - 100  # seen together
+    assert desk.errors == []
+
+
+def test_every_stop_of_every_tour_is_a_recorded_run(desk):
+    page = desk.page
+    tour = page.get_by_role("combobox", name="tour")
+    assert tour.locator("option").count() == 7  # six, and none
+    for number in range(6):
+        tour.select_option(str(number))
         strip = page.get_by_role("region", name="tour")
-        assert strip.count() == 0
-        page.get_by_role("combobox", name="tour").select_option("0")
-        value = f"document.querySelector('{RECORDED} .lab-transport input').ariaValueText"
-        page.wait_for_function(f"{value} === 'step 700'")
-        assert "half of the directions" in strip.inner_text() and "1 of 3" in (
-            strip.inner_text()
-        )
-        strip.get_by_role("button", name="Next").click()
-        page.wait_for_function(f"{value} === 'step 1300'")
-        page.keyboard.press("ArrowRight")
-        page.wait_for_function(f"{value} === 'step 1400'")
-        page.keyboard.press("ArrowRight")  # there is no fourth
-        page.keyboard.press("ArrowLeft")
-        page.wait_for_function(f"{value} === 'step 1300'")
-        words, chart = (
-            page.locator(part).first.bounding_box() for part in (".lab-tour", ".lab-plot")
-        )
-        assert 0 <= words["y"] < chart["y"] < LAPTOP["height"] - 100  # seen together
-        assert seen.errors == []
-
-
-def test_every_stop_of_every_tour_is_a_recorded_run(chromium, site):
-    with lab(chromium, f"{site}/lab.html") as seen:
-        page = seen.page
-        tour = page.get_by_role("combobox", name="tour")
-        assert tour.locator("option").count() == 7  # six, and none
-        for number in range(6):
-            tour.select_option(str(number))
-            strip = page.get_by_role("region", name="tour")
-            while True:
-                page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
-                link = strip.get_by_role("link").first.get_attribute("href")
-                page.wait_for_function("(hash) => location.hash === hash", arg=link)
-                assert page.locator(f"{RECORDED} .lab-say").inner_text() == ""
-                following = strip.get_by_role("button", name="Next")
-                if following.get_attribute("aria-disabled") == "true":
-                    break
-                following.click()
-        assert seen.errors == []
+        while True:
+            page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
+            link = strip.get_by_role("link").first.get_attribute("href")
+            page.wait_for_function("(hash) => location.hash === hash", arg=link)
+            assert page.locator(f"{RECORDED} .lab-say").inner_text() == ""
+            following = strip.get_by_role("button", name="Next")
+            if following.get_attribute("aria-disabled") == "true":
+                break
+            following.click()
+    assert desk.errors == []
 
 
 # ---- what goes wrong
