@@ -1,4 +1,5 @@
-"""Whether the labs keep up with the reader's hand on the built book's page, in Chromium.
+"""Whether the labs keep up with the reader's hand on the built book's page, and what a page
+weighs until it is read on, in Chromium.
 
     python benchmarks/pages.py      (after `make book` and `make chromium`)
 
@@ -12,8 +13,14 @@ choose    the longest task of the page's main thread while every control of the 
           lab is driven, in the best of three rounds (0: none is above 50 ms)
 train     how many tasks of the main thread are above 100 ms while the small preset is
           trained in its worker, as a share of the records that are drawn meanwhile
+weigh     what a page of the book loads, compressed by gzip, for a reader who opens it on a
+          desktop and does nothing: the heaviest, and how many are above the goal of 600 kB;
+          in brackets without plotly, which loads where a figure is in view. No limit yet.
+
+    python benchmarks/pages.py weigh        every page, and nothing else
 """
 
+import gzip
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from browser import HTML, launch, serve, visit
+from browser import DESKTOP, HTML, launch, pages, serve, visit
 from chromium import find
 
+GOAL = 600_000  # bytes of a first view
 RECORDED, TRAIN = ".lrd-lab[data-lab=recorded]", ".lrd-lab[data-lab=train]"
 
 MOVES = """async (lab) => {
@@ -110,6 +118,32 @@ def train(page: Any, root: Any) -> tuple[int, int]:
     return sum(task > 100 for task in page.evaluate("window.tasks")), records
 
 
+def weigh(browser: Any, site: str, name: str) -> tuple[int, int]:
+    """Bytes that a page loads in its first view, compressed; and how many are plotly's."""
+    context = browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
+    page = context.new_page()
+    answers: list[Any] = []
+    page.on("response", lambda answer: answers.append(answer))
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    sizes = {answer.url: len(gzip.compress(answer.body())) for answer in list(answers)}
+    context.close()
+    return sum(sizes.values()), sum(n for url, n in sizes.items() if "/plotly/" in url)
+
+
+def weigh_all(browser: Any, site: str, *, each: bool) -> None:
+    """The weight of every page: the heaviest, or each."""
+    found = {name: weigh(browser, site, name) for name in pages()}
+    for name, (whole, plotly) in sorted(found.items(), key=lambda item: item[1]):
+        if each:
+            print(f"{name:28}{whole / 1e3:6.0f} kB ({(whole - plotly) / 1e3:.0f})")
+    name, (whole, plotly) = max(found.items(), key=lambda item: item[1])
+    above = sum(whole > GOAL for whole, _ in found.values())
+    print(
+        f"weigh   {name} {whole / 1e3:.0f} kB ({(whole - plotly) / 1e3:.0f}); {above} of "
+        f"{len(found)} pages are above {GOAL / 1e3:.0f} kB"
+    )
+
+
 def said(name: str, figure: str, limit: str, reached: bool) -> bool:
     print(f"{name:8}{figure:48}{limit:16}{'reached' if reached else 'MISSED'}", flush=True)
     return reached
@@ -120,6 +154,10 @@ def main() -> int:
     if path is None or not (HTML / "lab.html").exists():
         print("needs a Chromium and the book: make chromium book", file=sys.stderr)
         return 2
+    if sys.argv[1:] == ["weigh"]:
+        with serve() as site, launch(path) as browser:
+            weigh_all(browser, site, each=True)
+        return 0
     print(f"{'':8}{'measured':48}must be")
     reached = []
     with serve() as site, launch(path) as browser:
@@ -136,6 +174,7 @@ def main() -> int:
             slow, records = train(*lab)
             figure = f"{slow} tasks above 100 ms for {records} records"
             reached.append(said("train", figure, "at most 2", slow <= 2))
+        weigh_all(browser, site, each=False)
     return 0 if all(reached) else 1
 
 
