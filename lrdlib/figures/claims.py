@@ -173,10 +173,10 @@ def overview(evidence: Evidence) -> str:
     counts = Counter(one.verdict for _, one in found)
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
     rows = [
-        f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{verdict_text(one)}</strong>'
-        f"{'<br><small>provisional</small>' if one.provisional else ''}</td>"
+        f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{one.verdict}</strong>'
+        f"<br><small>{', '.join(_conditions(one))}</small></td>"
         f'<td><a href="#claim-{claim.name}">{_marked(claim.statement)}</a></td>'
-        f"<td>{_marked(gist(one.effect))}</td></tr>"
+        f"<td><span>{_marked(gist(one.effect))}</span></td></tr>"
         for claim, one in found
     ]
     return (
@@ -184,6 +184,11 @@ def overview(evidence: Evidence) -> str:
         '<table class="lrd-overview"><thead><tr><th>verdict</th><th>claim</th>'
         f"<th>what we measured</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _conditions(found: Finding) -> list[str]:
+    """What a verdict is subject to."""
+    return [*filter(None, [found.note]), *(["provisional"] if found.provisional else [])]
 
 
 def gist(effect: str) -> str:
