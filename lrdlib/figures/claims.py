@@ -171,7 +171,7 @@ def overview(evidence: Evidence) -> str:
     verdict."""
     found = findings(evidence)
     counts = Counter(one.verdict for _, one in found)
-    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    said = ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
     rows = [
         f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{one.verdict}</strong>'
         f"<br><small>{', '.join(_conditions(one))}</small></td>"
@@ -224,7 +224,7 @@ def _section(
     lab: Mapping[str, tuple[str, str]],
 ) -> str:
     counts = Counter(one.verdict for _, one in found)
-    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    said = ", ".join(f"{verdict} {n}" for verdict, n in counts.items())
     blocks = "\n".join(_card(claim, one, lab.get(claim.name)) for claim, one in found)
     return (
         f'<details class="lrd-about"><summary><strong>{about}</strong> '
