@@ -1,7 +1,7 @@
 /* The linked panels of the lab, for runs from any source.
  *
  * makePanels(root, level, names, shy) -> {show(view), at(step), remove()}. level: of their headings; names: of the charts;
- * shy: of those that are not there where a run has nothing for them. show draws everything anew; at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root,
+ * shy: of those, last, that are not there where a run has nothing for them. show draws everything anew; at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root,
  * one on the table of pairs "lrd:pair" with {a, b}, another choice of matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs, in one chart where they can; until: where the axis of steps ends
  *   run = {name, note, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
@@ -124,7 +124,10 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
     select.value = view.matrix ?? "";
     root.toggleAttribute("data-bands", view.runs.some(bandOf));
     for (const {chart, figure} of charts)
-      if (shy.includes(chart.name)) figure.closest("section").hidden = chart.missing(view.runs[0], view) !== null;
+      if (shy.includes(chart.name)) {
+        const section = figure.closest("section");
+        chart.missing(view.runs[0], view) === null ? root.firstElementChild.append(section) : section.remove();
+      }
     charts.forEach((one) => one.show(view));
   };
 
