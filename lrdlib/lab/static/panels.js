@@ -1,8 +1,9 @@
 /* The linked panels of the lab, for runs from any source.
  *
  * makePanels(root, level, names, shy) -> {show(view), at(step), remove()}. level: of their headings; names: of the charts;
- * shy: of those, last, that are not there where a run has nothing for them. show draws everything anew; at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root,
- * one on the table of pairs "lrd:pair" with {a, b}, another choice of matrix "lrd:matrix". A view is
+ * shy: of those, last, that are not there where a run has nothing for them. show draws everything anew; at(step) moves
+ * what depends on the step. A pointer on a chart of steps sends "lrd:step" from root, one on the table of pairs "lrd:pair"
+ * with {a, b}, another choice of matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs, in one chart where they can; until: where the axis of steps ends
  *   run = {name, note, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
  *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null,
