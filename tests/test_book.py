@@ -251,7 +251,7 @@ def test_links_inside_the_book_lead_somewhere(name):
     for link in links(HTML / name).links:
         parts = urlsplit(link)
         if (
-            parts.scheme or parts.netloc or parts.fragment.startswith("lab:")
+            parts.scheme or parts.netloc or parts.fragment.startswith(("lab:", "train:"))
         ):  # of those, tests/test_lab_data.py
             continue
         target = (

@@ -41,7 +41,7 @@ EVIDENCE = (
 )
 FIGURES = (
     "canvas",
-    "draw",
+    *("draw", "space"),
     "claims",
     "captions",
     "runs",
@@ -51,7 +51,7 @@ FIGURES = (
     "phase",
     "opening",
     "drag",
-    "directions",
+    *("directions", "cylinder"),
     "clock",
     "rank",
     "studies",
