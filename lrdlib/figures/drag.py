@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lrdlib._check import check_choice, check_integer, check_real, shown
 from lrdlib.decay import frobenius_decay_, low_rank_decay_, proximal_decay_
-from lrdlib.figures.canvas import INK, PALETTE
+from lrdlib.figures.canvas import INK, PALETTE, RULE_COLOURS
 from lrdlib.polar import CUBIC, MUON, response
 
 Style = dict[str, str]  # attributes of SVG
@@ -34,9 +34,13 @@ RULES: Mapping[str, Callable[..., Tensor]] = {
 NAMES = {"l2": "L2", "low_rank": "low rank", "proximal": "proximal"}
 # Low-rank and proximal decay go the same way until zero: a wide line below a dashed one.
 STYLES = {
-    "l2": {"stroke": PALETTE[0], "stroke-width": "2.5"},
-    "low_rank": {"stroke": PALETTE[1], "stroke-width": "4"},
-    "proximal": {"stroke": PALETTE[2], "stroke-width": "2.5", "stroke-dasharray": "6 5"},
+    "l2": {"stroke": RULE_COLOURS["l2"], "stroke-width": "2.5"},
+    "low_rank": {"stroke": RULE_COLOURS["lrd"], "stroke-width": "4"},
+    "proximal": {
+        "stroke": RULE_COLOURS["proximal"],
+        "stroke-width": "2.5",
+        "stroke-dasharray": "6 5",
+    },
 }
 POLYNOMIALS = {"cubic": CUBIC, "quintic": MUON}  # p(x) = a x + b x³ + c x⁵
 POLYNOMIAL_NAMES = {"cubic": "cubic", "quintic": "Muon's quintic"}

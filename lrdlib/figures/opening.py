@@ -14,7 +14,7 @@ import numpy as np
 
 from lrdlib._check import check_choice, shown
 from lrdlib.evidence.phase import effective_strength
-from lrdlib.figures.canvas import PALETTE
+from lrdlib.figures.canvas import INK, PALETTE, RULE_COLOURS
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import NAMES, Run
 
@@ -28,11 +28,12 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
     """What static/opening.js draws: the shared steps, and per rule, in the order in which
     rules come first, its runs by strength.
 
-    {"steps": [T], "rules": [{"name", "runs": [{"strength", "seen", "unseen", "rank",
-    "bars"}]}]}. strength: the effective strength per step (lrdlib.evidence.phase). seen and
-    unseen: accuracy on training and on orbit-clean pairs, in thousandths, [T]. rank: the
-    stable rank of all queries and keys, in tenths, [T]. bars: singular values of `matrix`
-    as thousandths of the largest, [T][BARS], evenly chosen from the largest to the smallest.
+    {"steps": [T], "rules": [{"name", "colour", "runs": [{"strength", "seen", "unseen",
+    "rank", "bars"}]}]}. colour: that of RULE_COLOURS. strength: the effective strength per
+    step (lrdlib.evidence.phase). seen and unseen: accuracy on training and on orbit-clean
+    pairs, in thousandths, [T]. rank: the stable rank of all queries and keys, in tenths,
+    [T]. bars: singular values of `matrix` as thousandths of the largest, [T][BARS], evenly
+    chosen from the largest to the smallest.
 
     Raises TypeError for other things than Runs, and ValueError if runs are empty, differ in
     more than rule and strength, were not recorded at the same steps, have no such matrix, or
@@ -40,11 +41,11 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
     """
     check_alike(runs, matrix)
     steps = runs[0].history["step"]
-    rules: dict[str, list[dict[str, Any]]] = {NAMES[r.config["rule"]]: [] for r in runs}
+    rules: dict[str, list[dict[str, Any]]] = {run.config["rule"]: [] for run in runs}
     for run in sorted(runs, key=strength):
         S = run.spectra[matrix]  # (T, k)
         chosen = np.linspace(0, S.shape[1] - 1, BARS).round().astype(int)
-        rules[NAMES[run.config["rule"]]].append(
+        rules[run.config["rule"]].append(
             {
                 "strength": strength(run),
                 "seen": thousandths(run.history["train_accuracy"]),
@@ -53,7 +54,10 @@ def opening_data(runs: Sequence[Run], *, matrix: str = "0.query") -> dict[str, A
                 "bars": thousandths(S[:, chosen] / S[:, :1]),
             }
         )
-    entries = [{"name": name, "runs": found} for name, found in rules.items()]
+    entries = [
+        {"name": NAMES[rule], "colour": RULE_COLOURS[rule], "runs": found}
+        for rule, found in rules.items()
+    ]
     return {"steps": steps.tolist(), "rules": entries}
 
 
@@ -95,19 +99,20 @@ def thousandths(shares: np.ndarray) -> list:
 
 def still(data: Mapping[str, Any], *, rule: int, at: int) -> str:
     """An SVG of one run's last record: bars on the left, accuracies on the right."""
-    run, steps = data["rules"][rule]["runs"][at], data["steps"]
+    colour, steps = data["rules"][rule]["colour"], data["steps"]
+    run = data["rules"][rule]["runs"][at]
     width = WIDE / BARS
     bars = "".join(
         f"M{i * width + 1:.1f} {HIGH}v{-HIGH * h / 1000:.1f}h{width - 2:.1f}V{HIGH}z"
         for i, h in enumerate(run["bars"][-1])
     )
-    paths = [f'<path d="{bars}" fill="{PALETTE[2]}"/>']
-    for name, colour in (("seen", PALETTE[1]), ("unseen", PALETTE[3])):
+    paths = [f'<path d="{bars}" fill="{colour}"/>']
+    for name, stroke in (("seen", INK), ("unseen", PALETTE[3])):
         points = " ".join(
             f"{WIDE * (1.1 + step / steps[-1]):.1f},{HIGH * (1 - y / 1000):.1f}"
             for step, y in zip(steps, run[name], strict=True)
         )
-        paths.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
+        paths.append(f'<polyline points="{points}" fill="none" stroke="{stroke}"/>')
     size = f"0 0 {2.1 * WIDE:g} {HIGH}"
     return f'<svg viewBox="{size}" style="max-width:100%" stroke-width="2">{"".join(paths)}</svg>'
 

@@ -17,7 +17,15 @@ import plotly.graph_objects as go
 
 from lrdlib._check import check_bool, check_choice, check_integer, check_real, shown
 from lrdlib.evidence.phase import Cell, Outcome, frontiers
-from lrdlib.figures.canvas import GRID, INK, PALETTE, axes, canvas
+from lrdlib.figures.canvas import (
+    GRID,
+    INK,
+    PALETTE,
+    RULE_COLOURS,
+    axes,
+    canvas,
+    rule_colours,
+)
 from lrdlib.figures.phase_frontiers import (
     FRONTIER,
     draw_axes,
@@ -53,7 +61,7 @@ from lrdlib.figures.phase_words import (
     outcomes_text,
     wrapped,
 )
-from lrdlib.training.config import RULES, TrainConfig, plain
+from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import GROKKED, NAMES, Run
 
 RECORDED = "rgba(128, 128, 128, 0.3)"  # a cell with a run but without a number to colour it
@@ -236,11 +244,17 @@ def frontier_figure(
     for f, (setting, members) in enumerate(facets.items()):
         draw_axes(fig, grid, f, left=f % COLUMNS == 0)
         headline(fig, f, f"<b>{setting}</b>", x=0.5)
+        colours = rule_colours(
+            [
+                plain(grid.panels[p].cells[0].configs[0]) | {"weight_decay": 1.0}
+                for p in members
+            ]
+        )
         for k, p in enumerate(members):
             panel = grid.panels[p]
-            colour, name = PALETTE[k], panel.name
+            colour, name = colours[k], panel.name
             if len(facets) > 1:  # of one rule in all of them
-                colour, name = PALETTE[RULES.index(panel.rule)], NAMES[panel.rule]
+                colour, name = RULE_COLOURS[panel.rule], NAMES[panel.rule]
             dodge = 0.2 * (k - (len(members) - 1) / 2)
             draw_frontier(fig, grid, f, p, found[p], name, colour, dodge)
     draw_legend(fig)

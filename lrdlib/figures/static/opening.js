@@ -1,5 +1,5 @@
 /* The book's first picture: lrdlib/figures/opening.py leaves <div class="lrd-opening"> with a still picture and, as
- * JSON, {steps, rule, at, rules: [{name, runs: [{strength, seen, unseen, rank, bars}]}]}.
+ * JSON, {steps, rule, at, rules: [{name, colour, runs: [{strength, seen, unseen, rank, bars}]}]}.
  *
  * Two panels: the singular values of one matrix, and accuracy by step. Below them the strength, the step, the rule, and
  * play. It plays once by itself when it is first seen, unless the reader prefers less motion; then the end stands there.
@@ -127,6 +127,7 @@
         d += `M${(left + k * width + 1).toFixed(1)} ${bottom}V${up(h / 1000).toFixed(1)}h${(width - 2).toFixed(1)}V${bottom}z`;
       }
       bars.setAttribute("d", d);
+      bars.setAttribute("fill", rules[state.rule].colour);
       for (const [name, list] of Object.entries({seen, unseen})) {
         lines[name].setAttribute("points", curve(list, state.place));
         dots[name].setAttribute("cx", x(stepNow()));

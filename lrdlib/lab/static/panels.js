@@ -5,10 +5,10 @@
  * what depends on the step. A pointer on a chart of steps sends "lrd:step" from root, one on the table of pairs "lrd:pair"
  * with {a, b}, another choice of matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs, in one chart where they can; until: where the axis of steps ends
- *   run = {name, note, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
+ *   run = {name, note, rule, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
  *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null,
  *          table?: {down, across, trained, steps, hits: [[..], ..]} | null}
- * A record is an index into run.steps. What a run does not have, its panel says in words.
+ * rule: of RULE_COLOURS, where there are two. A record is an index into run.steps. What a run does not have, its panel says in words.
  */
 
 const keyEntry = ({name, colour, dash, value}) => {
@@ -19,7 +19,22 @@ const keyEntry = ({name, colour, dash, value}) => {
   return element("span", {}, mark, `${name} ${value}`);
 };
 
-const RUN_TINTS = [COLOURS.blue, COLOURS.orange]; // of two runs in one chart
+// Of two runs in one chart: the colours of their rules, as lrdlib/figures/canvas.py has them, whose RULE_COLOURS, LAST_OF
+// and rule_colours these are (a test holds them to it).
+const RULE_COLOURS = {
+  none: "#797979",
+  l2: "#378eca",
+  "l2 on blocks": "#426781",
+  lrd: "#cc7518",
+  "lrd on qk": "#895c31",
+  elastic: "#6058e8",
+  proximal: "#ab8e73",
+};
+const LAST_OF = {none: "#646464", l2: "#426781", lrd: "#895c31", elastic: "#8a84f2", proximal: "#7d6651"};
+const tintsOf = ([first, second]) => {
+  const other = first.includes(" on ") ? RULE_COLOURS[first.split(" on ")[0]] : LAST_OF[first];
+  return [RULE_COLOURS[first], first === second ? other : RULE_COLOURS[second]];
+};
 
 // One chart of some of the view's runs: its plot, its key and, where there is nothing to draw of a run, the reason.
 const makeChart = (root, chart, slots) => {
@@ -117,7 +132,8 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
   const show = (next) => {
     const matrices = [...new Set(next.runs.flatMap((run) => Object.keys(run.spectra ?? {})))];
     const wish = next.matrix ?? view?.matrix;
-    const runs = next.runs.map((run, slot) => ({...run, slot, tint: next.runs.length > 1 ? RUN_TINTS[slot] : null}));
+    const tints = next.runs.length > 1 ? tintsOf(next.runs.map(({rule}) => rule)) : [null];
+    const runs = next.runs.map((run, slot) => ({...run, slot, tint: tints[slot]}));
     view = {...next, runs, matrix: matrices.includes(wish) ? wish : matrices[0]};
     if (built !== runs.length) build((built = runs.length));
     if (listed !== matrices.join()) fill(select, matrices.map((value) => ({value, text: matrixWords(value)})), view.matrix);

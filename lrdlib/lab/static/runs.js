@@ -14,6 +14,13 @@ const tableOfAnswers = ({down, across, steps, answers, sure, levels, labels, tra
   return {down, across, trained: inside, steps, hits: given.map((some) => some.map((value, row) => Number(value === right[row]))), at};
 };
 
+// The rule that acts in a run, as RULE_COLOURS names it (lrdlib.figures.canvas.rule_of).
+const ruleOf = ({rule, strength, l2, variant, setting}) => {
+  if (!strength) return l2 ? "l2" : "none";
+  if (rule === "l2" && setting.split(",").includes("l2_on:selected")) return "l2 on blocks";
+  return rule === "lrd" && variant.split(",").includes("qk") ? "lrd on qk" : rule;
+};
+
 const toRun = async (index, row, load) => {
   const data = await load(row.piece);
   const pattern = data.pattern ? await load(`${row.piece}.pattern`) : null;
@@ -22,6 +29,7 @@ const toRun = async (index, row, load) => {
   return {
     name: nameOf(index, row),
     note: noteOf(index, row),
+    rule: ruleOf(row),
     command: data.command,
     steps: data.steps,
     curves: decodeEach(data.curves),
