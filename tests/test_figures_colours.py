@@ -1,14 +1,18 @@
 """One colour for each rule: it can be seen on a light and on a dark page, told from the
 others by readers with any sight, and is what every figure that shows the rule takes."""
 
+import json
 import re
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lrdlib.evidence.judging import Curve
 from lrdlib.figures.canvas import (
+    INK,
     LAST_OF,
     RULE_COLOURS,
     RULE_NAMES,
@@ -18,6 +22,9 @@ from lrdlib.figures.canvas import (
     rule_of,
 )
 from lrdlib.figures.claims import sparkline, threshold_verdicts
+from lrdlib.figures.drag import STYLES
+from lrdlib.figures.opening import opening, opening_data
+from lrdlib.figures.phase import frontier_figure
 from lrdlib.figures.rank import PARTS, fall_figure
 from lrdlib.figures.runs import mechanism_figure, spectrum_player, timeline_figure
 from lrdlib.figures.studies import (
@@ -26,6 +33,8 @@ from lrdlib.figures.studies import (
     survival_figure,
     threshold_figure,
 )
+from lrdlib.lab import data
+from lrdlib.lab.script import PANELS, STATIC
 from lrdlib.training.config import RULES, TrainConfig, plain
 from lrdlib.training.runs import Run
 
@@ -209,3 +218,122 @@ def test_a_sparkline_has_the_colours_of_its_rules():
     strokes = re.findall(r'<polyline [^>]*stroke="([^"]+)"', picture)
     assert strokes[:2] == [RULE_COLOURS["l2"], RULE_COLOURS["lrd"]]
     assert strokes[2] not in strokes[:2]
+
+
+def test_the_dragged_plane_has_the_colours_of_its_rules():
+    rules = {"l2": "l2", "low_rank": "lrd", "proximal": "proximal"}
+    strokes = {rule: STYLES[name]["stroke"] for name, rule in rules.items()}
+    assert strokes == {rule: RULE_COLOURS[rule] for rule in rules.values()}
+
+
+OPENED = [run_of(rule) for rule in ("lrd", "l2", "elastic")]
+
+
+def test_the_opening_has_the_colours_of_its_rules():
+    for entry in opening_data(OPENED)["rules"]:
+        rule = rule_named(entry["name"])
+        strength = entry["runs"][0]["strength"]
+        html = opening(OPENED, rule=entry["name"], start=strength, alt="It moves.")
+        still = html[: html.index("<script")]
+        drawn = set(re.findall("#[0-9a-f]{6}", still)) & set(RULE_COLOURS.values())
+        # no colour of another rule for the accuracies beside the bars
+        assert entry["colour"] == RULE_COLOURS[rule] and drawn <= {entry["colour"], INK}
+        assert f'fill="{entry["colour"]}"' in still
+
+
+def test_the_opening_is_drawn_in_the_colour_of_the_rule_that_is_chosen(chromium, tmp_path):
+    from browser import serve, visit
+
+    static = Path(opening.__code__.co_filename).parent / "static"
+    css, script = (
+        (static / name).read_text(encoding="utf-8")
+        for name in ("figures.css", "opening.js")
+    )
+    start = opening_data(OPENED)["rules"][0]["runs"][0]["strength"]
+    html = opening(OPENED, rule="LRD", start=start, alt="It moves.")
+    (tmp_path / "page.html").write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Opening</title>'
+        f'<link rel="icon" href="data:,"><style>{css}</style>{html}'
+        f"<script>{script}</script></html>",
+        encoding="utf-8",
+    )
+    with serve(tmp_path) as site, visit(chromium, f"{site}/page.html") as seen:
+
+        def fill():
+            painted = seen.page.locator(".bars").evaluate("e => getComputedStyle(e).fill")
+            return "#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", painted))
+
+        assert fill() == RULE_COLOURS["lrd"]
+        seen.page.get_by_role("button", name="L2").click()
+        assert fill() == RULE_COLOURS["l2"]
+        assert seen.errors == []
+
+
+@pytest.mark.parametrize("ink", ["--lrd-seen-ink", "--lrd-unseen-ink"])
+def test_the_words_of_the_opening_can_be_read(ink):
+    css = (Path(opening.__code__.co_filename).parent / "static/figures.css").read_text()
+    light, dark = re.findall(f"{ink}: (#[0-9a-f]{{6}})", css)
+    # WCAG 1.4.3
+    assert contrast(light, "#ffffff") >= 4.5 and contrast(dark, "#121212") >= 4.5
+
+
+SETTINGS = [{}, {"scale": None}, {"mode": "decoupled"}]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        [{"rule": rule} for rule in ("l2", "lrd", "elastic", "proximal")],
+        # more than there are colours: a facet for each setting
+        [{"rule": rule, **apart} for rule in ("lrd", "elastic") for apart in SETTINGS],
+    ],
+)
+def test_a_frontier_has_the_colour_of_its_rule(shown):
+    wanted = [
+        TrainConfig(weight_decay=strength, steps=1000, eval_every=250, **fields)
+        for fields in shown
+        for strength in (0.01, 0.1)
+    ]
+    runs = [replace(run_of("lrd"), config=plain(config)) for config in wanted]
+    named = [t for t in frontier_figure(runs, wanted).data if rule_named(t.name or "")]
+    assert {rule_named(t.name) for t in named} == {fields["rule"] for fields in shown}
+    for trace in named:
+        assert colours(trace) == {RULE_COLOURS[rule_named(trace.name)]}
+
+
+def test_a_frontier_of_queries_and_keys_has_their_colour():
+    config = TrainConfig(rule="lrd", weight_decay=0.1, select="qk")
+    fig = frontier_figure([replace(run_of("lrd"), config=plain(config))], [config])
+    named = [trace for trace in fig.data if rule_named(trace.name or "") == "lrd"]
+    assert named and all(colours(t) == {RULE_COLOURS["lrd on qk"]} for t in named)
+
+
+# ---- the lab
+
+
+def in_script(chromium, names, expression):
+    """What an expression is in the scope of these fragments of the lab."""
+    text = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+    with chromium.new_context() as context:
+        page = context.new_page()
+        return page.evaluate(f"() => {{ {text}\n return {expression}; }}")
+
+
+def test_the_labs_script_has_the_same_table(chromium):
+    pairs = [list(pair) for pair in product(FIELDS, repeat=2)]
+    table, last, tints = in_script(
+        chromium, PANELS, f"[RULE_COLOURS, LAST_OF, {json.dumps(pairs)}.map(tintsOf)]"
+    )
+    assert table == RULE_COLOURS and last == LAST_OF
+    for pair, tint in zip(pairs, tints, strict=True):
+        assert tint == rule_colours([FIELDS[rule] for rule in pair]), pair
+
+
+def test_the_lab_knows_the_rule_of_a_run(chromium):
+    runs = {rule: run_of(rule) for rule in FIELDS}
+    runs["no strength"] = replace(
+        run_of("lrd"), config=plain(TrainConfig(rule="lrd", weight_decay=0.0, l2=0.1))
+    )
+    told = f"rowsOf({json.dumps(data.index(runs))}).map((row) => [row.piece, ruleOf(row)])"
+    said = in_script(chromium, (*PANELS, "digits.js", "choose.js", "runs.js"), told)
+    assert dict(said) == {name: rule_of(run.config) for name, run in runs.items()}

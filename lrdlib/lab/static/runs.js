@@ -15,8 +15,8 @@ const tableOfAnswers = ({down, across, steps, answers, sure, levels, labels, tra
 };
 
 // The rule that acts in a run, as RULE_COLOURS names it (lrdlib.figures.canvas.rule_of).
-const ruleOf = ({rule, strength, l2, variant, setting}) => {
-  if (!strength) return l2 ? "l2" : "none";
+const ruleOf = ({rule, amount, l2, variant, setting}) => {
+  if (!amount) return l2 ? "l2" : "none";
   if (rule === "l2" && setting.split(",").includes("l2_on:selected")) return "l2 on blocks";
   return rule === "lrd" && variant.split(",").includes("qk") ? "lrd on qk" : rule;
 };
