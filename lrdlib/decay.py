@@ -53,16 +53,22 @@ def weight_decay_to_halve(steps: float, lr: float, *, h: float = 1.0) -> float:
     h: for low-rank decay with the adaptive scale, which takes half of the singular values,
     `spectral.half_time` of them; about 1 for a random square matrix. For Frobenius decay
     (L2), which halves each, ln 2. For grokking a hundredth to a tenth of the run's steps
-    worked; elsewhere start far lower. Under a schedule lr is the mean rate. Raises
-    TypeError or ValueError unless all are numbers > 0.
+    worked; elsewhere start far lower. Under a schedule lr is the mean rate. Any of the
+    three may be a tensor of one number. Raises TypeError or ValueError unless all are > 0.
 
     >>> weight_decay_to_halve(500, lr=1e-3)
     2.0
+    >>> from lrdlib import half_time
+    >>> round(weight_decay_to_halve(500, 1e-3, h=half_time(torch.tensor([2.0, 1.0]))), 2)
+    1.87
     """
+    steps, lr, h = (
+        x.item() if isinstance(x, Tensor) and x.numel() == 1 else x for x in (steps, lr, h)
+    )
     check_real("steps", steps, above=0)
     check_real("lr", lr, above=0)
     check_real("h", h, above=0)
-    return float(h) / lr / steps
+    return float(h) / float(lr) / float(steps)
 
 
 @torch.no_grad()

@@ -139,11 +139,14 @@ def scale_defects(
     matrix, and weight decay on it changes only how far later steps turn it. Of several
     matrices that are free only together none shows it.
 
-    batch: what the model is called with: a mapping of its arguments, a tuple of them, or
-    one tensor. The answer is a tensor, or has one as `.logits` or `.last_hidden_state`, or
-    as the first of a tuple. matrices: parameters by name, as `select` returns; by default
-    all of two dimensions and more. The model is asked as in evaluation, len(scales) + 1
-    times for each matrix, and is left as it was.
+    It is about 0 too for a matrix on which the answer hardly depends yet, such as queries of
+    a fresh model, or LoRA's factors at their start: ask a trained one.
+
+    batch: what the model is called with: a mapping of its arguments, a tuple or list of
+    them, or one tensor. The answer is a tensor, or has one as `logits` or
+    `last_hidden_state`, or as the first of a tuple. matrices: parameters by name, as
+    `select` returns; by default all of two dimensions and more. The model is asked as in
+    evaluation, len(scales) + 1 times for each matrix, and is left as it was.
 
     Raises TypeError or ValueError for another kind of model or answer, for a name that the
     model does not have, and as `scale_defect` does.
@@ -154,19 +157,23 @@ def scale_defects(
     {'0.weight': 0.0}
     """
     check_instance("model", model, nn.Module)
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        inside = "module" if isinstance(model, wrappers) else "_orig_mod"
+        model = model.get_submodule(inside)
     known = dict(model.named_parameters())
     chosen = (
         {n: W for n, W in known.items() if W.ndim > 1} if matrices is None else matrices
     )
     check_instance("matrices", chosen, Mapping)
-    strangers = set(chosen) - set(known)
-    if strangers:
+    own = {id(W): name for name, W in known.items()}  # a wrapper's names are longer
+    if strangers := [name for name, W in chosen.items() if id(W) not in own]:
         raise ValueError(
             "matrices must be parameters of the model by their names, got "
             f"{shown(sorted(map(str, strangers)))}"
         )
     kwargs = dict(batch) if isinstance(batch, Mapping) else {}
-    args = batch if isinstance(batch, tuple) else () if kwargs else (batch,)
+    args = tuple(batch) if isinstance(batch, (tuple, list)) else () if kwargs else (batch,)
     in_training = [module for module in model.modules() if module.training]
 
     def answer(name: str, W: Tensor) -> Tensor:
@@ -175,8 +182,8 @@ def scale_defects(
     try:
         model.eval()
         return {
-            name: scale_defect(partial(answer, name), known[name].detach(), scales=scales)
-            for name in chosen
+            name: scale_defect(partial(answer, own[id(W)]), W.detach(), scales=scales)
+            for name, W in chosen.items()
         }
     finally:
         for module in in_training:
@@ -186,8 +193,11 @@ def scale_defects(
 def _tensor_of(answer: Any) -> Tensor:
     """The tensor in what a model answers."""
     for name in ("logits", "last_hidden_state"):
-        if isinstance(getattr(answer, name, None), Tensor):
-            return getattr(answer, name)
+        found = (
+            answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
+        )
+        if isinstance(found, Tensor):
+            return found
     return answer[0] if isinstance(answer, tuple) and answer else answer
 
 

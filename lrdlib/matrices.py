@@ -33,16 +33,34 @@ class Selection(dict[str, Tensor]):
 
     layouts: by name, the settings of `LowRankDecay` (parts, dim, interleaved) that cut a fused
     matrix into those that it holds; None where it is fused and nobody can say how. A name
-    that is missing here is one plain matrix.
+    that is missing here is one plain matrix. roles: by name, what is printed of it.
+
+    A plain dict that is made of it has forgotten both: choose some of it by `only`, and join
+    two by `|`.
     """
 
     def __init__(
         self,
         matrices: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = (),
         layouts: Mapping[str, Layout | None] | None = None,
+        roles: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(matrices)
         self.layouts = dict(layouts or {})
+        self.roles = dict(roles or {})
+
+    def only(self, which: Callable[[str, Tensor], bool]) -> "Selection":
+        """Those of which a predicate (name, tensor) -> bool is true."""
+        chosen = {name: W for name, W in self.items() if which(name, W)}
+        return Selection(chosen, self.layouts, self.roles)
+
+    def copy(self) -> "Selection":
+        """The same again."""
+        return Selection(self, self.layouts, self.roles)
+
+    def __or__(self, other: Mapping[str, Tensor]) -> "Selection":  # type: ignore[override]
+        layouts, roles = getattr(other, "layouts", {}), getattr(other, "roles", {})
+        return Selection({**self, **other}, self.layouts | layouts, self.roles | roles)
 
     def groups(self, **settings: Any) -> list[dict[str, Any]]:
         """Parameter groups for `LowRankDecay`, one for each layout, each with `settings`
@@ -64,7 +82,7 @@ class Selection(dict[str, Tensor]):
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         known = {name for names in PLACES.values() for name in names}
-        parts = {n: role(n) if role(n) in known else _part_of(n) for n in self}
+        parts = {n: role(n) if role(n) in known else _part_of(n) for n in self} | self.roles
         return "\n".join(
             f"{name:{width}}  {tuple(W.shape)!s:14} {parts[name]}{self._cut(name)}"
             for name, W in self.items()
@@ -82,7 +100,7 @@ def select(
     model: nn.Module | Mapping[str, Tensor],
     which: str | re.Pattern[str] | Callable[[str, Tensor], bool],
     *,
-    exclude: str | None = None,
+    exclude: str | re.Pattern[str] | None = None,
 ) -> Selection:
     """The matrices to decay, by name, picked by what they do in the model.
 
@@ -106,7 +124,8 @@ def select(
     a compiled regular expression, searched in the name, or a predicate (name, tensor) ->
         bool: of all parameters.
 
-    exclude: a regular expression; a parameter in whose name it is found is left out.
+    exclude: a regular expression, compiled or not; a parameter in whose name it is found
+        is left out.
 
     What is returned is a dict by name that also knows, of a matrix in which several are
     fused (queries, keys and values; gate and up), how it is cut. `LowRankDecay` decays each
@@ -127,7 +146,14 @@ def select(
     """
     named, parts = _parameters(model)
     if exclude is not None:
-        check_instance("exclude", exclude, str)
+        if not isinstance(exclude, (str, re.Pattern)):
+            raise TypeError(f"exclude must be a regular expression, got {shown(exclude)}")
+        try:
+            re.compile(exclude)
+        except re.error as error:
+            raise ValueError(
+                f"exclude must be a regular expression, got {shown(exclude)}: {error}"
+            ) from None
         named = {name: W for name, W in named.items() if not re.search(exclude, name)}
     if isinstance(which, re.Pattern):
         chosen = {name: W for name, W in named.items() if which.search(name)}
@@ -151,19 +177,35 @@ def select(
         taken = words | ({"fused"} if of_attention else set())
         chosen = {name: W for name, W in named.items() if parts.get(name) in taken}
     if not chosen:
-        hint = " (it looks inside repeated blocks; a predicate (name, tensor) can choose freely)"
+        frozen = sum(not W.requires_grad for W in named.values())
+        hint = (
+            f" (it looks inside repeated blocks, and leaves out the frozen: {frozen} here)"
+        )
+        if not isinstance(model, nn.Module):
+            hint = " (in a mapping it knows lrdlib's own names: give it the nn.Module)"
         raise ValueError(
             f"which must select at least one of the {len(named)} parameters, got none from "
             f"{shown(which)}{'' if callable(which) else hint}"
         )
-    return Selection(chosen, _layouts(model, chosen))
+    roles = parts if isinstance(model, nn.Module) else {}
+    return Selection(
+        chosen, _layouts(model, chosen), {n: roles[n] for n in chosen if n in roles}
+    )
 
 
 def _parameters(model: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All parameters by name; and, of those that a decay may be for, the word of PLACES, or
     "fused" for queries, keys and values in one."""
     if isinstance(model, nn.Module):
+        attention = tuple(
+            f"{name}."
+            for name, m in model.named_modules()
+            if isinstance(m, nn.MultiheadAttention)
+        )
         blocks = {name: _part_of(name) for name in _block_matrices(model)}
+        for name, part in blocks.items():
+            if part == "mlp" and name.startswith(attention):
+                blocks[name] = "vo"  # what its class says, whatever its name
         return dict(model.named_parameters()), blocks
     if not isinstance(model, Mapping):
         raise TypeError(
@@ -444,12 +486,21 @@ NO_MATRIX = re.compile(
 )
 
 
+def _has_experts(module: nn.Module | None, gate: nn.Module) -> bool:
+    """Whether a module has experts, or a stack of as many matrices as the gate tells
+    apart."""
+    if module is None or hasattr(module, "experts"):
+        return module is not None
+    told = getattr(getattr(gate, "weight", None), "shape", (0,))[0]
+    return any(W.ndim == 3 and len(W) == told for W in module.parameters())
+
+
 def _is_other(modules: Mapping[str, nn.Module], name: str) -> bool:
     """Whether the parameter belongs to a convolution, a norm, a parametrization, a head or
-    a router: what is called so, or a gate beside experts."""
+    a router: what is called so, or a gate beside experts or their stack (experts, m, n)."""
     path = name.split(".")[:-1]
     owner, above = modules[".".join(path)], modules[".".join(path[:-1])] if path else None
-    gate = path and path[-1] == "gate" and hasattr(above, "experts")
+    gate = path and path[-1] in ("gate", "wg") and _has_experts(above, owner)
     return bool(
         isinstance(owner, nn.modules.conv._ConvNd)
         or re.search(r"Norm(?![a-z])|Router", type(owner).__name__)

@@ -182,6 +182,16 @@ class LowRankDecay(torch.optim.Optimizer):
         added."""
         check_instance("param_group", param_group, dict)
         _check_keys("a parameter group", param_group)
+        chosen = param_group.get("params")
+        if isinstance(chosen, Selection) and not param_group.keys() & {
+            "parts",
+            "dim",
+            "interleaved",
+        }:
+            settings = {name: x for name, x in param_group.items() if name != "params"}
+            for group in chosen.groups(**settings):
+                self.add_param_group(group)
+            return
         named = _named_entries(param_group, self.param_groups)
         group = {**self.defaults, **param_group, "params": [W for _, W in named]}
         group["param_names"] = [name for name, _ in named]
@@ -294,6 +304,12 @@ class LowRankDecay(torch.optim.Optimizer):
                 + _told(self._named_matrices())
             )
         self._rates(trained)
+        if not any(W.requires_grad for _, W in self._named_matrices()):
+            warnings.warn(
+                f"{_told(self._named_matrices())} are frozen, and so are all matrices of this "
+                "decay: attached, it leaves them as they are",
+                stacklevel=2,
+            )
         known: RemovableHandle | None = self._handles.get(trained)
         if known is None or known.id not in (known.hooks_dict_ref() or ()):
             known = trained.register_step_post_hook(self._decay_after_step)
@@ -449,6 +465,12 @@ def _decay_stack_(
     t = t * group["every"]
     if not isinstance(t, Tensor):
         check_real("weight_decay * lr", t)
+        if t > 1 and (group["rule"], group["scale"]) == ("low_rank", "norm"):
+            warnings.warn(
+                f"a step of strength {t:g} (weight_decay, times lr in mode decoupled, times "
+                "every) overshoots: above 1 a matrix may grow by decay alone",
+                stacklevel=2,
+            )
     elif t.ndim:  # one for each matrix of a stack
         t = t.expand(*W.shape[:-2], 1, 1).reshape(-1, 1, 1)  # (all, 1, 1)
     stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"

@@ -149,8 +149,9 @@ def half_time(S: Tensor) -> Tensor:
     been taken h = int_0^s du / rms(u), where rms(u)^2 is the mean of (s_i - u)^2 over s_i >
     u, and s is the lower median of S. Between two singular values rms(u)^2 is (u - mean)^2
     + variance of those that are left, of which the integral is an arcsinh. About 1 for a
-    random square matrix; infinite for an orthogonal one, whose values are equal and only
-    shrink; 0 for a zero matrix. (Weight decay of strength t halves a matrix in ln 2 / t.)
+    random square matrix; 0 for a zero matrix; infinite for an orthogonal one, whose values
+    are equal and only shrink (rounding makes that some dozens: take 1 there).
+    (Weight decay of strength t halves a matrix in ln 2 / t.)
 
     >>> half_time(torch.tensor([5.0, 3.0, 1.0, 0.0]))
     tensor(0.3366)

@@ -530,3 +530,10 @@ def test_the_weight_decay_to_halve_takes_so_many_steps(steps):
             W, weight_decay=weight_decay_to_halve(steps, lr, h=math.log(2)), lr=lr
         )
     assert abs(float(W[0, 0]) / 0.5 - 1) < 0.01
+
+
+def test_the_weight_decay_to_halve_takes_the_half_time_as_it_comes():
+    h = half_time(torch.tensor([2.0, 1.0]))
+    given = weight_decay_to_halve(500, torch.tensor(1e-3), h=h)
+    assert isinstance(given, float)
+    assert given == pytest.approx(weight_decay_to_halve(500, 1e-3, h=float(h)))

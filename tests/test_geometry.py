@@ -613,6 +613,13 @@ def test_scale_defects_take_what_a_model_takes():
     assert list(found) == list(chosen)
     assert scale_defects(model, (tokens, 2.0), chosen).keys() == found.keys()
     assert scale_defects(model, {"tokens": tokens, "scale": 1.0}, chosen) == found
+    assert scale_defects(model, [tokens, 1.0], chosen) == found
+    wrapped = nn.DataParallel(model)
+    (W,) = chosen.values()
+    named = {name: V for name, V in wrapped.named_parameters() if V is W}
+    assert list(scale_defects(wrapped, tokens, named).values()) == list(found.values())
+    model.forward = lambda tokens, own=model.forward: {"logits": own(tokens)}
+    assert scale_defects(model, tokens, chosen) == found
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ these, so that the count has to survive.
 
 import copy
 import io
+import json
 import logging
 import os
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -652,3 +654,26 @@ def test_several_optimizers_of_lightning_are_refused(tmp_path):
     module.automatic_optimization = False
     with pytest.raises(ValueError, match="the module must have one optimizer, got 2"):
         fitted(module, tmp_path, [lightning_callback()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "weight_decay"),
+        ({"weigth_decay": 0.1}, "weigth_decay|weight_decay"),
+        ({"weight_decay": 0.1, "exclude": re.compile("x")}, "exclude must be a string"),
+    ],
+)
+def test_a_slip_is_told_when_the_callback_is_made(settings, message):
+    from lrdlib.integrations.attached import Attached
+
+    with pytest.raises(TypeError, match=message):
+        Attached(**settings)
+
+
+def test_a_callback_takes_numpy_s_numbers():
+    pytest.importorskip("transformers")
+    from lrdlib.integrations.transformers import LowRankDecayCallback
+
+    callback = LowRankDecayCallback(weight_decay=np.float32(0.5), every=np.int64(3))
+    assert json.loads(json.dumps(callback.state()))["args"]["every"] == 3

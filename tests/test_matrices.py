@@ -9,6 +9,7 @@ from weights import net
 
 from lrdlib.matrices import _part_of, select
 from lrdlib.model import ModelConfig, init_params, role, stack_params
+from lrdlib.optimizer import LowRankDecay
 
 
 @pytest.mark.parametrize(
@@ -234,3 +235,66 @@ def test_a_selection_is_printed_a_line_each():
     assert [line.split()[0] for line in lines] == [*QKVO, EXPERT]
     assert [line.split()[-1] for line in lines] == ["qk", "qk", "vo", "vo", "mlp"]
     assert all("(8, 8)" in line for line in lines)
+
+
+# ---- what is made of a selection
+
+
+class Mixture(nn.Module):
+    """Experts as stacks beside their gate, and attention by another name."""
+
+    def __init__(self, gate="gate"):
+        super().__init__()
+        self.mha = nn.MultiheadAttention(8, 2, kdim=6, vdim=6)
+        self.w1 = nn.Parameter(torch.randn(4, 8, 16))
+        setattr(self, gate, nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize("gate", ["gate", "wg"])
+def test_a_gate_beside_stacks_of_experts_is_a_router(gate):
+    chosen = select(nn.ModuleList([Mixture(gate), Mixture(gate)]), "attention+mlp")
+    assert "0.w1" in chosen and not [name for name in chosen if gate in name]
+    plain = nn.ModuleList([nn.ModuleDict({gate: nn.Linear(8, 4)}) for _ in range(2)])
+    assert len(select(plain, "mlp")) == 2  # of a gated MLP
+
+
+def test_torch_s_attention_is_attention_whatever_its_name():
+    model = nn.ModuleList([Mixture(), Mixture()])
+    assert set(select(model, "mlp")) == {"0.w1", "1.w1"}
+    assert "0.mha.out_proj.weight" in select(model, "vo")
+    assert "0.mha.out_proj.weight  (8, 8)         vo" in repr(select(model, "vo"))
+
+
+def test_a_part_of_a_selection_keeps_its_layouts():
+    blocks = [nn.ModuleDict({"attn": nn.MultiheadAttention(8, 2)}) for _ in range(2)]
+    both = select(nn.ModuleList(blocks), "attention")
+    first = both.only(lambda name, W: name.startswith("0."))
+    rest = both.only(lambda name, W: name.startswith("1."))
+    assert len(first) == 2 and first.groups()[0]["parts"] == 3
+    for same in (first | rest, both.copy()):
+        assert dict(same) == dict(both) and same.layouts == both.layouts
+        assert repr(same) == repr(both)
+    by_group = LowRankDecay([{"params": first, "every": 2}], weight_decay=0.1)
+    assert [g["parts"] for g in by_group.param_groups] == [3, 1]
+    assert {g["every"] for g in by_group.param_groups} == {2}
+    fused = first.only(lambda name, W: "in_proj" in name)
+    own = LowRankDecay([{"params": fused, "parts": 6}], weight_decay=0.1)
+    assert [g["parts"] for g in own.param_groups] == [6]
+
+
+def test_exclude_is_any_regular_expression():
+    model = nn.ModuleList([Mixture(), Mixture()])
+    words = [set(select(model, "mlp", exclude=x)) for x in (r"^0", re.compile(r"^0"))]
+    assert words == [{"1.w1"}] * 2
+    with pytest.raises(ValueError, match=r"exclude must be a regular expression, got '\('"):
+        select(model, "mlp", exclude="(")
+    with pytest.raises(TypeError, match="exclude must be a regular expression, got 3"):
+        select(model, "mlp", exclude=3)
+
+
+def test_why_nothing_is_selected():
+    model = nn.ModuleList([Mixture(), Mixture()]).requires_grad_(False)
+    with pytest.raises(ValueError, match="leaves out the frozen: 18 here"):
+        select(model, "mlp")
+    with pytest.raises(ValueError, match=r"give it the nn\.Module"):
+        select(model.state_dict(), "mlp")

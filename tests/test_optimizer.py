@@ -631,9 +631,12 @@ def test_a_group_may_hold_a_selection():
     model = net()
     matrices = select(model, "attention+mlp")
     decay = LowRankDecay([{"params": matrices, "scale": None}], weight_decay=0.1)
-    assert [id(W) for W in decay.param_groups[0]["params"]] == [
-        id(W) for W in matrices.values()
-    ]
+    held = {id(W): g for g in decay.param_groups for W in g["params"]}
+    assert held.keys() == {id(W) for W in matrices.values()}
+    assert all(g["scale"] is None for g in held.values())
+    layouts = {name: layout or {} for name, layout in matrices.layouts.items()}
+    for name, W in matrices.items():
+        assert held[id(W)]["parts"] == layouts.get(name, {}).get("parts", 1)
 
 
 def test_named_parameters_work_or_are_one_clear_error():
@@ -784,7 +787,8 @@ def test_a_group_that_is_none():
 def test_a_whole_number_beyond_64_bits_is_a_strength():
     for mode in ("independent", "decoupled"):
         W = conditioned(3, 3)
-        LowRankDecay([W], weight_decay=10**20, mode=mode).step(lr=10**20)
+        with pytest.warns(UserWarning, match="overshoots"):
+            LowRankDecay([W], weight_decay=10**20, mode=mode).step(lr=10**20)
         assert bool(W.isfinite().all())
     before = W.clone()
     with pytest.raises(ValueError, match=r"^weight_decay \* lr must be a finite number"):

@@ -760,3 +760,17 @@ def test_ranks_are_those_of_each_matrix_part_and_expert():
         for name, W in expected.items():
             S = torch.linalg.svdvals(W.detach().double())
             assert found[name] == pytest.approx(float(measure(S)), rel=1e-5)
+
+
+def test_a_decay_of_frozen_matrices_alone_says_so():
+    W = nn.Parameter(torch.randn(4, 4), requires_grad=False)
+    with pytest.warns(UserWarning, match="frozen, and so are all matrices"):
+        LowRankDecay({"query": W}, weight_decay=0.1).attach(torch.optim.SGD([W], lr=0.1))
+
+
+def test_a_step_that_overshoots_says_so():
+    W = nn.Parameter(torch.randn(4, 4))
+    decay = LowRankDecay([W], weight_decay=0.5, every=3)
+    with pytest.warns(UserWarning, match="a step of strength 1.5 .* overshoots"):
+        for _ in range(3):
+            decay.step(lr=1.0)

@@ -1,7 +1,9 @@
 """What the callbacks share: a decay of a model's matrices while somebody trains it."""
 
+import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
@@ -36,9 +38,14 @@ class Attached:
                 f"which must be words of `select`, as 'attention+mlp', got {shown(which)}"
             )
         check_integer("ranks_every", ranks_every, at_least=0)
+        if exclude is not None and not isinstance(exclude, str):
+            raise TypeError(f"exclude must be a string, got {shown(exclude)}")
         for name, value in settings.items():
             if isinstance(value, torch.Tensor):
                 raise TypeError(f"{name} must be a number or a word, got a tensor")
+            if isinstance(value, np.generic):
+                settings[name] = value.item()
+        inspect.signature(LowRankDecay).bind((), **settings)  # a slip is told at once
         self.which, self.exclude, self.ranks_every = which, exclude, ranks_every
         self.settings = settings
         self.decay: LowRankDecay | None = None

@@ -37,7 +37,9 @@ class LowRankDecayCallback(Attached, TrainerCallback, ExportableState):
 
     def __init__(self, which: str = "attention+mlp", **settings: Any) -> None:
         super().__init__(which, **settings)
-        self._args = json.loads(json.dumps({"which": which, **settings}))
+        kept = {"exclude": self.exclude, "ranks_every": self.ranks_every, **self.settings}
+        given = {name: kept[name] for name in settings}
+        self._args = json.loads(json.dumps({"which": which, **given}))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Attach, and on a resumed run go on with the state that the checkpoint kept."""
