@@ -244,6 +244,7 @@ def frontier_figure(
     for f, (setting, members) in enumerate(facets.items()):
         draw_axes(fig, grid, f, left=f % COLUMNS == 0)
         headline(fig, f, f"<b>{setting}</b>", x=0.5)
+        # of what acts at any strength: a panel may begin at none
         colours = rule_colours(
             [
                 plain(grid.panels[p].cells[0].configs[0]) | {"weight_decay": 1.0}
