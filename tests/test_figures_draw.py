@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from lrdlib.figures.canvas import INK
-from lrdlib.figures.draw import Panel, dots, figure, line, numbers, tail
+from lrdlib.figures.draw import (
+    Panel,
+    bars,
+    decades,
+    dots,
+    figure,
+    line,
+    numbers,
+    pick,
+    sliders,
+    tail,
+)
 from lrdlib.figures.sphinx import problems
 
 X, Y = [0, 1, 2], [0.123456, np.nan, 1e-9]
@@ -44,6 +55,65 @@ def test_a_tail_ends_in_a_dot():
     assert way["marker"]["size"] == [0, 0, 14] and way["mode"] == "lines+markers"
 
 
+def test_bars_in_a_row():
+    one = bars(X, Y, "a", "#378eca", row=2)
+    assert (one["type"], one["xaxis"], one["y"]) == ("bar", "x2", [0.1235, None, 1e-9])
+    assert one["marker"] == {"color": "#378eca"} and "mode" not in one
+
+
+def test_an_axis_in_decades():
+    fig = figure([Panel(200, "x", "y", decades(), decades(-4, 1, 2))], ALT, [line(X, X)])
+    across, up = fig.layout.xaxis, fig.layout.yaxis
+    assert (across.type, across.dtick, across.range) == ("log", 1, None)
+    assert (up.type, up.dtick, up.range, up.exponentformat) == ("log", 2, (-4, 1), "power")
+
+
+def test_a_stop_says_only_what_it_changes():
+    fig = figure(PANELS, ALT, stops=stops(), prefix="k = ")
+    assert list(fig.data[0].x) == X and fig.data[0].name == "a"
+    for frame in fig.frames:
+        assert set(frame.data[0].to_plotly_json()) == {"type", "y"}
+
+
+def test_what_one_stop_changes_stands_at_every_stop():
+    """The first two are alike, and yet both say it: one may come to them from the third."""
+    names = {"1": "a", "2": "a", "3": "b"}
+    at = {stop: [line(X, X, name)] for stop, name in names.items()}
+    fig = figure(PANELS, ALT, stops=at, prefix="k = ")
+    assert [frame.data[0].name for frame in fig.frames] == ["a", "a", "b"]
+
+
+def two_sliders(start="2"):
+    fig = figure(PANELS, ALT, [line(X, X, "a"), line(X, X, "b"), dots([1], [1])])
+    moves = {
+        "a": {"1": {0: {"y": [1, 1, 1]}, 2: {"x": [1]}}, "2": {0: {"y": X}, 2: {"x": [2]}}},
+        "b": {"-1": {1: {"y": [3, 3, 3]}}, "2": {1: {"y": X}}},
+    }
+    return sliders(fig, moves, start={"a": start, "b": "-1"})
+
+
+def test_each_slider_moves_its_own_traces():
+    fig = two_sliders()
+    assert [slider.active for slider in fig.layout.sliders] == [1, 0]
+    assert [frame.traces for frame in fig.frames] == [(0, 2), (0, 2), (1,), (1,)]
+    steps = [step for slider in fig.layout.sliders for step in slider.steps]
+    assert [step.label for step in steps] == ["1", "2", "−1", "2"]
+    assert [step.args[0][0] for step in steps] == [frame.name for frame in fig.frames]
+    assert len({frame.name for frame in fig.frames}) == 4
+    assert list(fig.frames[0].data[0].y) == [1, 1, 1] and fig.frames[0].data[1].x == (1,)
+    assert not problems(json.loads(fig.to_json()))
+
+
+def test_a_menu_shows_the_traces_of_what_is_picked():
+    fig = figure(PANELS, ALT, [line(X, X, name) for name in "abc"])
+    pick(fig, "letter", {"first": [0, 2], "second": [1]})
+    assert [trace.visible for trace in fig.data] == [True, False, True]
+    (menu,) = fig.layout.updatemenus
+    assert menu.name == "letter" and [b.label for b in menu.buttons] == ["first", "second"]
+    (change,) = menu.buttons[1].args
+    assert list(change["visible"]) == list(change["showlegend"]) == [False, True, False]
+
+
 def test_the_figure_holds_still_and_moving_traces_and_opens_at_its_start():
     fig = figure(PANELS, ALT, [dots(X, Y, row=2)], stops=stops(), prefix="k = ", start="2")
     assert list(fig.data[0].y) == [2, 2, 2] and fig.data[1].yaxis == "y2"
@@ -72,6 +142,7 @@ def test_without_stops_nothing_moves():
         (lambda: figure([], ALT), "panels must hold at least one Panel"),
         (lambda: figure(PANELS, ALT, stops=stops(), prefix="", start="3"), "start must be"),
         (lambda: figure(PANELS, " "), "alt must say"),
+        (lambda: two_sliders("3"), r"start\['a'\] must be"),
     ],
 )
 def test_bad_input_is_one_clear_error(call, words):

@@ -15,8 +15,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from lrdlib._check import check_integer, shown
-from lrdlib.figures.canvas import INK, axes, canvas, finish, movable
+from lrdlib._check import check_choice, check_integer, shown
+from lrdlib.figures.canvas import INK, axes, canvas, controls, finish, movable
 
 DIGITS = 4  # significant, of what is drawn
 Trace = dict[str, Any]  # of plotly
@@ -43,6 +43,19 @@ def numbers(values: ArrayLike) -> list[float | None]:
     if array.ndim != 1:
         raise ValueError(f"values must be of one dimension, got shape {array.shape}")
     return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in array]
+
+
+def decades(
+    low: float | None = None, high: float | None = None, every: int = 1
+) -> dict[str, Any]:
+    """An axis in powers of ten, for a Panel: from 10^low to 10^high, or as far as what is
+    drawn goes, with a tick at each `every` of them.
+
+    >>> decades(-4, 0)["range"]
+    [-4, 0]
+    """
+    ends = {} if low is None or high is None else {"range": [low, high]}
+    return {"type": "log", "dtick": every, "exponentformat": "power"} | ends
 
 
 def line(
@@ -80,6 +93,22 @@ def dots(
     look = {"color": colour, "symbol": symbol, "size": size} | style.pop("marker", {})
     look |= {"line": {"width": 2 if symbol.endswith("-open") else 0}}
     return _trace(x, y, name, row, key, {"mode": "markers", "marker": look} | style)
+
+
+def bars(
+    x: ArrayLike,
+    y: ArrayLike,
+    name: str = "",
+    colour: str = INK,
+    *,
+    row: int = 1,
+    key: bool = True,
+    **style: Any,
+) -> Trace:
+    """Bars in the panel of a row, as `line`."""
+    return _trace(
+        x, y, name, row, key, {"type": "bar", "marker": {"color": colour}} | style
+    )
 
 
 def tail(
@@ -138,5 +167,73 @@ def figure(
         fig.update_xaxes(**panel.across, row=row, col=1)
         fig.update_yaxes(**panel.up, row=row, col=1)
     if stops:
-        movable(fig, stops, prefix=prefix, start=start, play=play)
+        movable(fig, _what_moves(stops), prefix=prefix, start=start, play=play)
     return finish(fig, alt)
+
+
+def _what_moves(stops: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The stops without what a trace has alike at all of them: a page carries that once."""
+    many = [list(traces) for traces in stops.values()]
+    if len(many) < 2 or len({len(traces) for traces in many}) > 1:
+        return dict(zip(stops, many, strict=True))
+    same = [
+        {
+            key
+            for key in column[0]
+            if key != "type"
+            and all(key in trace and trace[key] == column[0][key] for trace in column)
+        }
+        for column in zip(*many, strict=True)
+    ]
+    return {
+        name: [
+            {key: value for key, value in trace.items() if key not in alike}
+            for trace, alike in zip(traces, same, strict=True)
+        ]
+        for name, traces in zip(stops, many, strict=True)
+    }
+
+
+def sliders(
+    fig: go.Figure,
+    moves: Mapping[str, Mapping[str, Mapping[int, Any]]],
+    start: Mapping[str, str],
+) -> go.Figure:
+    """Several sliders below a figure that has none, each of which moves traces of its own.
+
+    moves: what the slider is called -> stop -> index of a trace -> what changes of it;
+    start: what it is called -> the stop that the figure shows before it is moved.
+    Raises ValueError if a start is not a stop of its slider.
+    """
+    made, frames = [], []
+    for k, (name, stops) in enumerate(moves.items()):
+        check_choice(f"start[{name!r}]", start.get(name), tuple(stops))
+        place = list(stops).index(start[name])
+        called = [f"{name} {stop}" for stop in stops]  # the names of frames are all unlike
+        (slider,) = controls(called, prefix=f"{name} = ", active=place)["sliders"]
+        for step, stop in zip(slider["steps"], stops, strict=True):
+            step["label"] = stop.replace("-", "−")
+        made.append(slider | {"pad": {"t": 56 + 80 * k}})
+        frames += [
+            go.Frame(name=frame, data=list(change.values()), traces=list(change))
+            for frame, change in zip(called, stops.values(), strict=True)
+        ]
+    fig.frames = frames
+    room = 20 + 80 * len(made)
+    height, below = fig.layout.height + room, fig.layout.margin.b + room
+    return fig.update_layout(sliders=made, height=height, margin_b=below)
+
+
+def pick(fig: go.Figure, name: str, choices: Mapping[str, Iterable[int]]) -> go.Figure:
+    """A menu above a figure, called `name` to those who cannot see it: what is chosen ->
+    the indices of the traces that are shown then. The first is shown at the start."""
+    buttons = []
+    for label, indices in choices.items():
+        chosen = set(indices)
+        which = [i in chosen for i in range(len(fig.data))]
+        change = {"visible": which, "showlegend": which}
+        buttons.append({"label": label, "method": "restyle", "args": [change]})
+    for trace, seen in zip(fig.data, buttons[0]["args"][0]["visible"], strict=True):
+        trace.update(visible=seen, showlegend=seen)
+    place = {"x": 1, "y": 1.02, "yanchor": "bottom"}
+    return fig.update_layout(updatemenus=[{"buttons": buttons, "name": name} | place])
