@@ -19,12 +19,9 @@ PLOTLY = "application/vnd.plotly.v1+json"
 LINES = 25  # of a cell that shows a figure; what is longer is a function, or prepares
 # how many figure cells of a chapter are longer still: to be cut, and none to be added
 LONGER = {
-    "decay_step": 5,
-    "nuclear_norm": 3,
     "polar_factor": 8,
     "radial_gradient": 5,
     "recorded_runs": 2,
-    "scale_invariance": 2,
 }
 
 
