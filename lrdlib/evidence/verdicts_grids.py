@@ -105,7 +105,7 @@ def decay_text(evidence: Evidence, rules: Rules) -> str:
     else:
         units = "LRD's strength is not multiplied by the learning rate; L2's is"
     amount = f"{foldings(lrd):.3g}" + (
-        " off each singular value" if lrd.scale is None else ""
+        " in all off each singular value, an amount" if lrd.scale is None else ""
     )
     return (
         f"{units}: over {l2.steps} steps L2 has at most {foldings(l2):.3g} e-foldings of "
@@ -472,7 +472,7 @@ def pattern(evidence: Evidence) -> Finding:
     else:
         found = "holds in part" if low > in_heads(weakest) else "undecided"
 
-    words = "share of squares in the blocks of the heads: " + "; ".join(
+    words = "share of squares in the blocks of the heads: " + ", ".join(
         f"{run.label()} {in_heads(run):.0%}" for runs in groups.values() for run in runs
     )
     words += f" ({1 / weakest.config['heads']:.0%} without a pattern)"

@@ -151,8 +151,8 @@ def no_superiority(evidence: Evidence) -> Finding:
     judged = "holds" if behind else "does not hold" if never else "undecided"
 
     words = (
-        f"L2 on all is sooner at f = {_listed(behind)}, LRD at f = {_listed(ahead)}, of "
-        f"{len(at)} fractions"
+        f"L2 on all is sooner at f = {_listed(behind)}, LRD at {'f = ' if ahead else ''}"
+        f"{_listed(ahead)}, of {len(at)} fractions"
     )
     whys = (why, tuned_edges(evidence, found))
     arms = found.arms.values()

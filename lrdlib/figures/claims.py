@@ -172,6 +172,7 @@ def overview(evidence: Evidence) -> str:
     found = findings(evidence)
     counts = Counter(one.verdict for _, one in found)
     said = ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
+    provisional = sum(bool(one.provisional) for _, one in found)
     rows = [
         f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{one.verdict}</strong>'
         f"<br><small>{', '.join(_conditions(one))}</small></td>"
@@ -180,7 +181,7 @@ def overview(evidence: Evidence) -> str:
         for claim, one in found
     ]
     return (
-        f"<p>{len(found)} claims: {said}.</p>"
+        f"<p>{len(found)} claims: {said}. Of these verdicts {provisional} are provisional.</p>"
         '<table class="lrd-overview"><thead><tr><th>verdict</th><th>claim</th>'
         f"<th>what we measured</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
