@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_studies import answered, random_outcome
 
+from lrdlib.evidence.grids import published
 from lrdlib.evidence.results import ROWS, Row, as_table, label, results
 from lrdlib.evidence.studies import (
     ARMS,
-    CODE,
     OUTCOME,
     SEEDS,
     STUDIES,
@@ -29,6 +29,7 @@ from lrdlib.evidence.survival import Ratio
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.packs import load_runs
 from lrdlib.training.runs import Run
+from lrdlib.training.sweep import expand
 
 RECORDED = Path(__file__).parent.parent / "book" / "runs" / "sweep" / "packs"
 
@@ -209,7 +210,6 @@ def test_every_two_arms_of_a_study_have_labels_of_their_own():
         assert len({(label(c), c.fraction) for c in arms}) == len(arms)
 
 
-CODE_LRD = {"rule": "lrd", "weight_decay": 0.05, "l2": 0.1, "select": "qk"}
 IN_WORDS = {
     "L2 on all, t 0.012, lr 0.01": arm(Trial("A1", 1e-2, 1.2e-2)),
     "L2 on the blocks, t 0.003, lr 0.001": arm(Trial("A2", 1e-3, 3e-3)),
@@ -234,7 +234,9 @@ IN_WORDS = {
         {"rule": "l2", "weight_decay": 30.0, "mode": "decoupled", "l2_on": "selected"}
         | {"select": "embedding+head"}
     ),
-    "LRD on Q and K, L2 on the rest, lambda 0.05, lr 0.001": made(CODE | CODE_LRD),
+    "LRD on Q and K, L2 on the rest, lambda 0.05, lr 0.001": replace(
+        next(c for c in expand(*published()) if c.rule == "lrd"), weight_decay=0.05
+    ),
 }
 
 
