@@ -227,13 +227,17 @@ def sliders(
 def pick(fig: go.Figure, name: str, choices: Mapping[str, Iterable[int]]) -> go.Figure:
     """A menu above a figure, called `name` to those who cannot see it: what is chosen ->
     the indices of the traces that are shown then. The first is shown at the start."""
-    buttons = []
-    for label, indices in choices.items():
-        chosen = set(indices)
-        which = [i in chosen for i in range(len(fig.data))]
-        change = {"visible": which, "showlegend": which}
-        buttons.append({"label": label, "method": "restyle", "args": [change]})
-    for trace, seen in zip(fig.data, buttons[0]["args"][0]["visible"], strict=True):
+    sets = {label: set(indices) for label, indices in choices.items()}
+    shown_by = {label: [i in s for i in range(len(fig.data))] for label, s in sets.items()}
+    buttons = [
+        {
+            "label": label,
+            "method": "restyle",
+            "args": [{"visible": which, "showlegend": which}],
+        }
+        for label, which in shown_by.items()
+    ]
+    for trace, seen in zip(fig.data, next(iter(shown_by.values())), strict=True):
         trace.update(visible=seen, showlegend=seen)
     place = {"x": 1, "y": 1.02, "yanchor": "bottom"}
     return fig.update_layout(updatemenus=[{"buttons": buttons, "name": name} | place])
