@@ -137,3 +137,14 @@ def test_nothing_is_stored_that_only_a_kernel_can_show(notebook):
     assert not {
         kind for kind in kinds if "widget" in kind or kind == "application/javascript"
     }
+
+
+def test_a_table_in_markdown_is_read_as_one(notebook):
+    """myst-nb reads outputs as CommonMark, which has no tables, unless a cell says MyST."""
+    for cell in code(notebook):
+        said = [
+            "".join(output.get("data", {}).get("text/markdown", ""))
+            for output in cell["outputs"]
+        ]
+        if any("| --- |" in text for text in said):
+            assert cell["metadata"]["mystnb"] == {"markdown_format": "myst"}
