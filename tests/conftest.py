@@ -1,6 +1,18 @@
 """What the tests in a browser share."""
 
+import signal
+
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where the shell that started the tests has it
+    ignored, as it has for a job in the background: a test that waits for it waits for
+    ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
