@@ -56,7 +56,12 @@ def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
     except BrokenPipeError:
         return 141, ""
     except ModuleNotFoundError as error:
-        extras = {"distributed": "cluster", "dask": "cluster", "scipy": "evidence"}
+        extras = {
+            "distributed": "cluster",
+            "dask": "cluster",
+            "scipy": "evidence",
+            "transformers": "transformers",
+        }
         extra = extras.get(error.name or "", "cli")
         return 2, f"{error.name} is missing; pip install 'lrdlib[{extra}]'"
     except OSError as error:

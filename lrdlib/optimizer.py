@@ -50,6 +50,7 @@ from lrdlib.spectral import stable_rank
 
 Rounding = Literal["nearest", "stochastic"]
 ROUNDINGS = ("nearest", "stochastic")
+CUT = {"parts", "dim", "interleaved"}  # settings that cut a fused matrix
 # entries of the matrices that are computed at once; a step needs 8 such copies
 BATCH = 2**24
 
@@ -169,7 +170,7 @@ class LowRankDecay(torch.optim.Optimizer):
         self._handles: WeakKeyDictionary[torch.optim.Optimizer, RemovableHandle]
         self._handles = WeakKeyDictionary()  # of what it is attached to
         super().__init__(
-            _listed(params.groups() if isinstance(params, Selection) else params),
+            _listed([{"params": params}] if isinstance(params, Selection) else params),
             dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method)
             | dict(steps=steps, rule=rule, part=part)
             | dict(parts=parts, dim=dim, interleaved=interleaved)
@@ -183,11 +184,7 @@ class LowRankDecay(torch.optim.Optimizer):
         check_instance("param_group", param_group, dict)
         _check_keys("a parameter group", param_group)
         chosen = param_group.get("params")
-        if isinstance(chosen, Selection) and not param_group.keys() & {
-            "parts",
-            "dim",
-            "interleaved",
-        }:
+        if isinstance(chosen, Selection) and chosen and not param_group.keys() & CUT:
             settings = {name: x for name, x in param_group.items() if name != "params"}
             for group in chosen.groups(**settings):
                 self.add_param_group(group)
@@ -614,7 +611,7 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
     look: at the values of a tensor weight_decay, too.
     """
     for name in SETTINGS:
-        group[name] = _plain(group[name])
+        group[name] = plain(group[name])
     check_choice("rule", group["rule"], UPDATES)
     check_choice("part", group["part"], PARTS)
     if group["rule"] == "proximal" and group["part"] != "both":
@@ -650,14 +647,14 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
         _check_cut(name, W, group)
 
 
-def _plain(setting: Any) -> Any:
+def plain(setting: Any) -> Any:
     """A setting without NumPy's numbers and words; parts of a fused matrix are a tuple.
 
-    >>> _plain([np.int64(4), 2])
+    >>> plain([np.int64(4), 2])
     (4, 2)
     """
     if isinstance(setting, (list, tuple)):
-        return tuple(map(_plain, setting))
+        return tuple(map(plain, setting))
     return setting.item() if isinstance(setting, (np.number, np.str_)) else setting
 
 

@@ -627,7 +627,7 @@ UNCHECKED = {
     decay: "strength frobenius_update_ low_rank_update_ proximal_update_ frobenius_norm "
     "subtract_polar_ frobenius_norms tall check_strength check_fit check_writable check_dtype",
     matrices: "places Selection",
-    lrdlib.optimizer: "Wrapper",
+    lrdlib.optimizer: "Wrapper plain",
     train: "batch batches compiled",
     records: "spectrum rank unless_diverged record_arrays records_from gram from_gram Snapshot",
     runs: "provenance rounded",

@@ -639,6 +639,13 @@ def test_a_group_may_hold_a_selection():
         assert held[id(W)]["parts"] == layouts.get(name, {}).get("parts", 1)
 
 
+def test_an_empty_selection_is_refused_wherever_it_stands():
+    none = select(net(), "attention+mlp").only(lambda name, W: False)
+    for params in (none, [{"params": none}]):
+        with pytest.raises(ValueError, match="params must hold at least one matrix"):
+            LowRankDecay(params, weight_decay=0.1)
+
+
 def test_named_parameters_work_or_are_one_clear_error():
     """torch's own optimizers take model.named_parameters()."""
     layer = nn.Linear(3, 3, bias=False)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -253,10 +254,13 @@ def train_on(text: str, name: str, arm: Arm, seed: int, steps: int = 1500) -> Ou
         validation,
         sum(last) / len(last),
         {
-            word: mean([float(stable_rank(S)) for S in all_of])
+            word: fmean([float(stable_rank(S)) for S in all_of])
             for word, all_of in spectra.items()
         },
-        {word: mean([float(S.norm()) for S in all_of]) for word, all_of in spectra.items()},
+        {
+            word: fmean([float(S.norm()) for S in all_of])
+            for word, all_of in spectra.items()
+        },
         time.process_time() - began,
     )
 
@@ -267,10 +271,6 @@ def batches(tokens: Tensor, seed: int, steps: int) -> Iterator[Tensor]:
     pieces = tokens.unfold(0, CONTEXT + 1, 1)  # (places, CONTEXT + 1), a view
     for _ in range(steps):
         yield pieces[torch.randint(len(pieces), (BATCH,), generator=generator)]
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def recorded(path: Path) -> list[Outcome]:
@@ -313,7 +313,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
             continue
         apart = [o.validation - none.validation for o, none in both]
         ranks = {
-            word: mean([o.ranks[word] / none.ranks[word] for o, none in both])
+            word: fmean([o.ranks[word] / none.ranks[word] for o, none in both])
             for word in WORDS
         }
         found.append(
@@ -321,7 +321,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
                 model,
                 arm,
                 len(both),
-                mean(apart),
+                fmean(apart),
                 min(apart),
                 max(apart),
                 verdict(apart),

@@ -5,7 +5,7 @@ attach, log ranks and keep the decay's state in checkpoints. In a loop of one's 
 with accelerate, nothing of this is needed:
 
     model, optimizer = accelerator.prepare(model, optimizer)  # first: it may replace both
-    decay = LowRankDecay(select(model, "attention+mlp").groups(), weight_decay=0.1)
+    decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=0.1)
     decay.attach(optimizer)
     accelerator.register_for_checkpointing(decay)
 

@@ -3,14 +3,13 @@
 import inspect
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lrdlib._check import check_integer, shown
 from lrdlib.matrices import select
-from lrdlib.optimizer import LowRankDecay
+from lrdlib.optimizer import LowRankDecay, plain
 
 
 class Attached:
@@ -43,11 +42,9 @@ class Attached:
         for name, value in settings.items():
             if isinstance(value, torch.Tensor):
                 raise TypeError(f"{name} must be a number or a word, got a tensor")
-            if isinstance(value, np.generic):
-                settings[name] = value.item()
         inspect.signature(LowRankDecay).bind((), **settings)  # a slip is told at once
         self.which, self.exclude, self.ranks_every = which, exclude, ranks_every
-        self.settings = settings
+        self.settings = {name: plain(value) for name, value in settings.items()}
         self.decay: LowRankDecay | None = None
         self._handle: RemovableHandle | None = None
         self._logged = 0
@@ -58,7 +55,7 @@ class Attached:
         self.detach()  # where an earlier training ended in an error
         self._logged = 0
         matrices = select(model, self.which, exclude=self.exclude)
-        self.decay = LowRankDecay(matrices.groups(), **self.settings)
+        self.decay = LowRankDecay(matrices, **self.settings)
         if state is not None:
             self.decay.load_state_dict(state)
         self._handle = self.decay.attach(optimizer)
