@@ -62,10 +62,19 @@ COLOURS = """<script>
 """
 
 
+# The script of a kind of picture -> what a page holds that has one.
+PICTURES = {
+    "clock": 'class="lrd-clock"',
+    "drag": 'class="lrd-drag"',
+    "opening": 'class="lrd-opening"',
+    "phase": '"phase"',
+}
+
+
 def light(page: str, name: str) -> str:
     """A page that loads no more than it needs before it is seen: scripts run when it is
-    there, the index of all words is for the search alone, and icons are in icons.css. It
-    has the reader's colours from the start.
+    there, that of a kind of picture where there is one, the index of all words is for the
+    search alone, and icons are in icons.css. It has the reader's colours from the start.
 
     Raises ExtensionError if the theme's page has not what is changed.
     """
@@ -75,6 +84,8 @@ def light(page: str, name: str) -> str:
     if name != "search":
         found = r"(?:searchtools|language_data|searchindex)\.js"
         change[rf'(?:<script src="[^"]*{found}"></script>\s*){{3}}'] = ""
+    absent = [script for script, mark in PICTURES.items() if mark not in rest]
+    change |= {rf'<script[^>]*src="[^"]*/{s}\.js[^>]*></script>\s*': "" for s in absent}
     for pattern, new in change.items():
         head, count = re.subn(pattern, new, head)
         if count != 1:

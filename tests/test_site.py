@@ -7,6 +7,7 @@ by mouse and keyboard.
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -236,6 +237,16 @@ def test_a_page_is_light(first_view):
     assert first_view.weight < 450_000
     if first_view.name in ("intro.html", "lab.html") or first_view.name not in FIGURES:
         assert not first_view.plotly, "plotly loads where a figure is in view"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_script_of_a_picture_is_loaded_where_there_is_one(name):
+    text = (HTML / name).read_text(encoding="utf-8")
+    marks = ("lrd-clock", "lrd-drag", "lrd-opening")
+    has = {mark[4:]: f'class="{mark}"' in text for mark in marks}
+    has["phase"] = '"phase"' in text
+    for script, there in has.items():
+        assert len(re.findall(rf'src="_static/{script}\.js', text)) == there
 
 
 def test_links_can_be_read_in_boxes_too(first_view):
