@@ -29,8 +29,8 @@ const LIVE_SAID = {
 const liveNews = (changes) =>
   changes.map(({step, ...news}) => ({step, words: Object.keys(news).map((key) => LIVE_SAID[key](news)).join(", ")}));
 
-// The records of a run, kept so that panels may draw them.
-const liveRun = (name, note) => {
+// The records of a run, kept so that panels may draw them. rule: that which acts in it as it begins.
+const liveRun = (name, note, rule) => {
   const steps = [];
   const curves = {};
   const spectra = {};
@@ -54,6 +54,7 @@ const liveRun = (name, note) => {
   const shown = (changes) => ({
     name,
     note,
+    rule,
     steps: [...steps],
     changes,
     curves: copy(curves),

@@ -105,7 +105,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   const nameOfRun = (config) => `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`;
   const begin = (config) => {
     opened = null;
-    run = liveRun("this run", nameOfRun(config));
+    run = liveRun("this run", nameOfRun(config), actingRule(config));
     note([]);
     until = config.steps;
     status = {...status, step: 0, steps: config.steps};
@@ -179,7 +179,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   // A run that was trained before, in place of one of now.
   const open = (past) => {
     if (active()) trainer.stop?.();
-    opened = {...past, name: "the opened run", note: nameOfRun(past.config), changes: liveNews(past.changes)};
+    opened = {...past, name: "the opened run", note: nameOfRun(past.config), rule: actingRule(past.config), changes: liveNews(past.changes)};
     until = past.steps.at(-1);
     scrub.follow([]);
     scrub.follow(past.steps);

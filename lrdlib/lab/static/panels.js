@@ -32,6 +32,13 @@ const RULE_COLOURS = {
   proximal: "#ab8e73",
 };
 const LAST_OF = {none: "#646464", l2: "#426781", lrd: "#895c31", elastic: "#8a84f2", proximal: "#7d6651"};
+// The rule that acts in a run of this config, as RULE_COLOURS names it (lrdlib.figures.canvas.rule_of).
+const actingRule = ({rule, weight_decay, l2, l2_on, select}) => {
+  if (!weight_decay) return l2 ? "l2" : "none";
+  if (rule === "l2" && l2_on === "selected") return "l2 on blocks";
+  if (rule === "lrd" && select === "qk") return "lrd on qk";
+  return Object.hasOwn(RULE_COLOURS, rule) ? rule : "none"; // a file may say anything
+};
 const tintsOf = ([first, second]) => {
   const other = first.includes(" on ") ? RULE_COLOURS[first.split(" on ")[0]] : LAST_OF[first];
   return [RULE_COLOURS[first], first === second ? other : RULE_COLOURS[second]];

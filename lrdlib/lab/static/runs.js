@@ -14,11 +14,10 @@ const tableOfAnswers = ({down, across, steps, answers, sure, levels, labels, tra
   return {down, across, trained: inside, steps, hits: given.map((some) => some.map((value, row) => Number(value === right[row]))), at};
 };
 
-// The rule that acts in a run, as RULE_COLOURS names it (lrdlib.figures.canvas.rule_of).
+// The rule that acts in the run of a row, as panels.js names it.
 const ruleOf = ({rule, amount, l2, variant, setting}) => {
-  if (!amount) return l2 ? "l2" : "none";
-  if (rule === "l2" && setting.split(",").includes("l2_on:selected")) return "l2 on blocks";
-  return rule === "lrd" && variant.split(",").includes("qk") ? "lrd on qk" : rule;
+  const l2_on = setting.split(",").includes("l2_on:selected") ? "selected" : "all";
+  return actingRule({rule, weight_decay: amount, l2, l2_on, select: variant.split(",").includes("qk") ? "qk" : ""});
 };
 
 const toRun = async (index, row, load) => {
