@@ -3,6 +3,7 @@ same whenever it is made."""
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -187,6 +188,7 @@ def test_the_command_goes_on_from_what_it_has(tmp_path, monkeypatch, capsys):
     text, out = tmp_path / "text.txt", tmp_path / "out.json"
     text.write_text(TEXT, encoding="utf-8")
     command = ["language", "--text", str(text), "--out", str(out), "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["lrdlib", *command])  # as a shell calls it
     assert main([*command, "--limit", "1"]) == 0
     first = json.loads(out.read_text(encoding="utf-8"))
     assert [row["seed"] for row in first["outcomes"]] == [0, 1, 2]
