@@ -24,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
+from onnx_ir.passes import common as passes
+from onnxscript import optimizer
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
@@ -117,20 +120,44 @@ def to_onnx(
     inputs: dict[str, Tensor],
     outputs: tuple[str, ...],
 ) -> torch.onnx.ONNXProgram:
-    """Trace, then hand the graph to torch's exporter, which optimises it and checks nothing
-    by itself."""
+    """Trace, hand the graph to torch's exporter, which checks nothing by itself, and
+    simplify."""
     program = torch.onnx.export(
         trace(function, tuple(inputs.values())),
         tuple(inputs.values()),
         dynamo=True,
-        optimize=True,
+        optimize=False,
         verbose=False,
         input_names=list(inputs),
         output_names=list(outputs),
         opset_version=OPSET,
     )
     assert program is not None
+    simplify(program.model)
     return program
+
+
+def simplify(model: onnx_ir.Model, constants: int = 1024) -> None:
+    """Fold what is constant and at most `constants` bytes long, take out what nothing uses
+    or what is computed twice, and every note of where a node came from; in place.
+
+    What torch's exporter does itself (optimize=True) matches each node with some sixty
+    patterns as well, which takes as long as the export and gives no faster step; it folds
+    zeros as large as the weights, and its notes are longer than the graph (2 MB for 0.12).
+    """
+    optimizer.fold_constants(
+        model, input_size_limit=constants, output_size_limit=constants
+    )
+    for simpler in (
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    ):
+        simpler(model)
 
 
 def description(config: TrainConfig) -> dict[str, Any]:
