@@ -70,9 +70,11 @@ $(INSTALLED): requirements.txt requirements.lock pyproject.toml
 	@echo "== environment: .venv from $$($(PYTHON) --version), requirements.lock and torch"
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@time { test -x $(PY) || $(PYTHON) -m venv .venv; \
-	  install="$(PY) -m pip install --disable-pip-version-check -qq"; \
-	  $$install --require-hashes --no-deps --only-binary :all: -r requirements.lock; \
-	  $$install $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) $$(sed -nE 's/^(torch==[^ #]+).*/\1/p' requirements.txt); \
+	  install="$(PY) -m pip install --disable-pip-version-check -qq"; lock="--require-hashes --no-deps --only-binary :all: -r"; \
+	  { $$install $$lock <(sed -n '/^uv==/,/[^\\]$$/p' requirements.lock) \
+	    && .venv/bin/uv pip install -q --python $(PY) $$lock requirements.lock; } \
+	    || { echo "   uv failed: pip instead, which takes longer"; $$install $$lock requirements.lock; }; \
+	  $$install --no-compile $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) $$(sed -nE 's/^(torch==[^ #]+).*/\1/p' requirements.txt); \
 	  $$install --no-deps --no-build-isolation -e .; }
 	@touch $@
 
@@ -83,7 +85,7 @@ $(INSTALLED): requirements.txt requirements.lock pyproject.toml
 lock: ## requirements.lock again, from requirements.txt
 	@echo "== lock: requirements.lock from PyPI"
 	@time { rm -rf _build/lock; $(PYTHON) -m venv _build/lock; cd _build/lock; \
-	  bin/python -m pip install --disable-pip-version-check -qq uv==0.13.9; \
+	  bin/python -m pip install --disable-pip-version-check -qq $$(sed -nE 's/^(uv==[^ #]+).*/\1/p' ../../requirements.txt); \
 	  sed '/^torch==/d' ../../requirements.txt >requirements.txt; \
 	  printf '%s\n' filelock fsspec jinja2 networkx 'setuptools>=77.0.3' sympy typing-extensions >torch.txt; \
 	  echo "torch; python_version < '3'" >no-torch.txt; \
