@@ -145,9 +145,7 @@ def simplify(model: onnx_ir.Model, constants: int = 1024) -> None:
     patterns as well, which takes as long as the export and gives no faster step; it folds
     zeros as large as the weights, and its notes are longer than the graph (2 MB for 0.12).
     """
-    optimizer.fold_constants(
-        model, input_size_limit=constants, output_size_limit=constants
-    )
+    optimizer.fold_constants(model, input_size_limit=constants, output_size_limit=constants)
     for simpler in (
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
