@@ -191,7 +191,7 @@ class LowRankDecay(torch.optim.Optimizer):
             return
         named = _named_entries(param_group, self.param_groups)
         group = {**self.defaults, **param_group, "params": [W for _, W in named]}
-        group["param_names"] = [name for name, _ in named]
+        group |= {"param_names": [name for name, _ in named], "steps_taken": 0}
         _settle(group)
         rounded = [n for n, W in named if W.dtype == torch.bfloat16]
         if rounded and group["rounding"] == "nearest":
@@ -200,15 +200,35 @@ class LowRankDecay(torch.optim.Optimizer):
                 'keep float32 master weights, or give rounding="stochastic"',
                 stacklevel=2,
             )
-        super().add_param_group(_Group(group | {"params": named, "steps_taken": 0}))
+        super().add_param_group(_Group(group | {"params": named}))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings and the count of steps of each group, with the names and the shapes
+        of its matrices, by which `load_state_dict` knows whose state it is.
+
+        >>> decay = LowRankDecay({"query": torch.ones(2, 3)}, weight_decay=0.1)
+        >>> [group] = decay.state_dict()["param_groups"]
+        >>> group["param_names"], group["shapes"]
+        (['query'], [[2, 3]])
+        """
+        state = super().state_dict()
+        for saved, group in zip(state["param_groups"], self.param_groups, strict=True):
+            saved["shapes"] = [list(W.shape) for W in group["params"]]
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the settings and the counts of steps that `state_dict` of a decay of as
-        many matrices gave; a setting that its version did not have stays as it is. The
+        """Take over the settings and the counts of steps that `state_dict` of a decay of
+        these matrices gave; a setting that its version did not have stays as it is. The
         names of the matrices stay this decay's.
 
+        These matrices: as many in each group, of the same shapes, in the same order; and of
+        the same names where both decays were given names. What wrappers add to a name
+        (`module.`, `_orig_mod.`), or a module around all of the model, is no difference. A
+        state of a version that kept no shapes is taken if the numbers agree.
+
         Raises TypeError or ValueError, before anything is changed, for another optimizer's
-        state, for a bad setting, and for one that does not fit these matrices.
+        state, for that of other matrices, for a bad setting, and for one that does not fit
+        these matrices.
         """
         check_instance("state_dict", state_dict, dict)
         groups = state_dict.get("param_groups")
@@ -223,13 +243,16 @@ class LowRankDecay(torch.optim.Optimizer):
                 f"LowRankDecay, got {shown(state_dict['state'])}"
             )
         for group in groups:
-            _check_keys("a group of state_dict", group, "steps_taken", "differentiable")
+            others = ("steps_taken", "shapes", "differentiable")
+            _check_keys("a group of state_dict", group, *others)
             if "weight_decay" not in group:
                 raise ValueError(
                     f"a group of state_dict must hold weight_decay, got {shown(group)}"
                 )
             check_instance("params of a group of state_dict", group.get("params"), list)
-        super().load_state_dict({"state": {}} | state_dict)
+        _check_owners(groups, self.param_groups)
+        bare = [{k: x for k, x in group.items() if k != "shapes"} for group in groups]
+        super().load_state_dict({"state": {}} | state_dict | {"param_groups": bare})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """torch's: what `load_state_dict` and unpickling hand over, checked."""
@@ -243,7 +266,6 @@ class LowRankDecay(torch.optim.Optimizer):
                 "param_names", _numbered(groups, group["params"])
             )
             group.pop("differentiable", None)
-            check_integer("steps_taken", group["steps_taken"], at_least=0)
             _settle(group)
             groups.append(_Group(group))
         super().__setstate__({**state, "defaults": defaults, "param_groups": groups})
@@ -264,6 +286,7 @@ class LowRankDecay(torch.optim.Optimizer):
                 "lr must be a number: a LowRankDecay evaluates no closure, got "
                 f"{shown(lr)} (attach it to the optimizer that does)"
             )
+        self._settle_groups()
         if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
             raise ValueError(
                 'lr must be given to step() for mode "decoupled" (or attach an optimizer), '
@@ -324,7 +347,14 @@ class LowRankDecay(torch.optim.Optimizer):
         # set by torch.amp.GradScaler during a fused step
         overflow = getattr(optimizer, "found_inf", None)
         if overflow is None or not bool(overflow):
+            self._settle_groups()
             self._decay(self._rates(optimizer), frozen=self._frozen())
+
+    def _settle_groups(self) -> None:
+        """Check what may have been changed since."""
+        for group in self.param_groups:
+            _check_held(group)
+            _settle(group, look=group["check_finite"])
 
     def _named_matrices(self) -> list[tuple[str, Tensor]]:
         return [
@@ -430,7 +460,6 @@ class LowRankDecay(torch.optim.Optimizer):
         batches: dict[tuple[Any, ...], list[tuple[str, Tensor]]] = {}
         sharded = []
         for i, group in enumerate(self.param_groups):
-            _settle(group, look=group["check_finite"])  # it may have been changed since
             if (group["steps_taken"] + 1) % group["every"]:
                 continue
             for name, W in zip(group["param_names"], group["params"], strict=True):
@@ -572,27 +601,45 @@ DEFAULTS = {
     if parameter.default is not parameter.empty
 }
 SETTINGS = ("weight_decay", *DEFAULTS)
+KEYS = frozenset({"params", "param_names", "steps_taken", *SETTINGS})  # of a live group
 
 
 class _Group(dict[str, Any]):
     """A parameter group of a `LowRankDecay`: it holds nothing but its settings, so that
-    neither a scheduler nor a slip in a name goes unnoticed."""
+    neither a scheduler nor a slip in a name goes unnoticed. What `update` and its like put
+    past this is told at the next step."""
 
     def __missing__(self, key: str) -> None:
-        self._check(key)
+        _check_key(key)
         raise KeyError(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._check(key)
+        _check_key(key)
         super().__setitem__(key, value)
 
-    def _check(self, key: str) -> None:
-        if str(key).endswith("lr"):  # initial_lr and the like are schedulers', too
-            raise ValueError(
-                f"a LowRankDecay has no {key} to schedule: it decays with the lr of the "
-                "optimizer that it is attached to, or with that of step(lr)"
-            )
-        _check_keys("a parameter group", {key: None}, "steps_taken")
+
+def _check_held(group: Mapping[str, Any]) -> None:
+    """A live group holds what it should and no more: every setting, a name per matrix."""
+    if group.keys() != KEYS:
+        for key in group:
+            _check_key(key)
+        missing = ", ".join(sorted(KEYS - group.keys()))
+        raise ValueError(f"a parameter group must hold {missing}, got one without")
+    names, matrices = group["param_names"], group["params"]
+    if len(names) != len(matrices):
+        raise ValueError(
+            f"param_names must be one per matrix, got {len(names)} for {len(matrices)}"
+        )
+
+
+def _check_key(key: str) -> None:
+    """A live group may hold this key."""
+    if str(key).endswith("lr"):  # initial_lr and the like are schedulers', too
+        raise ValueError(
+            f"a LowRankDecay has no {key} to schedule: it decays with the lr of the "
+            "optimizer that it is attached to, or with that of step(lr)"
+        )
+    _check_keys("a parameter group", {key: None}, "steps_taken")
 
 
 def _check_keys(name: str, group: dict[str, Any], *others: str) -> None:
@@ -610,8 +657,9 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
 
     look: at the values of a tensor weight_decay, too.
     """
-    for name in SETTINGS:
+    for name in ("steps_taken", *SETTINGS):
         group[name] = plain(group[name])
+    check_integer("steps_taken", group["steps_taken"], at_least=0)
     check_choice("rule", group["rule"], UPDATES)
     check_choice("part", group["part"], PARTS)
     if group["rule"] == "proximal" and group["part"] != "both":
@@ -645,6 +693,58 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
         check_fit(group["weight_decay"], name, W)
         check_dtype(name, W)
         _check_cut(name, W, group)
+
+
+# modules that hold another and nothing else: DataParallel, torch.compile, FSDP,
+# checkpointing of activations
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def _check_owners(
+    saved: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """The groups of a state are of the matrices of these groups, one by one, as far as the
+    state says whose it is; torch counts them."""
+    for i, (state, group) in enumerate(zip(saved, groups, strict=False)):
+        if "shapes" not in state:
+            continue
+        names, shapes = state.get("param_names"), state["shapes"]
+        for key, told in (("param_names", names), ("shapes", shapes)):
+            if not isinstance(told, list) or len(told) != len(state["params"]):
+                raise ValueError(
+                    f"{key} of a group of state_dict must be a list of "
+                    f"{len(state['params'])}, got {shown(told)}"
+                )
+        places = _numbered(groups[:i], names)
+        own = zip(group["param_names"], group["params"], strict=True)
+        for place, name, shape, (known, W) in zip(places, names, shapes, own, strict=False):
+            fits = isinstance(shape, (list, tuple)) and tuple(shape) == tuple(W.shape)
+            nameless = place in (name, known)
+            if not fits or not (nameless or _same_parameter(name, known)):
+                raise ValueError(
+                    f"state_dict must be that of these matrices, with {known} "
+                    f"{tuple(W.shape)} at place {place}, got that of {shown(name)} "
+                    f"{shown(shape)}"
+                )
+
+
+def _same_parameter(name: Any, other: str) -> bool:
+    """Whether two names are of one parameter, but for wrappers inside the model and modules
+    around it.
+
+    >>> _same_parameter("module.blocks.0._orig_mod.weight", "blocks.0.weight")
+    True
+    >>> _same_parameter("blocks.0.weight", "net.blocks.0.weight")
+    True
+    >>> _same_parameter("decoder.blocks.0.weight", "encoder.blocks.0.weight")
+    False
+    """
+    bare = [
+        "".join(f".{m}" for m in str(n).split(".") if m not in WRAPPERS)
+        for n in (name, other)
+    ]
+    short, long = sorted(bare, key=len)
+    return long.endswith(short)
 
 
 def plain(setting: Any) -> Any:

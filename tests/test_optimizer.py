@@ -500,7 +500,11 @@ def state_of(**changes):
         ({"param_groups": [3]}, "state_dict must be what"),
         ({"param_groups": []}, "number of parameter groups"),
         (state_of(weight_decay=...), "must hold weight_decay"),
-        (state_of(params=[0]), "parameter group"),
+        (state_of(params=[0]), "param_names .* must be a list of 1"),
+        (
+            state_of(params=[0], param_names=["params[0]"], shapes=[[4, 4]]),
+            "parameter group",
+        ),
         (state_of(params=...), "params .* must be of type list, got NoneType"),
         (
             state_of(rule="nonsense"),
@@ -518,6 +522,17 @@ def state_of(**changes):
         (state_of(steps_taken=-1), "steps_taken must be an integer >= 0"),
         (state_of(every=0), "every must be"),
         (state_of(seed="a"), "seed must be"),
+        (
+            state_of(shapes=[[4, 4], [3, 4]]),
+            r"with params\[1\] \(4, 4\) .* got that of .*3",
+        ),
+        (
+            state_of(shapes=[[4, 4], 4]),
+            r"with params\[1\] \(4, 4\) at place .* got that of",
+        ),
+        (state_of(shapes=3), "shapes of a group of state_dict must be a list of 2, got 3"),
+        (state_of(shapes=[[4, 4]]), "shapes .* must be a list of 2"),
+        (state_of(param_names=...), "param_names .* must be a list of 2, got None"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -528,6 +543,80 @@ def test_a_state_that_is_not_its_own_is_refused_before_anything_changes(state, w
     with pytest.raises((TypeError, ValueError), match=words):
         decay.load_state_dict(state)
     assert decay.state_dict() == before
+
+
+def named(*names, shape=(4, 4)):
+    """A decay of matrices of these names."""
+    matrices = parameters(*[shape] * len(names))
+    return LowRankDecay(zip(names, matrices, strict=True), weight_decay=0.1, every=2)
+
+
+@pytest.mark.parametrize(
+    "saved, own",
+    [
+        (named("a", "b"), named("b", "a")),
+        (named("enc.0.w", "enc.1.w"), named("dec.0.w", "dec.1.w")),
+        (named("blocks.0.w", "blocks.1.w"), named("blocks.0.w", "blocks.2.w")),
+        (named("xa", "b"), named("a", "b")),  # no module around a
+        (named("a", "b"), named("a", "b", shape=(2, 8))),
+        (named("a", "b"), LowRankDecay(parameters((4, 4), (4, 5)), weight_decay=0.1)),
+    ],
+)
+def test_the_state_of_other_matrices_is_refused_before_anything_changes(saved, own):
+    before = own.state_dict()
+    with pytest.raises(
+        ValueError, match=r"^state_dict must be that of these matrices, with"
+    ):
+        own.load_state_dict(saved.state_dict())
+    assert own.state_dict() == before
+
+
+def test_the_first_matrix_that_is_another_is_told():
+    saved, own = named("a", "b", "c"), named("a", "d", "e", shape=(4, 4))
+    words = r"with d \(4, 4\) at place params\[1\], got that of 'b' \[4, 4\]$"
+    with pytest.raises(ValueError, match=words):
+        own.load_state_dict(saved.state_dict())
+
+
+RENAMED = {
+    "DataParallel": lambda name: f"module.{name}",
+    "torch.compile": lambda name: f"_orig_mod.{name}",
+    "both": lambda name: f"_orig_mod.module.{name}",
+    "FSDP": lambda name: (
+        f"_fsdp_wrapped_module.{name.replace('.', '._fsdp_wrapped_module.')}"
+    ),
+    "compiled in part": lambda name: name.replace("0.", "0._orig_mod."),
+    "checkpointing": lambda name: name.replace("0.", "0._checkpoint_wrapped_module."),
+    "Lightning": lambda name: f"net.{name}",
+    "no names": lambda name: None,
+}
+
+
+@pytest.mark.parametrize("kind", RENAMED)
+@pytest.mark.parametrize("wrapped_later", [False, True])
+def test_a_wrapper_s_names_are_those_of_the_same_matrices(kind, wrapped_later):
+    names = ["blocks.0.attn.w", "blocks.1.attn.w"]
+    plain, renamed = named(*names), [RENAMED[kind](name) for name in names]
+    if kind == "no names":
+        wrapped = LowRankDecay(parameters((4, 4), (4, 4)), weight_decay=0.1, every=2)
+    else:
+        wrapped = named(*renamed)
+    saved, own = (plain, wrapped) if wrapped_later else (wrapped, plain)
+    saved.step(lr=1.0)
+    own.load_state_dict(saved.state_dict())
+    assert own.param_groups[0]["steps_taken"] == 1
+
+
+@pytest.mark.parametrize("gone", [("shapes",), ("shapes", "param_names")])
+def test_a_state_of_a_version_that_did_not_say_whose_it_is_is_taken(gone):
+    saved, own = named("a", "b"), named("c", "d", shape=(3, 5))
+    saved.step(lr=1.0)
+    state = saved.state_dict()
+    for key in gone:
+        del state["param_groups"][0][key]
+    own.load_state_dict(state)
+    assert own.param_groups[0]["steps_taken"] == 1
+    assert own.param_groups[0]["param_names"] == ["c", "d"]
 
 
 def test_a_loaded_state_is_the_state_and_leaves_the_names():
@@ -548,6 +637,10 @@ def test_a_loaded_state_is_the_state_and_leaves_the_names():
     named, unnamed = twin.state_dict(), decay.state_dict()
     for state in (named, unnamed):
         assert torch.equal(state["param_groups"][1].pop("weight_decay"), strengths)
+        assert [group["shapes"] for group in state["param_groups"]] == [
+            [[4, 4], [4, 4]],
+            [[2, 4, 4]],
+        ]
         for group in state["param_groups"]:
             del group["param_names"]
     assert named == unnamed
@@ -772,6 +865,46 @@ def test_settings_that_went_wrong_later_are_refused_before_anything_changes(sett
     with pytest.raises((ValueError, TypeError), match=setting):
         decay.step(0.1)
     assert torch.equal(A, start[0]) and torch.equal(B, start[1])
+
+
+NONSENSE = [
+    ({"wd": 3}, "a parameter group must hold only .* got .'wd'."),
+    ({"weight_dacay": 0.2}, "a parameter group must hold only .* got .'weight_dacay'."),
+    ({"lr": 0.1}, "^a LowRankDecay has no lr to schedule"),
+    ({"initial_lr": 0.1}, "^a LowRankDecay has no initial_lr to schedule"),
+    ({"steps_taken": "one"}, "steps_taken must be"),
+    ({"every": -1}, "every must be"),
+    ({"param_names": ["a", "b"]}, "param_names must be one per matrix, got 2 for 1"),
+    ({"check_finite": None}, "check_finite must be"),
+]
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("given, words", NONSENSE)
+def test_what_was_put_past_the_group_s_own_check_is_refused_at_the_step(
+    given, words, attached
+):
+    """update, setdefault and |= of a dict ask no one."""
+    A, B = parameters((4, 4), (4, 4))
+    decay = LowRankDecay([{"params": [A]}, {"params": [B]}], weight_decay=0.1)
+    optimizer = torch.optim.SGD([A, B], lr=0.1)
+    decay.attach(optimizer)
+    decay.param_groups[1].update(given)
+    start = copies([A, B])
+    with pytest.raises((TypeError, ValueError), match=words):
+        optimizer.step() if attached else decay.step(lr=0.1)
+    assert torch.equal(A, start[0]) and torch.equal(B, start[1])
+    assert decay.param_groups[0]["steps_taken"] == 0
+
+
+def test_a_setting_that_was_taken_out_is_missed_at_the_step():
+    (W,) = parameters((4, 4))
+    decay = LowRankDecay([W], weight_decay=0.1)
+    del decay.param_groups[0]["rule"], decay.param_groups[0]["every"]
+    start = W.detach().clone()
+    with pytest.raises(ValueError, match="must hold every, rule, got one without"):
+        decay.step(lr=0.1)
+    assert torch.equal(W, start)
 
 
 def test_the_same_matrix_twice_is_decayed_once():
