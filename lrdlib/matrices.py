@@ -111,10 +111,13 @@ def select(
         parameters, no side of length 1; a stack is along the first side, as experts and
         heads are) of the modules inside an nn.ModuleList, or inside
         an nn.Sequential or nn.ModuleDict of two or more modules of one class: repeated
-        blocks. Left out are embeddings and what is tied to one, tables of positions, heads
-        (named lm_head), convolutions, norms, biases, the router of a mixture of experts,
-        what a parametrization, weight_norm or pruning keeps, what is frozen, Mamba's A_log,
-        and what is marked _no_weight_decay. Print what it returns.
+        blocks. Left out are embeddings and what is tied to one, heads (named lm_head),
+        convolutions, norms, biases, the router of a mixture of experts, what a
+        parametrization, weight_norm or pruning keeps, what is frozen, Mamba's A_log, and
+        what is marked _no_weight_decay; and learned tables, which are no maps, by what the
+        parameter itself is called: with pos, position(s), emb or latents as a word, as in
+        rel_pos_h; with prompt(s) as the last word; latent, rpb; and with embed, token,
+        relpos, bias or _table in it, as in query_tokens. Print what it returns.
     "qk", "vo", "mlp": the query and key, the value and output, or the other matrices of the
         blocks. In an nn.Module these go by the usual names: q_proj, query, to_q, wq, W_Q
         and their like; what else is in a module named attn or attention is an output, and
@@ -463,7 +466,7 @@ def _block_matrices(model: nn.Module) -> set[str]:
         and W.requires_grad
         and id(W) not in embeddings
         and not getattr(W, "_no_weight_decay", False)
-        and not NO_MATRIX.search(name.rpartition(".")[2])
+        and not NO_MATRIX.search(_own_name(name))
         and not _is_other(modules, name)
     }
 
@@ -478,12 +481,22 @@ def _repeats(module: nn.Module) -> bool:
     return isinstance(module, nn.ModuleList)
 
 
-# 2-D and 3-D parameters that are no weight matrix by their own name: biases, tables of
-# positions, tokens, Mamba's A_log; and what weight_norm (its first kind) and pruning keep
+# 2-D and 3-D parameters that are no weight matrix by their own name: biases; learned tables
+# of positions, tokens, latents and prompts, which map no activations; Mamba's A_log; and what
+# weight_norm (its first kind) and pruning keep
 NO_MATRIX = re.compile(
-    r"bias|^b_|(^|_)(pos|position|emb)(_|$)|embed|token|_table|^rpb$|A_logs?$"
-    r"|weight_(g|v|orig)$"
+    r"bias|^b_|(^|_)(pos|positions?|emb)(_|$)|relpos|embed|token|_table|^rpb$"
+    r"|(^|_)latents(_|$)|^latent$|(^|_)prompts?$|A_logs?$|weight_(g|v|orig)$"
 )
+
+
+def _own_name(name: str) -> str:
+    """What a parameter is called by who holds it; of one in a ParameterList, the list's.
+
+    >>> _own_name("blocks.0.pos_embed"), _own_name("blocks.0.prompts.3")
+    ('pos_embed', 'prompts')
+    """
+    return re.sub(r"(\.\d+)+$", "", name).rpartition(".")[2]
 
 
 def _has_experts(module: nn.Module | None, gate: nn.Module) -> bool:

@@ -51,8 +51,8 @@ class Net(nn.Module):
         return self.head(x)
 
 
-def net(dtype=torch.float64):
-    torch.manual_seed(0)
+def net(dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
     return Net().to(dtype)
 
 
@@ -146,7 +146,7 @@ OPTIMIZERS = {  # the first of them trains the matrices
 class Loop:
     """A training loop: how the loss is computed, and what happens between batches."""
 
-    accumulate, autocast, scaled, compiled = 1, False, False, False
+    accumulate, autocast, scaled, compiled, compiled_step = 1, False, False, False, False
     overflow: int | None = None  # the step whose gradient is infinite
 
     def __init__(self, **settings):
@@ -157,6 +157,9 @@ class Loop:
     def run(self, model, optimizers, data, scaler, after=lambda lr: None):
         forward = torch.compile(model, backend="eager") if self.compiled else model
         schedulers = [torch.optim.lr_scheduler.ExponentialLR(o, 0.9) for o in optimizers]
+        steps = [o.step for o in optimizers]
+        if self.compiled_step:
+            steps = [torch.compile(step, backend="eager") for step in steps]
         for step in range(len(data) // self.accumulate):
             part = data[step * self.accumulate : (step + 1) * self.accumulate]
 
@@ -172,19 +175,19 @@ class Loop:
                 return loss
 
             lr = float(optimizers[0].param_groups[0]["lr"])
-            if self.stepped(optimizers, closure, scaler):
+            if self.stepped(optimizers, steps, closure, scaler):
                 after(lr)
             for scheduler in schedulers:
                 scheduler.step()
 
-    def stepped(self, optimizers, closure, scaler):
+    def stepped(self, optimizers, steps, closure, scaler):
         """Step them; whether they did, which a scaler may forbid."""
         if isinstance(optimizers[0], torch.optim.LBFGS):
             optimizers[0].step(closure)
             return True
         closure()
-        for optimizer in optimizers:
-            scaler.step(optimizer) if self.scaled else optimizer.step()
+        for optimizer, step in zip(optimizers, steps, strict=True):
+            scaler.step(optimizer) if self.scaled else step()
         if not self.scaled:
             return True
         scale = scaler.get_scale()
@@ -198,10 +201,12 @@ LOOPS = {
     "autocast": Loop(autocast=True),
     "scaler": Loop(scaled=True, overflow=1),
     "compiled": Loop(compiled=True),
+    "compiled step": Loop(compiled_step=True),
 }
 CASES = [
     *((optimizer, "plain") for optimizer in OPTIMIZERS),
-    *(("adamw", loop) for loop in LOOPS if loop != "plain"),
+    *(("adamw", loop) for loop in LOOPS if loop not in ("plain", "compiled step")),
+    ("lr tensor", "compiled step"),  # a number is compiled in, and anew at each step
     ("fused", "scaler"),  # a fused step is told to skip; the others are not called
     ("lbfgs", "compiled"),
 ]
@@ -232,31 +237,40 @@ def test_attached_it_decays_as_by_hand(optimizer, loop):
     assert by_hand.taken == STEPS - (loop.overflow is not None)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "fused", "sgd", "adafactor", "muon"])
-def test_a_resumed_run_ends_as_an_unbroken_one(optimizer):
-    data, scaler = batches(STEPS), None
+@OF_COMPILE
+@pytest.mark.parametrize("optimizer, loop", CASES)
+def test_a_resumed_run_ends_as_an_unbroken_one(optimizer, loop):
+    """To the same bit: saved to a file, and loaded in fresh objects of other weights."""
+    loop = LOOPS[loop]
+    data, cut = batches(STEPS * loop.accumulate), BREAK * loop.accumulate
+    dtype = torch.float32 if loop.autocast else torch.float64
 
-    def started():
-        model = net()
+    def started(seed=0):
+        model = net(dtype, seed)
         optimizers, decay = OPTIMIZERS[optimizer](model), decay_of(model)
         decay.attach(optimizers[0])
-        return model, optimizers, decay
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        return model, optimizers, scaler, decay
 
-    whole, optimizers, _ = started()
-    Loop().run(whole, optimizers, data[:BREAK], scaler)
-    Loop().run(whole, optimizers, data[BREAK:], scaler)
-    first, optimizers, decay = started()
-    Loop().run(first, optimizers, data[:BREAK], scaler)
+    whole, optimizers, scaler, counted = started()
+    loop.run(whole, optimizers, data[:cut], scaler)
+    loop.run(whole, optimizers, data[cut:], scaler)
+    model, optimizers, scaler, decay = started()
+    loop.run(model, optimizers, data[:cut], scaler)
     file = io.BytesIO()
-    torch.save([x.state_dict() for x in (first, *optimizers, decay)], file)
+    torch.save([x.state_dict() for x in (model, *optimizers, scaler, decay)], file)
     file.seek(0)
-    model, optimizers, decay = started()
-    for x, state in zip((model, *optimizers, decay), torch.load(file), strict=True):
+    model, optimizers, scaler, decay = started(seed=1)
+    assert not torch.equal(model.head.weight, whole.head.weight)
+    saved = torch.load(file, weights_only=True)
+    for x, state in zip((model, *optimizers, scaler, decay), saved, strict=True):
         x.load_state_dict(state)
-    Loop().run(model, optimizers, data[BREAK:], scaler)
+    loop.run(model, optimizers, data[cut:], scaler)
     for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(W, expected)
-    assert_taken(decay, STEPS)
+    assert decay.state_dict() == counted.state_dict()
+    skipped = 0 if loop.overflow is None else 2  # in each of the two runs
+    assert_taken(decay, STEPS - skipped)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="capturable needs a GPU")
@@ -498,16 +512,26 @@ def test_what_is_wrong_stops_the_trainer_before_its_first_step(tmp_path):
         trainer_callback(ranks_every=-1)
 
 
+def adapted(seed=0):
+    """LoRA on a tiny Llama."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"])
+    model = llama()
+    torch.manual_seed(seed)
+    return peft.get_peft_model(model, config)
+
+
+def train_on(rows, model, optimizer, after=lambda lr: None):
+    for row in rows:
+        optimizer.zero_grad()
+        model(row["input_ids"][None], labels=row["labels"][None]).loss.backward()
+        optimizer.step()
+        after(LR)
+
+
 @THEIRS
 def test_lora_decays_its_factors_alone():
-    peft = pytest.importorskip("peft")
-
-    def adapted():
-        config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"])
-        return peft.get_peft_model(llama(), config)
-
     model, other = adapted(), adapted()
-    other.load_state_dict(model.state_dict())
     at = "base_model.model.model.layers"
     factors = {
         f"{at}.{i}.{leaf}.lora_{side}.default.weight": 1
@@ -516,23 +540,45 @@ def test_lora_decays_its_factors_alone():
         for side in "AB"
     }
     frozen = {n: W.clone() for n, W in model.named_parameters() if not W.requires_grad}
-    decay = decay_of(model)
-    runs = [(model, decay, None), (other, None, ByHand(other, factors))]
-    for network, attached, by_hand in runs:
-        [optimizer] = adamw()(network)
-        if attached:
-            attached.attach(optimizer)
-        for row in texts()[:STEPS]:
-            optimizer.zero_grad()
-            network(row["input_ids"][None], labels=row["labels"][None]).loss.backward()
-            optimizer.step()
-            if by_hand:
-                by_hand(LR)
+    [optimizer], [plain], decay = adamw()(model), adamw()(other), decay_of(model)
+    decay.attach(optimizer)
+    train_on(texts()[:STEPS], model, optimizer)
+    train_on(texts()[:STEPS], other, plain, ByHand(other, factors))
     assert_same(model, other)
     assert_taken(decay, STEPS)
     assert all(
         torch.equal(W, frozen[n]) for n, W in model.named_parameters() if n in frozen
     )
+
+
+@THEIRS
+def test_lora_resumes():
+    """From the adapter alone, as peft saves it, on the base model as it was."""
+    peft = pytest.importorskip("peft")
+
+    def started(seed=0):
+        model = adapted(seed)
+        [optimizer], decay = adamw()(model), decay_of(model)
+        decay.attach(optimizer)
+        return model, optimizer, decay
+
+    whole, optimizer, _ = started()
+    train_on(texts()[:STEPS], whole, optimizer)
+    first, optimizer, decay = started()
+    train_on(texts()[:BREAK], first, optimizer)
+    adapter = peft.get_peft_model_state_dict(first)
+    file = io.BytesIO()
+    torch.save([adapter, optimizer.state_dict(), decay.state_dict()], file)
+    file.seek(0)
+    model, optimizer, decay = started(seed=1)
+    adapter, *states = torch.load(file, weights_only=True)
+    peft.set_peft_model_state_dict(model, adapter)
+    for x, state in zip((optimizer, decay), states, strict=True):
+        x.load_state_dict(state)
+    train_on(texts()[BREAK:STEPS], model, optimizer)
+    for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(W, expected)
+    assert_taken(decay, STEPS)
 
 
 # --- Lightning

@@ -9,6 +9,7 @@ import copy
 import logging
 import os
 
+import oracles
 import pytest
 import torch
 from torch import nn
@@ -432,6 +433,61 @@ def test_groups_decay_each_part_by_itself(name):
         torch.testing.assert_close(W.detach(), expected[n], rtol=1e-9, atol=1e-10)
 
 
+# those of EXPECTED that are trained on one input
+TRAINED = [name for name in EXPECTED if name not in ("t5", "gpt2 with cross-attention")]
+
+
+def loss_of(model, name, step):
+    """What a model is trained on at a step: random input, random weights of its output."""
+    torch.manual_seed(step)
+    shapes = {"wav2vec2": (2, 64), "vit": (2, 3, 16, 16)}
+    if name in shapes:
+        y = model(torch.randn(shapes[name], dtype=torch.float64))
+    else:
+        y = model(torch.randint(3, 40, (2, 6)))
+    y = y.logits if hasattr(y, "logits") else y.last_hidden_state
+    return (y * torch.randn_like(y)).mean()
+
+
+@torch.no_grad()
+def decayed_by_hand(model, name, t):
+    """Each matrix of EXPECTED after a decay of strength t, each part of LAYOUTS by itself,
+    by a float64 SVD."""
+    named = dict(model.named_parameters())
+    for n in set().union(*(expanded(text, (0, 1)) for text in EXPECTED[name].values())):
+        W, leaf = named[n], n.removesuffix(".weight").rpartition(".")[2]
+        layout = LAYOUTS.get(name, {}).get(leaf, {"parts": 1})
+        dim = layout.get("dim", 0) - 2
+        for part in indices(layout, W):
+            alone = W.index_select(dim, part)
+            decayed = oracles.decayed_stack(alone, t, rule="low_rank", scale="norm")
+            W.index_copy_(dim, part, decayed)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_model_is_trained_as_with_the_decay_by_hand(name):
+    """Two steps of AdamW; without dropout, so that both see the same."""
+    lr, strength = 1e-2, 3.0
+    models = [built(name).double().eval() for _ in range(2)]
+    for model in models:
+        model.set_experts_implementation("eager")  # the others take no float64
+    optimizers = [torch.optim.AdamW(m.parameters(), lr=lr) for m in models]
+    chosen = select(models[0], "attention+mlp")
+    decay = LowRankDecay(chosen, weight_decay=strength, method="svd")
+    decay.attach(optimizers[0])
+    for step in range(2):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss_of(model, name, step).backward()
+            optimizer.step()
+        decayed_by_hand(models[1], name, lr * strength)
+    assert {group["steps_taken"] for group in decay.param_groups} == {2}
+    expected = dict(models[1].named_parameters())
+    for n, W in models[0].named_parameters():
+        told = f"{n}: {{}}".format  # rounding makes 5e-13 at most
+        torch.testing.assert_close(W, expected[n], rtol=0, atol=1e-11, msg=told)
+
+
 def test_a_selection_goes_into_the_decay_as_it_is():
     whole, grouped = built("phi3"), built("phi3")
     for model, way in ((whole, lambda chosen: chosen), (grouped, Selection.groups)):
@@ -594,8 +650,13 @@ def compiled_in_part(model):
     ],
 )
 def test_a_wrapper_adds_to_the_names_alone(wrap, inserted):
+    """And a state of the one is a state of the other."""
     plain = select(built("gpt2"), "attention+mlp")
     found = select(wrap(built("gpt2")), "attention+mlp")
+    decays = [LowRankDecay(chosen, weight_decay=0.1) for chosen in (plain, found)]
+    decays[0].step(lr=0.1)
+    decays[1].load_state_dict(decays[0].state_dict())
+    decays[0].load_state_dict(decays[1].state_dict())
     assert [name.replace(inserted, "") for name in found] == list(plain)
     assert any(inserted in name for name in found)
     assert [part.split(") ")[1] for part in repr(found).splitlines()] == [
@@ -619,11 +680,22 @@ def test_what_is_no_weight_matrix_is_left_out():
         "attn.rpb": (2, 5, 5),
         "pos_embed": (6, 8),
         "register_tokens": (3, 8),
+        "perceiver.latents": (6, 8),
+        "perceiver.latents_2d": (6, 8),
+        "attn.latent": (6, 8),
+        "attn.prompt": (5, 8),
+        "attn.soft_prompts": (2, 5, 8),
+        "query_tokens": (4, 8),
+        "attn.relpos": (9, 2),
+        "attn.relpos_bias_h": (9, 4),
+        "cls_token": (2, 8),
+        "image_positions": (6, 8),
         "mixer.A_log": (8, 4),
         "mlp.experts.down_proj_bias": (4, 8),
     }
     model = model_of({**tables, "attn.to_q": SQUARE}, owners=tables)
     for block in model.blocks:
+        block.prompts = nn.ParameterList(nn.Parameter(torch.ones(5, 8)) for _ in range(2))
         block.router = nn.Module()
         block.router.classifier = nn.Linear(8, 4)
         block.old = nn.utils.weight_norm(nn.Linear(8, 8))
@@ -631,6 +703,17 @@ def test_what_is_no_weight_matrix_is_left_out():
     assert set(select(model, "attention+mlp")) == expanded(
         "blocks.{}.attn.to_q.weight", (0, 1)
     )
+
+
+def test_maps_with_the_names_of_tables_are_taken():
+    """What a table is called may be the name of a module whose weight is a map, or of what
+    a map goes to."""
+    maps = "attn.latents attn.prompt prompts attn.pos positions tokens attn.latent_proj"
+    expected = expanded(both("blocks", maps), (0, 1))
+    raw = {"mlp.prompts_visual_projection": SQUARE, "mlp.latent_proj": SQUARE}
+    expected |= {f"blocks.{i}.{name}" for i in (0, 1) for name in raw}
+    model = model_of(dict.fromkeys(maps.split(), SQUARE) | raw, owners=raw)
+    assert set(select(model, "attention+mlp")) == expected
 
 
 class GatedRMSNormGated(nn.Module):
