@@ -53,6 +53,9 @@ ROUNDINGS = ("nearest", "stochastic")
 CUT = {"parts", "dim", "interleaved"}  # settings that cut a fused matrix
 # entries of the matrices that are computed at once; a step needs 8 such copies
 BATCH = 2**24
+# torch.compiler.disable imports the compiler at once, more than half of what torch itself
+# takes to import; torch's own optimizers use the other, which waits for the first call.
+outside_compiler = getattr(torch, "_disable_dynamo", torch.compiler.disable)
 
 
 class Wrapper(Protocol):
@@ -340,7 +343,7 @@ class LowRankDecay(torch.optim.Optimizer):
                     del hooks[key]  # copied along with an optimizer that keeps its hooks
         return known
 
-    @torch.compiler.disable  # matrices are batched by what they hold: nothing to compile
+    @outside_compiler  # matrices are batched by what they hold: nothing to compile
     def _decay_after_step(
         self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:

@@ -6,6 +6,7 @@ line in one of the lists.
 """
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,15 @@ EXTRAS = {
     "evidence.validation": {"scipy"},
     "evidence.language": {"transformers"},
     "commands": {"tqdm", "joblib", "distributed"},
-    "lab": {"anywidget", "traitlets", "ipywidgets", "onnx", "plotly"},
+    "lab": {
+        "anywidget",
+        "traitlets",
+        "ipywidgets",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "plotly",
+    },
 }
 PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
 UNPICKLERS = {
@@ -272,3 +281,14 @@ def test_the_check_of_imports_itself(name, source, wrong):
 )
 def test_the_check_of_pickles_itself(source, found):
     assert unpickling(source) == found
+
+
+def test_an_import_brings_neither_the_compiler_nor_what_draws():
+    """The compiler alone takes as long to import as the rest of torch, and each process of
+    a sweep would pay for it."""
+    program = "import sys, lrdlib, lrdlib.__main__; print(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    heavy = {"torch._dynamo", "sympy", "plotly", "scipy", "IPython", "distributed"}
+    assert heavy.isdisjoint(told.stdout.split())
