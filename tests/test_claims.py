@@ -49,16 +49,21 @@ def made(config, groks=None, rank=(32.0, 32.0), halves=None):
     return Run(plain(config), history | dict.fromkeys(names, accuracy), {}, {}, {})
 
 
-def judged(name, make):
-    """The finding of one claim, where make(preset, config) is a run, or None for one that
-    is not recorded."""
+def made_up(make):
+    """The evidence in which make(preset, config) is a run, or None for one that is not
+    recorded."""
     runs = {}
     for preset, configs in WANTED.items():
         runs |= {
             config: run for config in configs if (run := make(preset, config)) is not None
         }
+    return Evidence(WANTED, runs)
+
+
+def judged(name, make):
+    """The finding of one claim from the evidence that `make` makes up."""
     (claim,) = [claim for claim in CLAIMS if claim.name == name]
-    return claim.judge(Evidence(WANTED, runs))
+    return claim.judge(made_up(make))
 
 
 def test_nothing_recorded_settles_nothing():
@@ -274,8 +279,8 @@ def test_a_diverged_run_is_a_failure_and_no_crash():
             run.history[name] = np.where(STEPS > 200, np.nan, run.history[name])
         return run
 
-    for claim in CLAIMS:
-        assert judged(claim.name, make).verdict in VERDICTS
+    for _, found in findings(made_up(make)):
+        assert found.verdict in VERDICTS
 
 
 # ---- the paper's formula as it is written
