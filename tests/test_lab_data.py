@@ -20,7 +20,7 @@ from test_lab_page import made_run, made_runs
 from lrdlib.evidence.phase import outcome
 from lrdlib.figures.phase import DIGITS
 from lrdlib.lab import data, digits, script
-from lrdlib.lab.shows import IN_LAB
+from lrdlib.lab.shows import EXERCISES, IN_LAB
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run, save_run
 
@@ -259,7 +259,7 @@ LINKS = [
 ]
 LINKS += [
     (f"card {name}", view.address.removeprefix("lab.html#lab:"))
-    for name, view in IN_LAB.items()
+    for name, view in {**IN_LAB, **EXERCISES}.items()
     if "#lab:" in view.address
 ]
 
@@ -298,6 +298,29 @@ def test_words_that_move_the_lab_lead_to_a_recorded_run_and_step(page, address, 
         assert any(step % row["every"] == 0 and step <= row["steps"] for row in found)
 
 
+def exercises() -> dict[str, str]:
+    """The text of every exercise of the book, by its label."""
+    found = {}
+    for path in (ROOT / "book").glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            for part in re.split(r"\{exercise(?:-start)?\}", source)[1:]:
+                label = re.search(r":label: (\S+)", part)[1]
+                found[label] = re.split(r"\{exercise-end\}|\{solution", part)[0]
+    return found
+
+
+def test_an_exercise_that_the_lab_serves_leads_there_and_no_other_does():
+    texts = exercises()
+    assert EXERCISES.keys() <= texts.keys() and len(EXERCISES) > 10
+    for label, text in texts.items():
+        links = re.findall(r'href="(lab\.html[^"]*)">([^<]*)</a>', text)
+        view = EXERCISES.get(label)
+        assert [(unescape(href), words) for href, words in links] == (
+            [(view.address, view.words)] if view else []
+        ), label
+
+
 def test_the_copy_for_colab_says_where_the_lab_is_and_links_to_the_views():
     book = colab.Book(repository="https://github.com/me/mine", pages={"lab": ["# The lab"]})
     copy = colab.Copy(book, "lab")
@@ -308,6 +331,14 @@ def test_the_copy_for_colab_says_where_the_lab_is_and_links_to_the_views():
     )
     said = copy.cell('See <a class="lrd-go" href="#lab:rule=l2&amp;step=5">*there*</a>.')
     assert said == "See [*there*](https://me.github.io/mine/lab.html#lab:rule=l2&step=5)."
+    book.pages["intro"] = ["# Other"]
+    said = colab.Copy(book, "intro").cell(
+        'In the lab: <a class="lrd-go" href="lab.html#train:preset=sub&amp;seed=1">so</a>.'
+    )
+    assert (
+        said
+        == "In the lab: [so](https://me.github.io/mine/lab.html#train:preset=sub&seed=1)."
+    )
     for wrong in (
         '<div class="lrd-lab" data-lab="none"></div>',
         'A <a href="#lab:rule=l2">link</a>.',

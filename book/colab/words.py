@@ -13,7 +13,8 @@ from .address import Book
 from .parse import Unknown, role_target
 from .tex import one_line
 
-GO = re.compile(r'<a class="lrd-go" href="(#lab:[^"]+)">')  # words that move the lab
+# words that move the lab, on its own page or from another
+GO = re.compile(r'<a class="lrd-go" href="(?:(\w+)\.html)?(#(?:lab|train):[^"]+)">')
 HTML = re.compile(r"</?(?:br|sub|sup|kbd|small|b|i|em|strong|details|summary)\s*/?>")
 
 
@@ -126,7 +127,7 @@ class Words:
         """A tag of words that move the lab, as one end of a link to that view on the site;
         empty for other tags."""
         if start := GO.fullmatch(tag):
-            self.view = self.book.site(self.page) + unescape(start[1])
+            self.view = self.book.site(start[1] or self.page) + unescape(start[2])
             return "["
         if tag == "</a>" and self.view:
             view, self.view = self.view, ""
