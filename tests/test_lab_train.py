@@ -574,7 +574,7 @@ def test_the_lab_says_how_much_it_loads():
             STATIC.joinpath("worker.js").read_text(encoding="utf-8"),
         )
         size = (HTML / "vendor/ort" / file).stat().st_size + graphs
-        assert said is not None and int(said[1]) == pytest.approx(size / 1e6, abs=3)
+        assert said is not None and int(said[1]) == pytest.approx(size / 1e6, abs=1)
 
 
 def test_it_rests_while_the_tab_is_hidden(lab):

@@ -8,8 +8,8 @@
 
 const VENDOR = "../vendor/";
 const ENGINES = {
-  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread", megabytes: 16, binary: "ort-wasm-simd-threaded"}, // with a train step
-  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU", megabytes: 29, binary: "ort-wasm-simd-threaded.asyncify"},
+  wasm: {file: "ort.wasm.min.js", words: "wasm, one thread", megabytes: 15, binary: "ort-wasm-simd-threaded"}, // with a train step
+  webgpu: {file: "ort.webgpu.min.js", words: "WebGPU", megabytes: 27, binary: "ort-wasm-simd-threaded.asyncify"},
 };
 const ENGINE = self.location.hash.slice(1) || "wasm";
 const GRAPHS = ["evaluation", "low", "plain"]; // all at once: a rule chosen later finds its own there
