@@ -14,6 +14,12 @@ a = <G, W> / |W|_F^2, which changes the norm of W, and a tangential part G - a W
 changes its direction; either can be taken alone. The functions act in place on one matrix
 or a stack (..., m, n); weight_decay may be a tensor that broadcasts against the stack, such
 as (runs, 1, 1).
+
+There is no cautious variant, which would decay only the entries that the optimiser's update
+moves towards 0 too (Chen et al. 2026, arXiv 2510.12402). So masked, polar(W) still keeps the
+stationary points of the loss, as masked weight decay does. But it is no longer taken off the
+singular values: a masked step of a matrix of low rank fills the rank and, where the signs of
+the update are random, raises the nuclear norm; and it depends on the coordinates.
 """
 
 from typing import Literal

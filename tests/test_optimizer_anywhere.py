@@ -626,9 +626,18 @@ def sharded_decay(rank, world, rendezvous):
             nn.Parameter(distribute_tensor(W.detach().clone(), mesh, [placement]))
             for W in start
         ]
-        LowRankDecay(params, weight_decay=0.1).step(lr=1.0)
+        decay = LowRankDecay(params, weight_decay=0.1)
+        decay.step(lr=1.0)
         for W, alone in zip(params, expected, strict=True):
             torch.testing.assert_close(W.full_tensor(), alone, rtol=1e-5, atol=1e-6)
+        # a state is one of whole matrices, however they are sharded
+        whole, again = (LowRankDecay(Ws, weight_decay=0.0) for Ws in (start, params))
+        whole.load_state_dict(decay.state_dict())
+        again.load_state_dict(whole.state_dict())
+        again.step(lr=1.0)
+        for W, alone in zip(params, expected, strict=True):
+            twice = low_rank_decay_(alone.clone(), weight_decay=0.1)
+            torch.testing.assert_close(W.full_tensor(), twice, rtol=1e-5, atol=1e-6)
     model = nn.Linear(6, 8, bias=False)
     model.weight.data.copy_(start[0].detach())
     fully_shard(model, mesh=mesh)
