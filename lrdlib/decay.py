@@ -13,7 +13,7 @@ two of them together. The low-rank step G = s polar(W) has a radial part a W, wi
 a = <G, W> / |W|_F^2, which changes the norm of W, and a tangential part G - a W, which
 changes its direction; either can be taken alone. The functions act in place on one matrix
 or a stack (..., m, n); weight_decay may be a tensor that broadcasts against the stack, such
-as (runs, 1, 1).
+as (runs, 1, 1). `stochastically_rounded` is for steps too small for bfloat16.
 
 There is no cautious variant, which would decay only the entries that the optimiser's update
 moves towards 0 too (Chen et al. 2026, arXiv 2510.12402). So masked, polar(W) still keeps the
@@ -24,6 +24,7 @@ the update are random, raises the nuclear norm; and it depends on the coordinate
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -306,3 +307,27 @@ def check_dtype(name: str, W: Tensor) -> None:
     """W has a dtype in which a polar factor is computed."""
     if W.dtype not in DTYPES:
         raise TypeError(f"{name} must be float32, float64 or bfloat16, got dtype {W.dtype}")
+
+
+def generator_of(device: torch.device, seed: int, *key: int) -> torch.Generator:
+    """Random numbers that are told by the seed and the key alone, independent of those of
+    any other."""
+    mixed = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0]))
+
+
+def stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
+    """x, float32, in bfloat16: up or down at random, such that the mean is x.
+
+    bfloat16 has the upper 16 bits of float32; what a uniform number of 16 bits carries into
+    them is one more of their last place, with the probability that the lower bits say.
+
+    >>> x = torch.full((99,), 1 + 2**-9)
+    >>> sorted(set(stochastically_rounded(x, torch.Generator().manual_seed(0)).tolist()))
+    [1.0, 1.0078125]
+    """
+    noise = torch.randint(
+        1 << 16, x.shape, dtype=torch.int32, device=x.device, generator=generator
+    )
+    rounded = ((x.view(torch.int32) + noise) & -(1 << 16)).view(torch.float32)
+    return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)

@@ -2,7 +2,8 @@
 
 A word stands for roles of lrdlib's own parameters (`PLACES`); in another nn.Module, for the
 matrices inside repeated blocks, told apart by the names that the usual libraries give them.
-Where a library keeps several matrices in one parameter, `LAYOUTS` says how it is cut.
+Where a library keeps several matrices in one parameter, `LAYOUTS` says how it is cut, and
+`cut` cuts it. At the end, whether two names are of one parameter.
 """
 
 import re
@@ -522,3 +523,74 @@ def _is_other(modules: Mapping[str, nn.Module], name: str) -> bool:
         or any(module.startswith("lm_head") for module in path)
         or gate
     )
+
+
+def cut(W: Tensor, group: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Views (..., repetitions, rows, columns) of the parts of a fused matrix W (..., m, n):
+    equal blocks, or blocks of these sizes, of each repetition of its rows (dim 0) or, then
+    transposed, of its columns (dim 1).
+
+    >>> import torch
+    >>> how = {"parts": (2, 1), "dim": 0, "interleaved": 4}
+    >>> [tuple(part.shape) for part in cut(torch.ones(12, 5), how)]
+    [(4, 2, 5), (4, 1, 5)]
+    """
+    X = (W if group["dim"] == 0 else W.mT).unflatten(-2, (group["interleaved"], -1))
+    parts = group["parts"]
+    sizes = X.shape[-2] // parts if isinstance(parts, int) else list(parts)
+    return X.split(sizes, dim=-2)
+
+
+def matrix_of(part: Tensor) -> Tensor:
+    """A part (..., repetitions, rows, columns) as a matrix: a view, if there is one."""
+    return part.flatten(-3, -2)
+
+
+def like(W: Tensor, part: Tensor) -> Tensor:
+    """A tall matrix W, seen as the part that it was made from."""
+    wide = part.shape[-3:-1].numel() < part.shape[-1]
+    return (W.mT if wide else W).unflatten(-2, part.shape[-3:-1])
+
+
+def check_cut(name: str, W: Tensor, group: Mapping[str, Any]) -> None:
+    """The parts of W are equal, or add up to it, in each of their repetitions."""
+    side, what = W.shape[group["dim"] - 2], ("rows", "columns")[group["dim"]]
+    times, parts = group["interleaved"], group["parts"]
+    if side % times:
+        raise ValueError(
+            f"interleaved must divide the {side} {what} of {name}, got {shown(times)}"
+        )
+    every = "" if times == 1 else f"each {side // times} of "
+    if isinstance(parts, int):
+        if side // times % parts:
+            raise ValueError(
+                f"parts must divide {every}the {side} {what} of {name}, got {shown(parts)}"
+            )
+    elif sum(parts) != side // times:
+        raise ValueError(
+            f"parts must add up to {every}the {side} {what} of {name}, got {shown(parts)}"
+        )
+
+
+# modules that hold another and nothing else: DataParallel, torch.compile, FSDP,
+# checkpointing of activations
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def same_parameter(name: Any, other: str) -> bool:
+    """Whether two names are of one parameter, but for wrappers inside the model and modules
+    around it.
+
+    >>> same_parameter("module.blocks.0._orig_mod.weight", "blocks.0.weight")
+    True
+    >>> same_parameter("blocks.0.weight", "net.blocks.0.weight")
+    True
+    >>> same_parameter("decoder.blocks.0.weight", "encoder.blocks.0.weight")
+    False
+    """
+    bare = [
+        "".join(f".{m}" for m in str(n).split(".") if m not in WRAPPERS)
+        for n in (name, other)
+    ]
+    short, long = sorted(bare, key=len)
+    return long.endswith(short)

@@ -3,7 +3,7 @@
 The rules are those of `lrdlib.decay`; here is which matrices they act on, when, and in what
 batches: parts of fused matrices, frozen, sharded and bfloat16 ones. First the class, then a
 step of one batch, the optimizers that it is attached to, and what a parameter group holds:
-its settings, its matrices by name, and the parts that these are cut into.
+its settings, whose state is whose, and its matrices by name.
 """
 
 import inspect
@@ -39,12 +39,14 @@ from lrdlib.decay import (
     check_fit,
     check_strength,
     check_writable,
+    generator_of,
     low_rank_update_,
     proximal_update_,
+    stochastically_rounded,
     strength,
     tall,
 )
-from lrdlib.matrices import Selection
+from lrdlib.matrices import Selection, check_cut, cut, like, matrix_of, same_parameter
 from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
@@ -386,9 +388,9 @@ class LowRankDecay(torch.optim.Optimizer):
             for name, W in zip(group["param_names"], group["params"], strict=True):
                 full = W.full_tensor() if _is_sharded(W) else W
                 full = full.to(torch.promote_types(full.dtype, torch.float32))
-                parts = _cut(full, group)
+                parts = cut(full, group)
                 for i, part in enumerate(parts):
-                    S = torch.linalg.svdvals(_matrix(part))  # (k,) or (stack, k)
+                    S = torch.linalg.svdvals(matrix_of(part))  # (k,) or (stack, k)
                     label = f"{name}[{i}]" if len(parts) > 1 else name
                     if S.ndim == 1:
                         found[label] = float(measure(S))
@@ -434,7 +436,7 @@ class LowRankDecay(torch.optim.Optimizer):
         batches, sharded = self._batches(rates, frozen)
         # (matrices, ..., rows, columns), rows >= columns
         stacks = {
-            key: torch.stack([tall(_matrix(part)) for _, part in named])
+            key: torch.stack([tall(matrix_of(part)) for _, part in named])
             for key, named in batches.items()
         }
         for key, W in stacks.items():
@@ -448,7 +450,7 @@ class LowRankDecay(torch.optim.Optimizer):
             group["steps_taken"] += 1
         for key, named in batches.items():
             parts = [part for _, part in named]
-            torch._foreach_copy_(parts, list(map(_like, stacks[key], parts)))
+            torch._foreach_copy_(parts, list(map(like, stacks[key], parts)))
         for W, full in sharded:
             _keep_shard(W, full)
 
@@ -472,7 +474,7 @@ class LowRankDecay(torch.optim.Optimizer):
                 if _is_sharded(W):
                     full = W.full_tensor()
                     sharded.append((W, full))
-                for part in _cut(full, group):
+                for part in cut(full, group):
                     *stack, times, rows, columns = part.shape
                     sides = sorted((times * rows, columns))
                     key = (i, *stack, *sides, part.dtype, part.device, rates[id(W)])
@@ -504,14 +506,14 @@ def _decay_stack_(
         t = t.expand(*W.shape[:-2], 1, 1).reshape(-1, 1, 1)  # (all, 1, 1)
     stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
     if stochastic:
-        generator = _generator(W.device, group["seed"], place, group["steps_taken"])
+        generator = generator_of(W.device, group["seed"], place, group["steps_taken"])
     most = group["max_batch"] or max(1, BATCH // W.shape[-2:].numel())
     for i in range(0, len(X), most):
         batch = X[i : i + most]
         exact = batch.float() if stochastic else batch
         _update_(exact, t[i : i + most] if isinstance(t, Tensor) and t.ndim else t, group)
         if stochastic:
-            batch.copy_(_stochastically_rounded(exact, generator))
+            batch.copy_(stochastically_rounded(exact, generator))
 
 
 def _beside(W: Tensor, x: float | Tensor) -> float | Tensor:
@@ -528,30 +530,6 @@ def _update_(W: Tensor, t: float | Tensor, group: Mapping[str, Any]) -> None:
     else:
         how = {name: group[name] for name in ("scale", "method", "steps")}
         low_rank_update_(W, t, part=PARTS[group["part"]], **how)
-
-
-def _generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
-    """Random numbers that are told by the seed and the key alone, independent of those of
-    any other."""
-    mixed = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(mixed[0]))
-
-
-def _stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
-    """x, float32, in bfloat16: up or down at random, such that the mean is x.
-
-    bfloat16 has the upper 16 bits of float32; what a uniform number of 16 bits carries into
-    them is one more of their last place, with the probability that the lower bits say.
-
-    >>> x = torch.full((99,), 1 + 2**-9)
-    >>> sorted(set(_stochastically_rounded(x, torch.Generator().manual_seed(0)).tolist()))
-    [1.0, 1.0078125]
-    """
-    noise = torch.randint(
-        1 << 16, x.shape, dtype=torch.int32, device=x.device, generator=generator
-    )
-    rounded = ((x.view(torch.int32) + noise) & -(1 << 16)).view(torch.float32)
-    return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
 
 
 def _keep_shard(W: Tensor, full: Tensor) -> None:
@@ -695,12 +673,7 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
             )
         check_fit(group["weight_decay"], name, W)
         check_dtype(name, W)
-        _check_cut(name, W, group)
-
-
-# modules that hold another and nothing else: DataParallel, torch.compile, FSDP,
-# checkpointing of activations
-WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+        check_cut(name, W, group)
 
 
 def _check_owners(
@@ -711,43 +684,25 @@ def _check_owners(
     for i, (state, group) in enumerate(zip(saved, groups, strict=False)):
         if "shapes" not in state:
             continue
-        names, shapes = state.get("param_names"), state["shapes"]
-        for key, told in (("param_names", names), ("shapes", shapes)):
-            if not isinstance(told, list) or len(told) != len(state["params"]):
+        n = len(state["params"])
+        for key in ("param_names", "shapes"):
+            told = state.get(key)
+            if not isinstance(told, list) or len(told) != n:
                 raise ValueError(
-                    f"{key} of a group of state_dict must be a list of "
-                    f"{len(state['params'])}, got {shown(told)}"
+                    f"{key} of a group of state_dict must be a list of {n}, got {shown(told)}"
                 )
+        names, shapes = state["param_names"], state["shapes"]
         places = _numbered(groups[:i], names)
         own = zip(group["param_names"], group["params"], strict=True)
         for place, name, shape, (known, W) in zip(places, names, shapes, own, strict=False):
             fits = isinstance(shape, (list, tuple)) and tuple(shape) == tuple(W.shape)
             nameless = place in (name, known)
-            if not fits or not (nameless or _same_parameter(name, known)):
+            if not fits or not (nameless or same_parameter(name, known)):
                 raise ValueError(
                     f"state_dict must be that of these matrices, with {known} "
                     f"{tuple(W.shape)} at place {place}, got that of {shown(name)} "
                     f"{shown(shape)}"
                 )
-
-
-def _same_parameter(name: Any, other: str) -> bool:
-    """Whether two names are of one parameter, but for wrappers inside the model and modules
-    around it.
-
-    >>> _same_parameter("module.blocks.0._orig_mod.weight", "blocks.0.weight")
-    True
-    >>> _same_parameter("blocks.0.weight", "net.blocks.0.weight")
-    True
-    >>> _same_parameter("decoder.blocks.0.weight", "encoder.blocks.0.weight")
-    False
-    """
-    bare = [
-        "".join(f".{m}" for m in str(n).split(".") if m not in WRAPPERS)
-        for n in (name, other)
-    ]
-    short, long = sorted(bare, key=len)
-    return long.endswith(short)
 
 
 def plain(setting: Any) -> Any:
@@ -759,26 +714,6 @@ def plain(setting: Any) -> Any:
     if isinstance(setting, (list, tuple)):
         return tuple(map(plain, setting))
     return setting.item() if isinstance(setting, (np.number, np.str_)) else setting
-
-
-def _check_cut(name: str, W: Tensor, group: Mapping[str, Any]) -> None:
-    """The parts of W are equal, or add up to it, in each of their repetitions."""
-    side, what = W.shape[group["dim"] - 2], ("rows", "columns")[group["dim"]]
-    times, parts = group["interleaved"], group["parts"]
-    if side % times:
-        raise ValueError(
-            f"interleaved must divide the {side} {what} of {name}, got {shown(times)}"
-        )
-    every = "" if times == 1 else f"each {side // times} of "
-    if isinstance(parts, int):
-        if side // times % parts:
-            raise ValueError(
-                f"parts must divide {every}the {side} {what} of {name}, got {shown(parts)}"
-            )
-    elif sum(parts) != side // times:
-        raise ValueError(
-            f"parts must add up to {every}the {side} {what} of {name}, got {shown(parts)}"
-        )
 
 
 def _named_entries(
@@ -859,29 +794,3 @@ def _check_weight(name: str, W: Any) -> None:
 def _is_sharded(W: Tensor) -> bool:
     """Whether W is torch's DTensor; torch.distributed is not in every build."""
     return hasattr(W, "full_tensor")
-
-
-def _cut(W: Tensor, group: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """Views (..., repetitions, rows, columns) of the parts of a fused matrix W (..., m, n):
-    equal blocks, or blocks of these sizes, of each repetition of its rows (dim 0) or, then
-    transposed, of its columns (dim 1).
-
-    >>> how = {"parts": (2, 1), "dim": 0, "interleaved": 4}
-    >>> [tuple(part.shape) for part in _cut(torch.ones(12, 5), how)]
-    [(4, 2, 5), (4, 1, 5)]
-    """
-    X = (W if group["dim"] == 0 else W.mT).unflatten(-2, (group["interleaved"], -1))
-    parts = group["parts"]
-    sizes = X.shape[-2] // parts if isinstance(parts, int) else list(parts)
-    return X.split(sizes, dim=-2)
-
-
-def _matrix(part: Tensor) -> Tensor:
-    """A part (..., repetitions, rows, columns) as a matrix: a view, if there is one."""
-    return part.flatten(-3, -2)
-
-
-def _like(W: Tensor, part: Tensor) -> Tensor:
-    """A tall matrix W, seen as the part that it was made from."""
-    wide = part.shape[-3:-1].numel() < part.shape[-1]
-    return (W.mT if wide else W).unflatten(-2, part.shape[-3:-1])

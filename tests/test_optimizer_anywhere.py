@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from weights import copies, parameters
 
 import lrdlib.optimizer
-from lrdlib.decay import low_rank_decay_
-from lrdlib.optimizer import LowRankDecay, _stochastically_rounded
+from lrdlib.decay import low_rank_decay_, stochastically_rounded
+from lrdlib.optimizer import LowRankDecay
 from lrdlib.spectral import effective_rank, stable_rank
 
 aten = torch.ops.aten
@@ -94,7 +94,7 @@ def test_a_step_by_hand_takes_a_tensor_s_lr():
 
 def test_stochastic_rounding_keeps_what_is_not_finite():
     bits = torch.tensor([0x7FFFFFFF, 0x7FC00000, 0x7F800000], dtype=torch.int32)
-    rounded = _stochastically_rounded(bits.view(torch.float32), torch.Generator())
+    rounded = stochastically_rounded(bits.view(torch.float32), torch.Generator())
     assert rounded[:2].isnan().all() and rounded[2] == float("inf")
 
 
@@ -480,7 +480,7 @@ def test_a_layout_that_does_not_fit_is_refused(options, words):
 def test_stochastic_rounding_is_right_on_average():
     x = torch.linspace(-3, 3, 7).add(1e-3).repeat(40_000, 1)
     generator = torch.Generator().manual_seed(0)
-    rounded = _stochastically_rounded(x, generator)
+    rounded = stochastically_rounded(x, generator)
     below, above = (
         torch.nextafter(x.bfloat16(), torch.tensor(v).bfloat16()) for v in (-9, 9)
     )
@@ -490,7 +490,7 @@ def test_stochastic_rounding_is_right_on_average():
         rounded.float().mean(0), x[0], rtol=0, atol=5 * 2**-6 / 2 / 200
     )
     exact = torch.tensor([1.0, -2.5, 0.0])
-    assert torch.equal(_stochastically_rounded(exact, generator).float(), exact)
+    assert torch.equal(stochastically_rounded(exact, generator).float(), exact)
 
 
 def test_a_small_decay_moves_bfloat16_weights_if_rounded_stochastically():
