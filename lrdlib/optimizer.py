@@ -229,7 +229,8 @@ class LowRankDecay(torch.optim.Optimizer):
         These matrices: as many in each group, of the same shapes, in the same order; and of
         the same names where both decays were given names. What wrappers add to a name
         (`module.`, `_orig_mod.`), or a module around all of the model, is no difference. A
-        state of a version that kept no shapes is taken if the numbers agree.
+        state without shapes, of an older version or with `shapes` deleted from its groups,
+        is taken if the numbers agree.
 
         Raises TypeError or ValueError, before anything is changed, for another optimizer's
         state, for that of other matrices, for a bad setting, and for one that does not fit
@@ -701,7 +702,7 @@ def _check_owners(
                 raise ValueError(
                     f"state_dict must be that of these matrices, with {known} "
                     f"{tuple(W.shape)} at place {place}, got that of {shown(name)} "
-                    f"{shown(shape)}"
+                    f"{shown(shape)} (without `shapes` in its groups it is not asked)"
                 )
 
 
