@@ -205,7 +205,7 @@ class LowRankDecay(torch.optim.Optimizer):
                 'keep float32 master weights, or give rounding="stochastic"',
                 stacklevel=2,
             )
-        super().add_param_group(_Group(group | {"params": named}))
+        super().add_param_group(_Group(group))
 
     def state_dict(self) -> dict[str, Any]:
         """The settings and the count of steps of each group, with the names and the shapes
