@@ -607,11 +607,9 @@ def _check_held(group: Mapping[str, Any]) -> None:
             _check_key(key)
         missing = ", ".join(sorted(KEYS - group.keys()))
         raise ValueError(f"a parameter group must hold {missing}, got one without")
-    names, matrices = group["param_names"], group["params"]
-    if len(names) != len(matrices):
-        raise ValueError(
-            f"param_names must be one per matrix, got {len(names)} for {len(matrices)}"
-        )
+    names, n = group["param_names"], len(group["params"])
+    if not isinstance(names, (list, tuple)) or len(names) != n:
+        raise ValueError(f"param_names must be one per matrix, got {shown(names)} for {n}")
 
 
 def _check_key(key: str) -> None:
@@ -702,7 +700,7 @@ def _check_owners(
                 raise ValueError(
                     f"state_dict must be that of these matrices, with {known} "
                     f"{tuple(W.shape)} at place {place}, got that of {shown(name)} "
-                    f"{shown(shape)} (without `shapes` in its groups it is not asked)"
+                    f"{shown(shape)} (a state without `shapes` in its groups is not asked)"
                 )
 
 

@@ -874,7 +874,11 @@ NONSENSE = [
     ({"initial_lr": 0.1}, "^a LowRankDecay has no initial_lr to schedule"),
     ({"steps_taken": "one"}, "steps_taken must be"),
     ({"every": -1}, "every must be"),
-    ({"param_names": ["a", "b"]}, "param_names must be one per matrix, got 2 for 1"),
+    (
+        {"param_names": ["a", "b"]},
+        r"param_names must be one per matrix, got \['a', 'b'\] for 1",
+    ),
+    ({"param_names": None}, "param_names must be one per matrix, got None for 1"),
     ({"check_finite": None}, "check_finite must be"),
 ]
 
