@@ -316,6 +316,19 @@ def test_names_may_be_left_out_or_kept_in_a_parameter_dict():
     assert list(LowRankDecay(nn.ParameterDict({"c": C}), weight_decay=0.1).ranks()) == ["c"]
 
 
+def test_torch_is_given_tensors_and_no_names(monkeypatch):
+    """A torch before 2.6 refuses pairs (name, tensor)."""
+    given, add = [], torch.optim.Optimizer.add_param_group
+
+    def adding(self, group):
+        given.extend(map(type, group["params"]))
+        add(self, group)
+
+    monkeypatch.setattr(torch.optim.Optimizer, "add_param_group", adding)
+    LowRankDecay(nn.Linear(3, 3, bias=False).named_parameters(), weight_decay=0.1)
+    assert given == [nn.Parameter]
+
+
 @pytest.mark.parametrize(
     "group, error, words",
     [
