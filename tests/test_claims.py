@@ -362,6 +362,26 @@ def test_speed_in_section_6_2(lrd, l2, verdict):
     assert judged("speed-6-2", at_04(lrd, l2)).verdict == verdict
 
 
+def test_every_lambda_says_what_is_true_there():
+    def lrd(preset, c):  # early at one lambda, of low rank at another
+        groks = 900 if c.weight_decay == 0.01 else None
+        return made(c, groks, (35.0, 3.0 if c.weight_decay == 0.005 else 20.0), 300)
+
+    for name, own, other in (("speed-6-2", 0.01, 0.005), ("rank-6-2", 0.005, 0.01)):
+        found = judged(name, at_04(lrd, never))
+        assert found.verdict == "holds"
+        for where in found.effect.split(". "):
+            assert f"true at λ = {own:g}, together with" in where and "at no λ;" in where
+            for c in {c.weight_decay for c in WANTED["paper"] if c.rule == "lrd"}:
+                assert f"λ = {c:g}: {3 * (c == own)} of 3 (" in where
+            assert where.count(f"λ = {other:g}") == 1
+
+    both = at_04(lambda p, c: made(c, 900, (35.0, 3.0), 300), never)
+    strengths = ", ".join(f"λ = {s:g}" for s in sorted(STRENGTHS))
+    for name in ("speed-6-2", "rank-6-2"):
+        assert judged(name, both).effect.count(f" at {strengths};") == 2
+
+
 def test_ranks_in_section_6_2():
     def falls(start, end, at=500):
         return lambda p, c: made(c, None, (start, end), at)
@@ -436,7 +456,16 @@ def test_the_pattern(lrd, l2, verdict):
     (claim,) = [claim for claim in CLAIMS if claim.name == "pattern-6-2"]
     found = claim.judge(Evidence(WANTED, {}, {}, whole))
     assert found.verdict == verdict and found.provisional == "1 seed"
+    assert found.basis == "2 of 2 runs, 1 seed"
     assert claim.judge(Evidence(WANTED, {})).verdict == "not recorded yet"
+    # a stronger L2 that has more of it: LRD's lead over the weak one is not enough
+    strong = GRID.__class__(rule="l2", weight_decay=3.0)
+    whole[strong] = with_pattern(strong, max(lrd, l2) + 0.1)
+    found = claim.judge(Evidence(WANTED, {}, {}, whole))
+    assert found.verdict == "undecided"
+    for share in (lrd, l2, max(lrd, l2) + 0.1):
+        assert f" {share:.0%}" in found.effect
+    assert f"than {int(lrd > l2)} of 2 L2 runs" in found.effect
 
 
 def test_a_number_up_to_a_factor():
@@ -453,6 +482,12 @@ def test_every_row_says_all_that_it_rests_on():
         dates.append(datetime.date.fromisoformat(claim.written))
     assert min(dates) >= datetime.date(2026, 11, 22)
     assert all(claim.lrd for claim in CLAIMS if "LRD" in claim.statement)
+
+
+def test_questions_of_ours_say_so():
+    assert {claim.ours for claim in CLAIMS} == {True, False}
+    for claim in CLAIMS:
+        assert claim.ours == claim.source.startswith("our question")
 
 
 def test_what_lrd_is_tells_the_settings_apart():

@@ -13,6 +13,8 @@ from lrdlib.evidence.grids import GRIDS
 from lrdlib.evidence.judging import Evidence
 from lrdlib.evidence.proportions import binomial_interval, sign_test
 from lrdlib.evidence.survival import Ratio
+from lrdlib.evidence.verdicts_rank import share_before_half
+from lrdlib.evidence.verdicts_studies import low_rank_needed
 from lrdlib.training.config import plain
 from lrdlib.training.runs import Run
 from lrdlib.training.sweep import expand
@@ -218,8 +220,7 @@ def e2(**T):
     def make(config):
         held = "-held" * (config.hold == "norm")
         name = {"both": "R+T", "radial": "R", "tangential": "T"}[config.part] + held
-        if config.rule != "lrd":
-            return NEVER
+        name = {"lrd": name, "l2": "L2b"}.get(config.rule, "none")
         T_gen = T.get(name, NEVER)
         return T_gen(config) if callable(T_gen) else T_gen
 
@@ -282,6 +283,36 @@ def test_what_the_tangential_part_adds():
         assert judged("tangential-adds", evidence).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("lrd", "ahead", "verdict"),
+    [
+        (lambda c: 400, "f = 0.3, 0.4, 0.5, of 3", "holds"),
+        (lambda c: 400 if c.fraction == 0.4 else 800, "f = 0.4, of 3", "holds in part"),
+        # one fraction behind does not undo one ahead
+        (lambda c: 400 if c.fraction == 0.4 else 1600, "f = 0.4, of 3", "holds in part"),
+        (lambda c: 1600 if c.fraction == 0.4 else 800, "none, of 3", "does not hold"),
+        (lambda c: 800, "none, of 3", "undecided"),
+    ],
+)
+def test_who_is_sooner_on_the_same_blocks(lrd, ahead, verdict):
+    def jittered(config):
+        return lrd(config) + 50 * (config.seed % 4)
+
+    found = judged("sooner-on-the-blocks", e2(**{"R+T": jittered, "L2b": jitter(800)}))
+    assert found.verdict == verdict and f"LRD is ahead at {ahead} fractions" in found.effect
+    assert found.basis == "48 of 48 runs, 8 seeds"
+    # each fraction has its own ratio of means over the eight seeds
+    for f in (0.3, 0.4, 0.5):
+        config = studies.part("R+T", 0.01, fraction=f)
+        ratio = (lrd(config) + 75) / 875
+        assert f"f = {f:g}: {ratio:.2f}" in found.effect
+
+
+def test_an_l2_at_an_edge_is_named():
+    found = judged("sooner-on-the-blocks", e2(**{"R+T": 800, "L2b": at_its_best(4e-2)}))
+    assert "L2 on the blocks at the largest strength" in found.provisional
+
+
 def test_the_curve_of_accuracies():
     def make(config):
         return run_of(config, NEVER, best=0.6 if config.part == "tangential" else 0.0)
@@ -313,17 +344,25 @@ def e3(l2, lrd):
 
 
 @pytest.mark.parametrize(
-    ("l2", "lrd", "verdict"),
+    ("works", "verdict"),
     [
-        ((), (), "holds"),
-        (("frozen", "kept flat"), ("frozen", "kept flat"), "does not hold"),
-        (("frozen", "kept flat"), ("frozen",), "holds in part"),
-        (("uniform",), ("uniform",), "holds"),  # it is the control
+        ((), "holds"),
+        (("frozen", "kept flat"), "does not hold"),
+        (("frozen",), "holds in part"),
+        (("uniform",), "holds"),  # it is the control
     ],
 )
-def test_whether_a_low_rank_is_needed(l2, lrd, verdict):
-    found = judged("needed", e3(l2, lrd))
-    assert found.verdict == verdict and "learned 8 of 8" in found.effect
+def test_whether_a_low_rank_is_needed(works, verdict):
+    # one rule's answer does not depend on the other's
+    for other in ((), ("frozen", "kept flat")):
+        for name, evidence in (
+            ("needed", e3(other, works)),
+            ("needed-by-l2", e3(works, other)),
+        ):
+            found = judged(name, evidence)
+            assert found.verdict == verdict and "learned 8 of 8" in found.effect
+            assert found.basis == "32 of 32 runs, 8 seeds"
+            assert f"frozen {8 * ('frozen' in works)} of 8" in found.effect
 
 
 @pytest.mark.parametrize(
@@ -382,8 +421,42 @@ def test_which_comes_first():
     ):
         found = judged("precedes", e1_ranks(falls))
         assert found.verdict == verdict
-    assert "never do" not in found.effect
+    assert "never generalise" not in found.effect
     assert judged("precedes", e0(500, NEVER)).effect.endswith("recorded of LRD")
+
+
+def test_runs_that_never_generalise_are_counted_at_the_same_record():
+    config = studies.arm(studies.Trial("A1", 1e-3, 0.01))
+    for T, best, falls, share in (
+        (1000, 0.0, 950, 3 / 32),  # the record before step 1000
+        (1000, 0.0, 1000, 1.0),
+        (NEVER, 0.4, 2000, 3 / 32),  # its last record, at step 3000
+        (NEVER, 0.4, 9999, 1.0),
+    ):
+        run = run_of(config, T, falls=falls, best=best)
+        assert share_before_half(run) == pytest.approx(share)
+    # half right, then no better: the rank falls after that, and at its end it is low
+    run = run_of(config, NEVER, falls=2000)
+    run.history["orbit_clean_accuracy"][20:] = 0.8  # from step 1000 on
+    assert share_before_half(run) == 1.0
+    # records after a run has diverged do not count
+    run = run_of(config, NEVER, falls=2000)
+    run.history["qk_stable_rank"][-5:] = np.nan
+    assert share_before_half(run) == pytest.approx(3 / 32)
+
+
+def test_runs_that_never_generalise_do_not_judge():
+    def make(config):
+        if config.seed in studies.MORE_TUNING:
+            return None
+        late = config.p == 97 and config.seed % 2 and config.seed in studies.SEEDS
+        return run_of(config, NEVER if late else 1000, falls=2500 if late else 300)
+
+    found = judged("precedes", evidence_of(["E1", "E0"], make))
+    assert found.verdict == "holds"
+    assert "in 60 of 60 LRD runs (100%) and 120 of 120 L2 runs (100%) that never" in (
+        found.effect
+    )
 
 
 def test_what_accompanies():
@@ -531,8 +604,16 @@ def test_heads_and_whole_matrices(heads, whole, verdict):
 STUDIED = [
     *("less-data", "faster", "faster-published", "much-faster", "much-faster-published"),
     *("no-superiority", "precedes", "pre-condition", "accompanies", "unchanged"),
-    *("mechanism", "tangential-adds", "needed", "qk-alone", "stalls", "without-gradient"),
-    *("trapped", "other-tasks", "other-optimisers", "whole-matrices"),
+    *("mechanism", "tangential-adds", "sooner-on-the-blocks", "needed", "needed-by-l2"),
+    *(
+        "qk-alone",
+        "stalls",
+        "without-gradient",
+        "trapped",
+        "other-tasks",
+        "other-optimisers",
+        "whole-matrices",
+    ),
 ]
 
 
@@ -612,6 +693,7 @@ def test_the_sign_test_counts_splits():
         (lambda: binomial_interval(3, 2), ValueError, "wins must be .*got 3"),
         (lambda: binomial_interval(0, 0), ValueError, "of must be .*got 0"),
         (lambda: binomial_interval(1, 2, 1.0), ValueError, "level must be .*got 1.0"),
+        (lambda: low_rank_needed("A3"), ValueError, "name must be .*got 'A3'"),
         (lambda: sign_test(-1, 2), ValueError, "plus must be .*got -1"),
         (lambda: sign_test(1, 0.5), TypeError, "minus must be .*got 0.5"),
     ],

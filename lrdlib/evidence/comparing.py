@@ -241,6 +241,7 @@ PART_TITLES = {
     "R+T": "whole step",
     "T-held": "tangential with norms held",
     "R+T-held": "whole step with norms held",
+    "L2b": "L2 on the blocks",
 }
 
 
@@ -370,7 +371,7 @@ def primary(evidence: Evidence) -> dict[str, float]:
     if both:
         changed = [(arms[w], arms["learned"]) for arms in both for w in ALTERED]
         p["H4"] = logrank_p(
-            evidence, *(_side_by_side([pair[i] for pair in changed]) for i in (0, 1))
+            evidence, *(side_by_side([pair[i] for pair in changed]) for i in (0, 1))
         )
     weak, bare = long_runs()
     of = {s: {c.fraction: c for c in bare[s]} for s in bare}
@@ -380,6 +381,6 @@ def primary(evidence: Evidence) -> dict[str, float]:
     return dict(zip(names, holm([p[name] for name in names]).tolist(), strict=True))
 
 
-def _side_by_side(arms: Sequence[Arm]) -> Arm:
+def side_by_side(arms: Sequence[Arm]) -> Arm:
     """Arms as one, their cells one after the other."""
     return {s: [c for one in arms for c in one[s]] for s in arms[0]}

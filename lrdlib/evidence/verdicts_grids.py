@@ -4,7 +4,7 @@ Each function reads Evidence and gives a Finding. It is read from top to bottom:
 wanted and recorded, when that settles nothing, the rule of the verdict, the words.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -307,14 +307,18 @@ def section_6_2(
     seen: Callable[[Run, Run], float],
     unit: str,
     lacking: str = "",
+    other: tuple[str, Callable[[Run, Run], bool]] | None = None,
 ) -> Callable[[Evidence], Finding]:
     """A statement of section 6.2, which names no lambda: so it is true of a setting if it
     is true of more than half of the seeds at *some* lambda.
 
-    Holds if it is true at every one of the settings, in part if at one. shows(lrd, l2,
-    threshold): whether it is true of a pair; at, used: thresholds of the curve, and the one
-    of the verdict; seen: what is said of a pair, with its unit. lacking: a setting that is
-    not recorded as this needs, "" if there is none; then what is not so is undecided.
+    Holds if it is true at every one of the settings, in part if at one. The words say of
+    how many seeds it is true at each lambda. shows(lrd, l2, threshold): whether it is true
+    of a pair; at, used: thresholds of the curve, and the one of the verdict; seen: what is
+    said of a pair, with its unit. lacking: a setting that is not recorded as this needs, ""
+    if there is none; then what is not so is undecided. other: another statement of the same
+    figure, in words, and whether it is true of a pair: the words say at which lambda both
+    are true.
     """
 
     def judge(evidence: Evidence) -> Finding:
@@ -344,27 +348,38 @@ def section_6_2(
         if lacking and found == "does not hold":
             found = "undecided"
         words = []
-        for preset in presets:
-            there = shares(preset, used)
-            best = max(
-                there, key=lambda one: (there[one], sum(shares(preset, x)[one] for x in at))
+        for preset, here in pairs.items():
+            true_of = {s: [shows(*pair, used) for pair in some] for s, some in here.items()}
+            text = f"{SETTINGS[preset]}: true at {_most(true_of)}"
+            if other is not None:
+                both = {
+                    s: [shows(*pair, used) and other[1](*pair) for pair in some]
+                    for s, some in here.items()
+                }
+                text += f", together with {other[0]} at {_most(both)}"
+            numbers = {s: [seen(*pair) for pair in some] for s, some in here.items()}
+            each = ", ".join(
+                f"λ = {s:g}: {sum(some)} of {len(some)} "
+                f"({min(numbers[s]):.3g} to {max(numbers[s]):.3g})"
+                for s, some in true_of.items()
             )
-            numbers = [seen(*pair) for pair in pairs[preset][best]]
-            words.append(
-                f"{SETTINGS[preset]}: true at "
-                f"{', '.join(f'λ = {s:g}' for s, v in there.items() if v > 0.5) or 'no λ'}; "
-                f"at λ = {best:g} {unit} {min(numbers):.3g} to {max(numbers):.3g} over "
-                f"{counted(len(numbers), 'seed')}"
-            )
+            words.append(f"{text}; of how many seeds it is true, and {unit}: {each}")
         lines = {
             SETTINGS[preset]: tuple(max(shares(preset, x).values()) for x in at)
             for preset in presets
         }
         curve = Curve(of, at, lines, used)
-        text = ". ".join(words)
-        return finding(found, text, parts, command, provisional=lacking, curve=curve)
+        return finding(
+            found, ". ".join(words), parts, command, provisional=lacking, curve=curve
+        )
 
     return judge
+
+
+def _most(flags: Mapping[float, Sequence[bool]]) -> str:
+    """At which lambdas something is true of more than half of the seeds, in words."""
+    there = [f"λ = {s:g}" for s, some in flags.items() if 2 * sum(some) > len(some)]
+    return ", ".join(there) or "no λ"
 
 
 def within(value: float, of: float, factor: float) -> bool:
@@ -376,28 +391,36 @@ def within(value: float, of: float, factor: float) -> bool:
     return of / factor <= value <= of * factor
 
 
+def passes(lrd: Run, l2: Run, above: float = 0.95) -> bool:
+    """Whether LRD's test accuracy passes a value, and L2's stays below one half."""
+    return bool(np.nanmax(lrd.history[TEST]) > above and np.nanmax(l2.history[TEST]) < 0.5)
+
+
+def falls(lrd: Run, l2: Run, factor: float = 1.5) -> bool:
+    """Whether LRD's rank is 35 at the start and 3 at step 500, up to a factor."""
+    return within(rank_at(lrd, 0), 35, factor) and within(rank_at(lrd, 500), 3, factor)
+
+
 FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0)
 speed_6_2 = section_6_2(
-    lambda lrd, l2, above: bool(
-        np.nanmax(lrd.history[TEST]) > above and np.nanmax(l2.history[TEST]) < 0.5
-    ),
+    passes,
     ("published", "paper"),
     "LRD's test accuracy above",
     (0.8, 0.9, 0.95, 0.98, 0.99),
     0.95,
     lambda lrd, l2: float(np.nanmax(lrd.history[TEST])),
-    "LRD's best test accuracy is",
+    "LRD's best test accuracy",
+    other=("the fall of the rank from 35 to 3", falls),
 )
 rank_6_2 = section_6_2(
-    lambda lrd, l2, factor: (
-        within(rank_at(lrd, 0), 35, factor) and within(rank_at(lrd, 500), 3, factor)
-    ),
+    falls,
     ("published", "paper"),
     "35 and 3, up to a factor of",
     FACTORS,
     1.5,
     lambda lrd, l2: rank_at(lrd, 500),
-    "LRD's rank at step 500 is",
+    "LRD's rank at step 500",
+    other=("LRD above 0.95 and L2 below 0.5", passes),
 )
 l2_rank_6_2 = section_6_2(
     lambda lrd, l2, factor: all(
@@ -409,7 +432,7 @@ l2_rank_6_2 = section_6_2(
     FACTORS,
     1.5,
     lambda lrd, l2: float(l2.history["qk_stable_rank"][-1]),
-    "L2's rank at the end is",
+    "L2's rank at the end",
 )
 
 
@@ -431,7 +454,7 @@ tail_6_2 = section_6_2(
     (1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0),
     4.0,
     lambda lrd, l2: tail(lrd),
-    "the tail lies lower by, in orders of magnitude,",
+    "by how many orders of magnitude LRD's tail lies lower",
     "no spectra are kept at the first code's setting",
 )
 
@@ -453,27 +476,33 @@ def pattern(evidence: Evidence) -> Finding:
     """Under LRD |W_Q W_K^T| has block-diagonal features, under L2 none: holds if the blocks
     of the heads hold more than half of the squares under LRD, and not under L2.
 
-    In part if they hold more under LRD than under the weak L2 of the paper's figure.
-    Otherwise undecided: the paper shows a picture, and our number is one way to read it.
+    In part if they hold more under LRD than under every L2 beside it, weak as in the
+    paper's figure or strong. Otherwise undecided: the paper shows a picture, and our number
+    is one way to read it.
     """
     kept = [run for run in evidence.whole.values() if run.weights]
+    kept.sort(key=lambda run: run.config["weight_decay"])
     groups = {rule: [r for r in kept if r.config["rule"] == rule] for rule in ("lrd", "l2")}
-    part = Part([TrainConfig(**run.config) for run in kept], kept)
+    used = [run for some in groups.values() for run in some]
+    part = Part([TrainConfig(**run.config) for run in used], used)
     command = "python -m lrdlib mechanism"
     if not all(groups.values()):
         words = "query and key matrices of both rules are wanted"
         return finding("not recorded yet", words, [part], command)
 
     share = {rule: [in_heads(run) for run in runs] for rule, runs in groups.items()}
-    low = min(share["lrd"])
-    weakest = min(groups["l2"], key=lambda run: run.config["weight_decay"])
-    if low > 0.5 > max(share["l2"]):
-        found = "holds"
-    else:
-        found = "holds in part" if low > in_heads(weakest) else "undecided"
+    low, high = min(share["lrd"]), max(share["l2"])
+    found = verdict(holds=low > 0.5 > high, in_part=low > high)
+    if found == "does not hold":
+        found = "undecided"
 
     words = "share of squares in the blocks of the heads: " + ", ".join(
-        f"{run.label()} {in_heads(run):.0%}" for runs in groups.values() for run in runs
+        f"{run.label()} {in_heads(run):.0%}" for run in used
     )
-    words += f" ({1 / weakest.config['heads']:.0%} without a pattern)"
+    more = sum(x < low for x in share["l2"])
+    words += (
+        f" ({1 / used[0].config['heads']:.0%} without a pattern); LRD has more of it than "
+        f"{more} of {counted(len(share['l2']), 'L2 run')}, and "
+        f"{'more' if low > 0.5 else 'not more'} than half"
+    )
     return finding(found, words, [part], command)

@@ -49,9 +49,12 @@ def lowest_before(evidence: Evidence, config: TrainConfig) -> float:
 
 def share_before_half(run: Run) -> float:
     """The share of its first QK stable rank that a run has at the last record before half
-    of the orbit-clean pairs are right."""
-    half_right = int((run.history[OUTCOME] > 0.5).argmax())  # the first such record
-    return float(rank_shares(run)[max(half_right - 1, 0)])
+    of the orbit-clean pairs are right; at its last record if they never are. Records
+    without a finite rank do not count."""
+    right = run.history[OUTCOME] > 0.5
+    until = max(int(right.argmax()), 1) if right.any() else len(right)
+    shares = rank_shares(run)[:until]
+    return float(shares[np.isfinite(shares)][-1])
 
 
 def pre_condition(evidence: Evidence) -> Finding:
@@ -127,19 +130,16 @@ def _of_rules(evidence: Evidence) -> dict[str, list[TrainConfig]]:
 def ranks_by_outcome(
     evidence: Evidence,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """By rule, shares of the first QK stable rank: of each run that generalises, at the last
-    record before half of the orbit-clean pairs are right; of each other one, at its
-    lowest."""
+    """By rule, `share_before_half` of each run that generalises, and of each that never
+    does."""
     left: dict[str, list[float]] = {}
-    lowest: dict[str, list[float]] = {}
+    never: dict[str, list[float]] = {}
     for name, some in _of_rules(evidence).items():
-        runs = {c: evidence.studied[c] for c in some}
-        done = {c for c in some if math.isfinite(evidence.known[c])}
-        left[name] = [share_before_half(runs[c]) for c in some if c in done]
-        lowest[name] = [
-            float(np.nanmin(rank_shares(runs[c]))) for c in some if c not in done
-        ]
-    return left, lowest
+        left[name], never[name] = [], []
+        for c in some:
+            group = left if math.isfinite(evidence.known[c]) else never
+            group[name].append(share_before_half(evidence.studied[c]))
+    return left, never
 
 
 def precedes(evidence: Evidence) -> Finding:
@@ -147,10 +147,11 @@ def precedes(evidence: Evidence) -> Finding:
     are right.
 
     Holds if it has in nine of ten runs of LRD and of L2, in part if for one of the two. The
-    words say beside it in how many of the runs that never generalise it halves as well, at
-    any record: what comes first need not be a cause.
+    words say beside it in how many of the runs that never generalise it has as well, at the
+    same record, or at the last one where half of the pairs are never right: what comes
+    first need not be a cause.
     """
-    left, lowest = ranks_by_outcome(evidence)
+    left, never = ranks_by_outcome(evidence)
     rules = _of_rules(evidence)
     used = [evidence.those(some) for some in rules.values()]
     command = recorded_by("E0", "E1")
@@ -169,14 +170,16 @@ def precedes(evidence: Evidence) -> Finding:
     )
     if above := sum(x > 1 for x in left["LRD"]):
         words += f"; in {counted(above, 'LRD run')} it is above its start then"
-    halves = {name: [x < 0.5 for x in some] for name, some in lowest.items()}
+    halves = {name: [x < 0.5 for x in some] for name, some in never.items()}
     if any(halves.values()):
         words += (
-            f"; in runs that never do, it is so at some record in {shares_text(halves)}"
+            f"; counted alike, it is so in {shares_text(halves)} that never generalise: if "
+            "half of their pairs are never right, at their last record, as every record is "
+            "before then (they have more steps to fall in)"
         )
     lines = {
         f"{name} {what}": tuple(float(np.mean([x < at for x in some])) for at in SHARES)
-        for what, by_rule in (("that generalise", left), ("that never do", lowest))
+        for what, by_rule in (("that generalise", left), ("that never do", never))
         for name, some in by_rule.items()
         if some
     }
