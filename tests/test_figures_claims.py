@@ -9,12 +9,13 @@ import pytest
 from lrdlib.evidence.cards import curve_text
 from lrdlib.evidence.claims import CHANGES, CLAIMS, GROUPS, findings
 from lrdlib.evidence.grids import GRIDS
-from lrdlib.evidence.judging import Curve, Evidence
+from lrdlib.evidence.judging import VERDICTS, Curve, Evidence, Finding
 from lrdlib.figures.canvas import PALETTE
 from lrdlib.figures.claims import (
     THRESHOLDS,
     cards,
     changed,
+    counts_text,
     overview,
     sparkline,
     threshold_verdicts,
@@ -81,13 +82,29 @@ NOTHING = Evidence(WANTED, {})
 def test_the_overview_has_a_line_with_a_link_for_every_claim():
     text = overview(NOTHING)
     assert text.count("<tr class=") == len(CLAIMS)
-    counts = [int(n) for n in re.findall(r"\d+", text.partition("<table")[0])]
-    *verdicts, provisional = counts[1:]
-    assert sum(verdicts) == counts[0] == len(CLAIMS)
-    assert provisional == sum(bool(found.provisional) for _, found in findings(NOTHING))
+    assert text.startswith(f"<p>{counts_text(findings(NOTHING))}</p>")
     rows = text.split("<tr class=")[1:]
     for (claim, found), row in zip(findings(NOTHING), rows, strict=True):
         assert f'href="#claim-{claim.name}"' in row and found.verdict in row
+        assert ("our question" in row) == claim.ours
+
+
+def test_claims_and_questions_of_ours_are_counted_apart():
+    ours = [claim for claim in CLAIMS if claim.ours]
+    theirs = [claim for claim in CLAIMS if not claim.ours]
+    holds, fails = (Finding(v, "", "", "", provisional="one seed") for v in VERDICTS[:3:2])
+    found = [
+        *((claim, holds) for claim in theirs[:5]),
+        *((claim, fails) for claim in theirs[5:7]),
+        *((claim, fails) for claim in ours),
+    ]
+    assert counts_text(found) == (
+        "7 claims: holds 5, does not hold 2; 7 of them provisional. "
+        f"{len(ours)} questions of ours: does not hold {len(ours)}; {len(ours)} of them "
+        "provisional."
+    )
+    text = cards(NOTHING)
+    assert text.count("ours: not recorded yet") == len({claim.about for claim in ours})
 
 
 def test_the_cards_hold_what_the_table_holds():

@@ -168,28 +168,40 @@ def _marks(
 def overview(evidence: Evidence) -> str:
     """All claims as an HTML table, a line each: the verdict, the claim as a link to its
     card, and the first clause of what was measured; above it, how many there are of each
-    verdict."""
+    verdict. Questions of ours are marked, and counted apart."""
     found = findings(evidence)
-    counts = Counter(one.verdict for _, one in found)
-    said = ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
-    provisional = sum(bool(one.provisional) for _, one in found)
     rows = [
         f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{one.verdict}</strong>'
-        f"<br><small>{', '.join(_conditions(one))}</small></td>"
+        f"<br><small>{', '.join(_conditions(claim, one))}</small></td>"
         f'<td><a href="#claim-{claim.name}">{_marked(claim.statement)}</a></td>'
         f"<td><span>{_marked(gist(one.effect))}</span></td></tr>"
         for claim, one in found
     ]
     return (
-        f"<p>{len(found)} claims: {said}. Of these verdicts {provisional} are provisional.</p>"
+        f"<p>{counts_text(found)}</p>"
         '<table class="lrd-overview"><thead><tr><th>verdict</th><th>claim</th>'
         f"<th>what we measured</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def _conditions(found: Finding) -> list[str]:
-    """What a verdict is subject to."""
-    return [*filter(None, [found.note]), *(["provisional"] if found.provisional else [])]
+def counts_text(found: Sequence[tuple[Claim, Finding]]) -> str:
+    """How many claims have which verdict, how many of these are provisional; then the same
+    of questions of ours, which are no claims."""
+    parts = []
+    for noun, ours in (("claims", False), ("questions of ours", True)):
+        some = [one for claim, one in found if claim.ours == ours]
+        counts = Counter(one.verdict for one in some)
+        said = ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
+        provisional = sum(bool(one.provisional) for one in some)
+        parts.append(f"{len(some)} {noun}: {said}; {provisional} of them provisional.")
+    return " ".join(parts)
+
+
+def _conditions(claim: Claim, found: Finding) -> list[str]:
+    """Whose the question is, if ours, and what a verdict is subject to."""
+    ours = "our question" if claim.ours else ""
+    provisional = "provisional" if found.provisional else ""
+    return [words for words in (ours, found.note, provisional) if words]
 
 
 def gist(effect: str) -> str:
@@ -224,7 +236,7 @@ def _section(
     found: Sequence[tuple[Claim, Finding]],
     lab: Mapping[str, tuple[str, str]],
 ) -> str:
-    counts = Counter(one.verdict for _, one in found)
+    counts = Counter(("ours: " * claim.ours) + one.verdict for claim, one in found)
     said = ", ".join(f"{verdict} {n}" for verdict, n in counts.items())
     blocks = "\n".join(_card(claim, one, lab.get(claim.name)) for claim, one in found)
     return (
