@@ -2,6 +2,7 @@
 the stop that was named."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lrdlib.figures.draw import (
     decades,
     dots,
     figure,
+    folded,
     line,
     numbers,
     pick,
@@ -53,6 +55,8 @@ def test_the_legend_has_what_is_named():
 def test_a_tail_ends_in_a_dot():
     way = tail(X, Y, "a", "#378eca")
     assert way["marker"]["size"] == [0, 0, 14] and way["mode"] == "lines+markers"
+    way = tail(X, Y, "a", "#378eca", size=9, width=1)
+    assert way["marker"]["size"] == [0, 0, 9] and way["line"]["width"] == 1
 
 
 def test_bars_in_a_row():
@@ -127,6 +131,26 @@ def test_the_figure_holds_still_and_moving_traces_and_opens_at_its_start():
     assert not problems(json.loads(fig.to_json()))
 
 
+def test_a_title_stands_over_its_panel():
+    fig = figure([PANELS[0], PANELS[1]._replace(over="below")], ALT, [line(X, X)])
+    (title,) = fig.layout.annotations
+    assert title.text == "below"
+    assert title.y == pytest.approx(fig.layout.yaxis2.domain[1])
+    assert not figure(PANELS, ALT, [line(X, X)]).layout.annotations
+
+
+def test_a_table_unfolds_under_its_summary():
+    text = folded("Two <b>runs</b>", ["λ", "step"], [["1", "20"], ["2", "<i>-</i>"]])
+    summary, table = re.fullmatch(
+        r"<details><summary>(.*)</summary><div .*><table>(.*)</table></div></details>", text
+    ).groups()
+    assert summary == "Two <b>runs</b>"
+    rows = re.findall("<tr>(.*?)</tr>", table)
+    assert re.findall("<th>(.*?)</th>", rows[0]) == ["λ", "step"]
+    cells = [re.findall("<td>(.*?)</td>", row) for row in rows[1:]]
+    assert cells == [["1", "20"], ["2", "<i>-</i>"]]
+
+
 def test_without_stops_nothing_moves():
     fig = figure(PANELS[:1], ALT, [line(X, Y, "a")])
     assert not fig.frames and not fig.layout.sliders
@@ -142,6 +166,7 @@ def test_without_stops_nothing_moves():
         (lambda: figure([], ALT), "panels must hold at least one Panel"),
         (lambda: figure(PANELS, ALT, stops=stops(), prefix="", start="3"), "start must be"),
         (lambda: figure(PANELS, " "), "alt must say"),
+        (lambda: folded("", ["a"], [["1"], ["1", "2"]]), r"rows\[1\] must .*got 2"),
         (lambda: two_sliders("3"), r"start\['a'\] must be"),
     ],
 )

@@ -1,5 +1,5 @@
-"""Figures of a chapter's own numbers, said in few lines: panels, lines and marks, and what a
-slider moves.
+"""Figures of a chapter's own numbers, said in few lines: panels, lines and marks, what a
+slider moves; and tables that unfold.
 
     panels = [Panel(200, "step", "accuracy", up={"range": [0, 1]})]
     stops = {"0.1": [line(steps, y, "LRD", RULE_COLOURS["lrd"])], ...}
@@ -23,14 +23,15 @@ Trace = dict[str, Any]  # of plotly
 
 
 class Panel(NamedTuple):
-    """A panel: its height in pixels, the titles of its axes, and what else these are given,
-    `across` and `up`, as plotly has it."""
+    """A panel: its height in pixels, the titles of its axes, what else these are given,
+    `across` and `up`, as plotly has it, and a title `over` it."""
 
     height: int
     x: str
     y: str
     across: Mapping[str, Any] = {}
     up: Mapping[str, Any] = {}
+    over: str = ""
 
 
 def numbers(values: ArrayLike) -> list[float | None]:
@@ -112,12 +113,19 @@ def bars(
 
 
 def tail(
-    x: ArrayLike, y: ArrayLike, name: str, colour: str, *, row: int = 1, **style: Any
+    x: ArrayLike,
+    y: ArrayLike,
+    name: str,
+    colour: str,
+    *,
+    row: int = 1,
+    size: float = 14,
+    **style: Any,
 ) -> Trace:
-    """A line with a dot at its last point: where something stands, and how it came
-    there."""
+    """A line with a dot of a size at its last point: where something stands, and how it
+    came there."""
     n = len(numbers(x))
-    marks = {"color": colour, "size": [0] * (n - 1) + [14], "opacity": 1}
+    marks = {"color": colour, "size": [0] * (n - 1) + [size], "opacity": 1}
     marks |= {"line": {"width": 0}}
     way = {"mode": "lines+markers", "marker": marks} | style
     return line(x, y, name, colour, row=row, **way)
@@ -157,7 +165,9 @@ def figure(
     """
     if not panels:
         raise ValueError(f"panels must hold at least one Panel, got {shown(panels)}")
-    fig = canvas([panel.height for panel in panels], shared=shared)
+    over = [panel.over for panel in panels]
+    titles = {"subplot_titles": over} if any(over) else {}
+    fig = canvas([panel.height for panel in panels], shared=shared, **titles)
     if stops:
         first = next(iter(stops)) if start is None else start
         fig.add_traces(list(stops.get(first, ())))
@@ -241,3 +251,26 @@ def pick(fig: go.Figure, name: str, choices: Mapping[str, Iterable[int]]) -> go.
         trace.update(visible=seen, showlegend=seen)
     place = {"x": 1, "y": 1.02, "yanchor": "bottom"}
     return fig.update_layout(updatemenus=[{"buttons": buttons, "name": name} | place])
+
+
+def folded(summary: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as HTML that unfolds under its summary, and is moved to and fro where it is
+    too wide for a page. All texts may hold HTML, as code and what unfolds in its turn.
+
+    Raises ValueError for a row that has not as many cells as there are heads.
+
+    >>> folded("One", ["n"], [["1"]]).count("<tr>")
+    2
+    """
+    lines = [f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"]
+    for i, cells in enumerate(rows):
+        if len(cells) != len(heads):
+            raise ValueError(
+                f"rows[{i}] must have {len(heads)} cells, one for each head, "
+                f"got {len(cells)}"
+            )
+        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return (
+        f"<details><summary>{summary}</summary>"
+        f'<div style="overflow-x: auto"><table>{"".join(lines)}</table></div></details>'
+    )
