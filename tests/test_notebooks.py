@@ -17,12 +17,6 @@ BOOK = Path(__file__).resolve().parent.parent / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 PLOTLY = "application/vnd.plotly.v1+json"
 LINES = 25  # of a cell that shows a figure; what is longer is a function, or prepares
-# how many figure cells of a chapter are longer still: to be cut, and none to be added
-LONGER = {
-    "polar_factor": 8,
-    "radial_gradient": 5,
-    "recorded_runs": 2,
-}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -102,13 +96,11 @@ def shows_a_figure(cell):
     return bool(kinds & {PLOTLY, "text/html"})
 
 
-def test_a_cell_that_shows_a_figure_is_short(request, notebook):
+def test_a_cell_that_shows_a_figure_is_short(notebook):
     """It says what is drawn; what is computed for it stands in cells before, or in a
     function of lrdlib.figures."""
     sources = ["".join(cell["source"]) for cell in code(notebook) if shows_a_figure(cell)]
-    longer = [source[:60] for source in sources if len(source.splitlines()) > LINES]
-    name = request.node.callspec.id
-    assert len(longer) == LONGER.get(name, 0), longer
+    assert not [source[:60] for source in sources if len(source.splitlines()) > LINES]
 
 
 def test_what_a_figure_needs_is_folded_with_it(notebook):
