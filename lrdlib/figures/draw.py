@@ -166,7 +166,7 @@ def figure(
     if not panels:
         raise ValueError(f"panels must hold at least one Panel, got {shown(panels)}")
     over = [panel.over for panel in panels]
-    titles = {"subplot_titles": over} if any(over) else {}
+    titles: dict[str, Any] = {"subplot_titles": over} if any(over) else {}
     fig = canvas([panel.height for panel in panels], shared=shared, **titles)
     if stops:
         first = next(iter(stops)) if start is None else start
