@@ -244,10 +244,10 @@ CLAIMS = (
         "LRD accelerates grokking, against L2 on the same matrices at one learning rate",
         "paper, 1 and 8; against L2 on the blocks, each at its own best strength",
         "the whole step of the study on its parts (E2) against L2 on the same blocks, at f "
-        "of 0.3, of 0.4 and of 0.5, by the 95% interval of the ratio of RMST, paired by "
-        "seed: holds if it is below 1 at all of them, in part if at one, does not hold if at "
-        "none and above 1 at one, otherwise undecided; three intervals, not corrected for "
-        "one another",
+        "of 0.3, of 0.4 and of 0.5, the strength of each chosen at 0.4 on other seeds, by "
+        "the 95% interval of the ratio of RMST, paired by seed: holds if it is below 1 at "
+        "all of them, in part if at one, does not hold if at none and above 1 at one, "
+        "otherwise undecided; three intervals, not corrected for one another",
         "2026-11-28",
         True,
         (WHOLE,),

@@ -358,7 +358,7 @@ def section_6_2(
                 }
                 text += f", together with {other[0]} at {_most(both)}"
             numbers = {s: [seen(*pair) for pair in some] for s, some in here.items()}
-            each = ", ".join(
+            each = "; ".join(
                 f"λ = {s:g}: {sum(some)} of {len(some)} "
                 f"({min(numbers[s]):.3g} to {max(numbers[s]):.3g})"
                 for s, some in true_of.items()
