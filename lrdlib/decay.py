@@ -16,7 +16,7 @@ or a stack (..., m, n); weight_decay may be a tensor that broadcasts against the
 as (runs, 1, 1). `stochastically_rounded` is for steps too small for bfloat16.
 
 There is no cautious variant, which would decay only the entries that the optimiser's update
-moves towards 0 too (Chen et al. 2026, arXiv 2510.12402). So masked, polar(W) still keeps the
+moves towards 0 too (Chen et al. 2025, arXiv 2510.12402). So masked, polar(W) still keeps the
 stationary points of the loss, as masked weight decay does. But it is no longer taken off the
 singular values: a masked step of a matrix of low rank fills the rank and, where the signs of
 the update are random, raises the nuclear norm; and it depends on the coordinates.

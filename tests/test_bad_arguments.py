@@ -625,8 +625,9 @@ UNCHECKED = {
     model: "rms_norm gained linear rows_times qk_norm attention",
     polar: "polar_iteration rescale polar_of_rescaled",
     decay: "strength frobenius_update_ low_rank_update_ proximal_update_ frobenius_norm "
-    "subtract_polar_ frobenius_norms tall check_strength check_fit check_writable check_dtype",
-    matrices: "places Selection",
+    "subtract_polar_ frobenius_norms tall check_strength check_fit check_writable check_dtype "
+    "generator_of stochastically_rounded",
+    matrices: "places Selection cut matrix_of like check_cut same_parameter",
     lrdlib.optimizer: "Wrapper plain",
     train: "batch batches compiled",
     records: "spectrum rank unless_diverged record_arrays records_from gram from_gram Snapshot",

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import DESKTOP, FLAGS, HTML, PHONE, ROOT, Visit, serve, visit
+from browser import FLAGS, HTML, PHONE, ROOT, Visit, serve, visit
 from chromium import find
 from waiting import PATIENCE_MS
 
@@ -201,10 +201,17 @@ def test_nothing_jumps_while_the_page_comes(chromium, site, viewport):
     context.close()
 
 
-@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
-def test_it_opens_early_and_plays_once_where_things_may_move(chromium, site, motion):
-    context = chromium.new_context(viewport=DESKTOP, reduced_motion=motion)
+@pytest.mark.parametrize(
+    ("motion", "viewport"),
+    [("no-preference", LAPTOP), ("no-preference", PHONE), ("reduce", LAPTOP)],
+)
+def test_it_opens_early_and_plays_once_where_things_may_move(
+    chromium, site, motion, viewport
+):
+    """And nothing jumps while it plays, whatever the numbers in its keys grow to."""
+    context = chromium.new_context(viewport=viewport, reduced_motion=motion)
     context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(SHIFTS)
     page = context.new_page()
     page.goto(f"{site}/lab.html")
     page.wait_for_selector(f"{RECORDED}[data-state=ready]")
@@ -221,6 +228,7 @@ def test_it_opens_early_and_plays_once_where_things_may_move(chromium, site, mot
         page.wait_for_function(f"{place}[0] === {end}")
         page.wait_for_timeout(500)
         assert page.evaluate(place) == [end]  # once
+        assert sum(page.evaluate("window.shifts ?? []")) < 0.1
     context.close()
 
 
