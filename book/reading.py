@@ -1,4 +1,7 @@
-"""Where a reader is, and how long it takes, as a Sphinx extension (_config.yml).
+"""What a page asks, where its reader is, and how long it takes, as a Sphinx extension
+(_config.yml).
+
+The question with which a page opens is what search engines and shared links say of it.
 
 Each chapter says below its title which one it is and how many minutes it takes to read, and
 the list on the first page has the same minutes. The numbers in the sidebar are counted by
@@ -65,6 +68,19 @@ def say(app: Any, tree: nodes.document, page: str) -> None:
                 item[0].append(nodes.inline("", said, classes=["lrd-minutes"]))
 
 
+def describe(app: Any, tree: nodes.document) -> None:
+    """Gives a page that opens with its question (in italics) to sphinxext.opengraph as
+    described by that."""
+    opening = next(tree.findall(nodes.paragraph), None)
+    if opening is not None and opening.children:
+        asked = opening.children[0]
+        if isinstance(asked, nodes.emphasis):
+            text = asked.astext()
+            app.env.metadata[app.env.docname]["og:description"] = text
+            tree.insert(0, nodes.meta(name="description", content=text))
+
+
 def setup(app: Any) -> dict[str, Any]:
+    app.connect("doctree-read", describe)
     app.connect("doctree-resolved", say)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -128,14 +128,22 @@ def test_a_tree_is_read():
     assert described(tree) == lines
 
 
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+OWNER, REPOSITORY = urlsplit(CONFIG["repository"]["url"]).path.strip("/").split("/")
+SITE = f"https://{OWNER}.github.io/{REPOSITORY}/"
+
+
+def test_a_link_that_is_shared_shows_the_site_of_the_repository():
+    settings = CONFIG["sphinx"]["config"]
+    assert settings["ogp_site_url"] == SITE
+    assert (ROOT / "book" / settings["ogp_image"]).is_file()
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_links_lead_somewhere(name):
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    owner, repository = urlsplit(config["repository"]["url"]).path.strip("/").split("/")
-    site = f"https://{owner}.github.io/{repository}/"
     for address in re.findall(r"\]\(([^)]+)\)", TEXTS[name]):
-        if address.startswith(site):
-            page = address.removeprefix(site).partition(".html")[0] or "intro"
+        if address.startswith(SITE):
+            page = address.removeprefix(SITE).partition(".html")[0] or "intro"
             assert any((ROOT / "book").glob(f"{page}.*")), address
         elif not urlsplit(address).scheme:
             assert (ROOT / address).exists(), address
