@@ -1,8 +1,9 @@
 """How the book shows a plotly figure: stored figure JSON in, an accessible <figure> out.
 
 myst-nb finds `PlotlyFigure` through the entry point group "myst_nb.mime_renderers"
-(pyproject.toml). The page carries the figure as data; lrdlib/figures/static/figures.js
-draws it. Sphinx and docutils are imported only while a book is built.
+(pyproject.toml). The page carries the figure as data, and as a still
+(lrdlib/figures/still.py) until lrdlib/figures/static/figures.js draws it. Sphinx and
+docutils are imported only while a book is built.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
+
+from lrdlib.figures.still import still
+from lrdlib.figures.widths import least_width, update_for, updated
 
 MIME = "application/vnd.plotly.v1+json"
 HEIGHT = 450  # plotly's own default, in CSS pixels
@@ -89,9 +93,9 @@ def _solid_problems(figure: dict[str, Any], types: set[str]) -> list[str]:
 
 
 def to_html(figure: dict[str, Any]) -> str:
-    """The `<figure>` that figures.js fills, of a figure without `problems`. The JSON is safe
-    inside a script element: no "</" is left in it. Raises ValueError if the figure has no
-    text alternative.
+    """The `<figure>` that figures.js fills, of a figure without `problems`: its still, where
+    there can be one, and all that plotly needs to draw it. The JSON is safe inside a script
+    element: no "</" is left in it. Raises ValueError if the figure has no text alternative.
 
     >>> to_html({"data": [], "layout": {"meta": {"alt": "</script>"}}}).count("</script>")
     1
@@ -99,16 +103,27 @@ def to_html(figure: dict[str, Any]) -> str:
     alt = html.escape(_alt(figure))
     if not alt:
         raise ValueError("figure must have a text alternative in layout.meta.alt, got none")
-    height = figure["layout"].get("height", HEIGHT)
-    data = json.dumps(
-        {key: figure[key] for key in ("data", "layout", "frames") if figure.get(key)}
+    widths = {
+        width: update_for(figure, narrow=width == "narrow") for width in ("wide", "narrow")
+    }
+    room = "; ".join(
+        f"--lrd-{width}: {update['height'] or HEIGHT:g}px"
+        for width, update in widths.items()
     )
+    least = least_width(updated(figure["layout"], widths["narrow"]))
+    said = {key: figure[key] for key in ("data", "layout", "frames") if figure.get(key)}
+    data = json.dumps(said | {"widths": widths})
     data = data.replace("</", "<\\/").replace("<!--", "<\\u0021--")
+    drawn = still(figure) or ""
+    moved = figure["layout"].get("sliders") or figure["layout"].get("updatemenus")
+    controls = '<div class="lrd-controls"></div>' if moved else ""
+    unseen = (
+        "" if drawn else f"<noscript><p>Figure (drawn by a script): {alt}</p></noscript>"
+    )
     return (
         f'<figure class="lrd-figure"><div class="lrd-plot" role="img" aria-label="{alt}" '
-        f'style="min-height: {height}px"></div>'
-        f'<script type="application/json">{data}</script>'
-        f"<noscript><p>Figure (drawn by a script): {alt}</p></noscript></figure>"
+        f'style="{room}; --lrd-least: {least}px">{drawn}</div>'
+        f'{controls}<script type="application/json">{data}</script>{unseen}</figure>'
     )
 
 
