@@ -119,13 +119,15 @@ class Visit:
             route.abort()
 
     def settle(self) -> None:
-        """Scroll to every figure, then wait until all of them and all formulas are
-        drawn."""
+        """Scroll to every figure, so that plotly takes the place of its still, then wait
+        until all of them and all formulas are drawn."""
         page = self.page
         page.evaluate(
             "() => window.MathJax?.startup?.promise?.then(() => { "
             "document.body.dataset.mathDone = 'yes' })"
         )
+        # where all is in view nothing scrolls
+        page.evaluate("() => window.dispatchEvent(new Event('scroll'))")
         for plot in page.locator(".lrd-plot").all():
             plot.scroll_into_view_if_needed()
         page.wait_for_function(SETTLED)

@@ -148,6 +148,13 @@ def line_look(trace: Trace) -> str:
     return attributes(stroke=colour, stroke_width=width, stroke_dasharray=lengths)
 
 
+def area_look(trace: Trace) -> str:
+    """How the area between a line and zero is drawn, as attributes."""
+    if colour := trace.get("fillcolor"):
+        return attributes(fill=colour)
+    return attributes(fill=trace["line"]["color"], fill_opacity=0.5)
+
+
 def _stretched(drawn: str, height: float) -> str:
     """Paths of ACROSS units along x over the whole width of a panel."""
     return (
@@ -203,11 +210,7 @@ def scatter(trace: Trace, panel: Panel, size: float) -> str:
                 f"{path}V{zero}H{number(ACROSS * run[0][0], 0)}Z"
                 for path, run in zip(paths, ends, strict=True)
             )
-            colour = trace.get("fillcolor")
-            look = attributes(
-                fill=colour or trace["line"]["color"], fill_opacity=None if colour else 0.5
-            )
-            made += f'<path d="{areas}"{look}/>'
+            made += f'<path d="{areas}"{area_look(trace)}/>'
         if paths:
             made += f'<path d="{"".join(paths)}" fill="none"{line_look(trace)}/>'
         made = made and _stretched(made, panel.height)

@@ -79,7 +79,7 @@ class Axis:
 
     def _step(self) -> float:
         base = 10.0 ** math.floor(math.log10(self._rough()))
-        return next(m * base for m in (2, 5, 10, 20) if self._rough() <= m * base)
+        return next(m * base for m in (2, 5, 10, 20) if self._rough() < m * base)
 
     def _log_ticks(self) -> Iterator[Tick]:
         rough = self._rough()
@@ -106,11 +106,9 @@ class Axis:
             return format(value, form)
         largest = max(abs(end) for end in self.range)
         unit, prefix = (1000, "k") if largest >= 9772 else (1, "")  # log10 above 3.99
-        decimals = max(0, -math.floor(math.log10(step / unit) + 1e-9))
-        if round(step / unit, decimals) != round(step / unit, 9):
-            decimals += 1  # steps of 0.25
-        text = f"{value / unit:.{decimals}f}"
-        return (text + prefix if value else "0").replace("-", "−")
+        text = f"{round(value / unit, 3 - math.floor(math.log10(step / unit))):f}"
+        text = text.rstrip("0").rstrip(".")
+        return "0" if abs(value) < 1e-9 * step else (text + prefix).replace("-", "−")
 
 
 def placed(value: Any, spec: Mapping[str, Any], names: Mapping[str, int]) -> float | None:
@@ -138,9 +136,6 @@ def shown_range(
     its pixels clear on an axis of `length` pixels."""
     if spec.get("range"):
         return spec["range"][0], spec["range"][1]
-    if spec.get("rangemode") == "tozero":
-        points = [(0.0, 0.0) if value == 0 else (value, clear) for value, clear in points]
-        points.append((0.0, 0.0))
     if not points:
         return (-1.0, 6.0)  # plotly's own, of an axis that nothing lies on
     scale, first, last = max(
@@ -154,5 +149,9 @@ def shown_range(
     )
     if not scale:
         return first[0] - 1, first[0] + 1
+    if spec.get("rangemode") == "tozero":
+        first = (0.0, 0.0) if first[0] >= 0 else first
+        last = (0.0, 0.0) if last[0] <= 0 else last
+        scale = (last[0] - first[0]) / (length - first[1] - last[1])
     low, high = first[0] - scale * first[1], last[0] + scale * last[1]
     return (high, low) if spec.get("autorange") == "reversed" else (low, high)

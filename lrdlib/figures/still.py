@@ -24,6 +24,7 @@ from lrdlib.figures.marks import (
     SYMBOLS,
     Panel,
     Trace,
+    area_look,
     attributes,
     bars,
     edges,
@@ -44,7 +45,8 @@ WIDTHS = {"wide": 672, "narrow": 342}  # of a figure on a desktop and on a phone
 CELLS = 1500  # of one heatmap
 LIMIT = 40_000  # bytes of a still, compressed
 ORDER = ("heatmap", "bar", "scatter")  # from the ground up
-CLEAR = 3  # pixels between an axis and its labels
+TICK = 5  # the length of the mark of a tick, in CSS pixels
+CLEAR = 3  # what is left free between it and the label
 
 
 # ---- what can be drawn
@@ -229,40 +231,50 @@ def _labels(axis: Axis) -> list[tuple[float, str]]:
     return axis.ticks() if shown else []
 
 
+def _mark(axis: Axis) -> float:
+    """How long the marks of an axis' ticks are, in CSS pixels."""
+    return 0 if axis.spec.get("ticks") == "" or not axis.spec.get("visible", True) else TICK
+
+
 def _beside(y: Axis, size: float) -> float:
     """How far an axis' labels reach to its left, in CSS pixels."""
     letters = _letters(y, size)
-    return CLEAR + max((length(label, letters) for _, label in _labels(y)), default=0)
+    reach = max((length(label, letters) for _, label in _labels(y)), default=0)
+    return _mark(y) + CLEAR + reach
+
+
+def _segment(x1: str, x2: str, y1: str, y2: str, look: str = "") -> str:
+    return f'<line x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"{look}/>'
 
 
 def _grid(panel: Panel) -> str:
-    made = []
-    for axis, letter in ((panel.x, "x"), (panel.y, "y")):
-        spec, whole = axis.spec, {"x": number(panel.height), "y": "100%"}[letter]
-        other = {"x": "y", "y": "x"}[letter]
+    """The lines of a panel's axes, and those at their ticks."""
+    made, low = [], number(panel.height)
+    for axis, upright in ((panel.x, True), (panel.y, False)):
+        spec, mark = axis.spec, _mark(axis)
         if not spec.get("visible", True):
             continue
-        places = [place for place, _ in axis.ticks()] if spec.get("showgrid", True) else []
-        at = [_unit(panel, letter, place) for place in places]
+        across = spec.get("showgrid", True)
+        at = [_unit(panel, axis, place) for place, _ in axis.ticks()]
+        if upright:
+            start, end = "0" if across else low, number(panel.height + mark)
+            made += [_segment(x, x, start, end) for x in at]
+        else:
+            start, end = number(-mark), "100%" if across else "0"
+            made += [_segment(start, end, y, y) for y in at]
         if spec.get("zeroline") and min(axis.range) <= 0 <= max(axis.range):
-            at.append(_unit(panel, letter, 0))
+            zero = _unit(panel, axis, 0)
+            ends = (zero, zero, "0", low) if upright else ("0", "100%", zero, zero)
+            made.append(_segment(*ends))
         if spec.get("showline"):
-            edge = {"x": "0%", "y": number(panel.height)}
-            at_edge = attributes(**{
-                f"{other}1": edge[other], f"{other}2": edge[other],
-                f"{letter}1": 0, f"{letter}2": {"x": "100%", "y": number(panel.height)}[letter],
-            })  # fmt: skip
-            made.append(f"<line{at_edge}/>")
-        made += [
-            f'<line {letter}1="{a}" {letter}2="{a}" {other}1="0" {other}2="{whole}"/>'
-            for a in at
-        ]
+            ends = ("0", "100%", low, low) if upright else ("0", "0", "0", low)
+            made.append(_segment(*ends))
     return f'<g class="grid">{"".join(made)}</g>'
 
 
-def _unit(panel: Panel, letter: str, place: float) -> str:
+def _unit(panel: Panel, axis: Axis, place: float) -> str:
     """A place on an axis of a panel, as SVG has it."""
-    if letter == "x":
+    if axis is panel.x:
         return share((panel.x.pixel(place) - panel.x.start) / panel.width)
     return number(panel.y.pixel(place) - panel.y.end)
 
@@ -272,13 +284,13 @@ def _around(panel: Panel, size: float) -> str:
     x, y, made = panel.x, panel.y, []
     letters = _letters(x, size)
     for place, label in _labels(x):
-        top = panel.height + CLEAR
-        made.append(text(label, _unit(panel, "x", place), top, letters, "middle"))
-    under = panel.height + (CLEAR + LINE * letters if _labels(x) else 0)
+        top = panel.height + _mark(x) + CLEAR
+        made.append(text(label, _unit(panel, x, place), top, letters, "middle"))
+    under = panel.height + _mark(x) + (CLEAR + 1.15 * letters if _labels(x) else 0)
     letters = _letters(y, size)
     for place, label in _labels(y):
-        top = float(_unit(panel, "y", place)) - 0.65 * letters
-        made.append(text(label, str(-CLEAR), top, letters, "end"))
+        top = float(_unit(panel, y, place)) - 0.65 * letters
+        made.append(text(label, number(-_mark(y) - CLEAR), top, letters, "end"))
     for axis in (x, y):
         name = read(axis.spec, "title.text")
         if not name or not axis.spec.get("visible", True):
@@ -286,7 +298,7 @@ def _around(panel: Panel, size: float) -> str:
         own = read(axis.spec, "title.font.size") or 1.2 * size
         room = axis.spec["title"].get("standoff", 15)
         if axis is x:
-            made.append(text(name, "50%", under + room, own, "middle"))
+            made.append(text(name, "50%", under + room - 0.2 * own, own, "middle"))
         else:
             left = -_beside(y, size) - room - 1.3 * own
             turn = f"translate({number(left)} {number(panel.height / 2)}) rotate(-90)"
@@ -365,8 +377,7 @@ def _shape(shape: Mapping[str, Any], plot: Plot) -> str:
         opacity=shape.get("opacity"), fill=shape.get("fillcolor", "none")
     )
     if shape["type"] == "line":
-        ends = attributes(x1=share(x0), x2=share(x1), y1=number(y0), y2=number(y1))
-        return f"<line{ends}{look}/>"
+        return _segment(share(x0), share(x1), number(y0), number(y1), look)
     box = attributes(
         x=share(min(x0, x1)),
         y=number(min(y0, y1)),
@@ -402,7 +413,7 @@ def _colour_bar(plot: Plot, mark: str) -> str:
         )
         for place, label in ticks.ticks()
     )
-    name = text(bar["title"]["text"], "0", 0, own, "start")
+    name = text(bar["title"]["text"], "50%", 0, own, "middle")
     return (
         f'<svg x="{share(bar["x"])}" y="{number((1 - bar["y"]) * plot.height)}" '
         f'width="{share(bar["len"])}" overflow="visible"><linearGradient id="{mark}">{stops}'
@@ -419,6 +430,8 @@ def _key(plot: Plot) -> str:
     made = []
     for trace in entries:
         mode, sample = trace.get("mode", "markers"), ""
+        if trace.get("fill") == "tozeroy":
+            sample += f'<rect y="6" width="30" height="6"{area_look(trace)}/>'
         if "lines" in mode:
             sample += f'<line x2="30" y1="6" y2="6"{line_look(trace)}/>'
         if trace.get("type") == "bar":
@@ -439,7 +452,7 @@ def _key(plot: Plot) -> str:
 # ---- the still
 
 
-def _plot(figure: Mapping[str, Any], width: str) -> Plot:
+def laid_out(figure: Mapping[str, Any], width: str) -> Plot:
     """A figure laid out for "wide" or "narrow"."""
     layout = updated(figure["layout"], update_for(figure, narrow=width == "narrow"))
     margin, size = dict(layout["margin"]), read(layout, "font.size") or 13
@@ -448,11 +461,11 @@ def _plot(figure: Mapping[str, Any], width: str) -> Plot:
         wide = max(wide, least_width(layout))
     height = layout["height"] - margin["t"] - margin["b"]
     for panel in _panels(layout, figure["data"], (wide, height)):
-        name, y = read(panel.y.spec, "title"), panel.y
+        name, y = panel.y.spec.get("title") or {}, panel.y
         if panel.x.start == 0 and y.spec.get("automargin"):
-            needed = _beside(y, size)
-            if name and name.get("text"):
-                needed += name.get("standoff", 15) + LINE * read(name, "font.size")
+            # plotly's automargin: labels, distance, the height of capitals, 12 pixels
+            own = read(name, "font.size") or 1.2 * size
+            needed = _beside(y, size) + name.get("standoff", 15) + 0.7 * own + 12
             margin["l"] = max(margin["l"], needed)
     inner = wide - margin["l"] - margin["r"]
     panels = _panels(layout, figure["data"], (inner, height))
@@ -485,5 +498,5 @@ def still(figure: Mapping[str, Any]) -> str | None:
     if not figure["layout"].get("height") or not drawable(figure):
         return None
     mark = f"lrd-{zlib.crc32(json.dumps(figure['layout'], sort_keys=True).encode()):x}"
-    made = "".join(_picture(_plot(figure, width), width, mark) for width in WIDTHS)
+    made = "".join(_picture(laid_out(figure, width), width, mark) for width in WIDTHS)
     return made if len(gzip.compress(made.encode())) <= LIMIT else None
