@@ -20,6 +20,8 @@ pytest.importorskip("playwright.sync_api")
 from browser import CONTRAST, HTML, PHONE, pages, serve, visit
 from test_paper import PAPER
 
+from lrdlib.figures.still import drawable, laid_out
+
 if not (HTML / "index.html").exists():
     pytest.skip("the book is not built: run make book", allow_module_level=True)
 
@@ -59,6 +61,30 @@ def test_every_figure_is_drawn(seen):
     for plot in seen.page.locator(".lrd-plot").all():
         assert plot.locator("svg.main-svg").count() > 0
         assert plot.get_attribute("aria-label")
+
+
+# The ranges of a figure's axes, and the labels of their ticks.
+AXES = """() => [...document.querySelectorAll(".lrd-plot")].map((plot) =>
+    Object.values(plot._fullLayout ?? {}).filter((axis) => axis?._vals).map(
+        ({_id, range, _vals}) => [_id, range, _vals.map(({text}) => text)]))"""
+
+
+def test_a_still_has_the_axes_of_its_figure(seen):
+    """Each still is held against what plotly made of the same figure."""
+    width = "narrow" if seen.page.viewport_size == PHONE else "wide"
+    shown = seen.page.evaluate(AXES)
+    data = seen.page.locator(".lrd-plot ~ script").all_text_contents()
+    for axes, figure in zip(shown, map(json.loads, data), strict=True):
+        if not (figure["layout"].get("height") and drawable(figure)):
+            continue
+        drawn = [a for panel in laid_out(figure, width).panels for a in (panel.x, panel.y)]
+        for axis in drawn:
+            span, labels = next(found[1:] for found in axes if found[0] == axis.spec["id"])
+            assert axis.range == pytest.approx(span, abs=0.004 * abs(span[1] - span[0]))
+            ticks = [label for _, label in axis.ticks()]
+            assert axis.spec.get("showticklabels") is False or sorted(ticks) == sorted(
+                labels
+            )
 
 
 LEGIBLE = f"""() => {{{CONTRAST}

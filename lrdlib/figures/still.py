@@ -13,7 +13,7 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,6 +33,7 @@ from lrdlib.figures.marks import (
     line_look,
     markers,
     number,
+    sayable,
     scatter,
     share,
     text,
@@ -64,7 +65,22 @@ def drawable(figure: Mapping[str, Any]) -> bool:
         and all(s.get("type") in ("line", "rect") for s in layout.get("shapes", []))
         and not layout.get("title")
         and _drawable_bar(layout)
+        and all(sayable(words) for words in _words(figure))
     )
+
+
+def _words(figure: Mapping[str, Any]) -> Iterator[str]:
+    """All that a figure says."""
+    layout = figure["layout"]
+    for trace in figure["data"]:
+        said = trace.get("text", [])
+        yield trace.get("name") or ""
+        yield from (str(words) for words in (said if isinstance(said, list) else [said]))
+    for name in axis_names(layout):
+        yield read(layout, f"{name}.title.text") or ""
+        yield from layout.get(name, {}).get("ticktext", [])
+    yield from (note["text"] for note in layout.get("annotations", []))
+    yield read(layout, "coloraxis.colorbar.title.text") or ""
 
 
 def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
