@@ -260,7 +260,7 @@ def test_a_still_gives_way_to_its_figure_when_its_slider_is_moved(chromium, site
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.goto(f"{site}/{SLIDING}")
-    figure = page.locator(".lrd-figure:has(.lrd-still)").first
+    figure = page.locator(".lrd-figure:has(.lrd-plot)").first
     slider = figure.locator("input[type=range]")
     slider.wait_for()
     assert figure.locator(".lrd-still:visible svg text").count() > 5
