@@ -113,17 +113,18 @@ def attributes(**said: Any) -> str:
 
 
 def _path(points: Sequence[tuple[float, float]], shape: str) -> str:
-    """The path of a line through these points."""
-    at = [(number(ACROSS * x, 0), number(y)) for x, y in points]
-    made = [f"M{at[0][0]} {at[0][1]}"]
+    """The path of a line through these points, to a tenth of a pixel along y; each step of
+    a straight one is said from the point before, which compresses best."""
+    at = [(round(ACROSS * x), round(10 * y)) for x, y in points]
+    made = [f"M{at[0][0]} {number(at[0][1] / 10)}"]
     for (x0, y0), (x1, y1) in pairwise(at):
         if (x0, y0) == (x1, y1):
             continue
         if shape == "linear":
-            made.append(f"L{x1} {y1}")
+            made.append(f"l{x1 - x0} {number((y1 - y0) / 10)}")
         else:
-            turn = x1 if shape == "hv" else str((int(x0) + int(x1)) // 2)
-            made.append(f"H{turn}V{y1}" + (f"H{x1}" if shape == "hvh" else ""))
+            turn = x1 if shape == "hv" else (x0 + x1) // 2
+            made.append(f"H{turn}V{number(y1 / 10)}" + (f"H{x1}" if shape == "hvh" else ""))
     return "".join(made)
 
 
