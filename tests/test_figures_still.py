@@ -12,9 +12,10 @@ import pytest
 
 from lrdlib.figures.canvas import axes, canvas, finish
 from lrdlib.figures.marks import ACROSS
+from lrdlib.figures.panels import laid_out
 from lrdlib.figures.scale import Axis, shown_range
 from lrdlib.figures.sphinx import to_html
-from lrdlib.figures.still import LIMIT, laid_out, still
+from lrdlib.figures.still import LIMIT, still
 from lrdlib.figures.widths import update_for, updated
 
 LINE = {"color": "#378eca", "dash": "dot", "width": 2}
@@ -258,6 +259,10 @@ UNDRAWN = {
     ],
     "plotly's own colours": [go.Scatter(y=[1, 2], mode="lines")],
     "numbers in base 64": [go.Scatter(y=np.arange(3.0), mode="lines", line=SPEC)],
+    "dates": [
+        go.Scatter(x=["2026-01-01", "2026-02-01"], y=[1, 2], mode="lines", line=SPEC)
+    ],
+    "two axes in one place": [go.Scatter(y=[1, 2], yaxis="y2", mode="lines", line=SPEC)],
     "many cells": [go.Heatmap(z=np.eye(60).tolist(), showscale=False)],
 }
 
@@ -265,6 +270,9 @@ UNDRAWN = {
 @pytest.mark.parametrize("traces", UNDRAWN.values(), ids=UNDRAWN)
 def test_what_cannot_be_drawn_has_no_still(traces):
     fig = plain(go.Figure(traces).update_layout(template="none", height=300))
+    line = go.Scatter(y=[1, 2], x=[1, 2], mode="lines", line=SPEC)
+    beside = plain(go.Figure(line).update_layout(template="none", height=300))
+    assert still(beside) is not None
     assert still(fig) is None
     page = to_html(fig)
     assert "lrd-still" not in page and "<noscript>" in page

@@ -8,18 +8,13 @@ units of a drawing that is stretched to it; along y they are CSS pixels below it
 import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from lrdlib.figures.scale import Axis
+from lrdlib.figures.panels import LINE, Panel, Trace, edges, values
 from lrdlib.figures.widths import read
 
 ACROSS = 2000  # units along x of a drawing that is stretched to its panel
-LETTER = 0.56  # the width of a letter of system-ui, as a share of its size
-LINE = 1.3  # from one line of words to the next, as a share of their size
-
-Trace = Mapping[str, Any]
 
 DASHES = {"dot": (1, 1), "dash": (3, 3), "longdash": (5, 5), "dashdot": (3, 1, 1, 1)}
 # The outline of each symbol by half its size, as plotly has it.
@@ -33,59 +28,6 @@ SYMBOLS: dict[str, Callable[[float], str]] = {
 SHAPES = ("linear", "hv", "hvh")  # of lines
 RAISED = str.maketrans("0123456789−-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 LOWERED = str.maketrans("0123456789i", "₀₁₂₃₄₅₆₇₈₉ᵢ")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Two axes and what lies between them; shares along x, CSS pixels along y."""
-
-    x: Axis
-    y: Axis
-
-    @property
-    def width(self) -> float:
-        return self.x.end - self.x.start
-
-    @property
-    def height(self) -> float:
-        return self.y.start - self.y.end
-
-    def across(self, value: Any) -> float | None:
-        """The share of the width at which a value of x lies; None for no place."""
-        place = self.x.place(value)
-        return None if place is None else (self.x.pixel(place) - self.x.start) / self.width
-
-    def down(self, value: Any) -> float | None:
-        """CSS pixels below the panel's top at which a value of y lies; None for no
-        place."""
-        place = self.y.place(value)
-        return None if place is None else self.y.pixel(place) - self.y.end
-
-    def points(self, trace: Trace) -> list[tuple[float, float] | None]:
-        """(share, pixels) of each point of a trace, None where a line breaks."""
-        xs, ys = values(trace, "x"), values(trace, "y")
-        found = [(self.across(x), self.down(y)) for x, y in zip(xs, ys, strict=False)]
-        return [None if a is None or b is None else (a, b) for a, b in found]
-
-
-def values(trace: Trace, key: str) -> list[Any]:
-    """The values of a trace along x or y; places where it has none."""
-    if key in trace:
-        return trace[key]
-    table = trace.get("z") or [trace["y" if key == "x" else "x"]]
-    return list(range(len(table[0]) if key == "x" else len(table)))
-
-
-def edges(places: Sequence[float]) -> list[float]:
-    """The edges of cells around these places, midway between two of them.
-
-    >>> edges([0, 1, 3])
-    [-0.5, 0.5, 2.0, 4.0]
-    """
-    middles = [(a + b) / 2 for a, b in pairwise(places)]
-    if not middles:
-        return [places[0] - 0.5, places[0] + 0.5]
-    return [2 * places[0] - middles[0], *middles, 2 * places[-1] - middles[-1]]
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -356,8 +298,3 @@ def text(words: str, x: str, top: float, size: float, anchor: str, **look: Any) 
         f"{attributes(text_anchor=anchor, font_size=number(size), **look)}>{_plain(line)}</text>"
         for n, line in enumerate(re.split(r"<br */?>", words))
     )
-
-
-def length(words: str, size: float) -> float:
-    """About how long a text is, in CSS pixels."""
-    return LETTER * size * len(re.sub(r"<[^>]+>", "", words))

@@ -13,23 +13,16 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lrdlib.figures.marks import (
-    LINE,
     SHAPES,
     SYMBOLS,
-    Panel,
-    Trace,
     area_look,
     attributes,
     bars,
-    edges,
     heatmap,
-    length,
     line_look,
     markers,
     number,
@@ -37,17 +30,26 @@ from lrdlib.figures.marks import (
     scatter,
     share,
     text,
-    values,
 )
-from lrdlib.figures.scale import Axis, Point, placed, shown_range
-from lrdlib.figures.widths import axis_names, least_width, named, read, update_for, updated
+from lrdlib.figures.panels import (
+    CLEAR,
+    LINE,
+    WIDTHS,
+    Panel,
+    Plot,
+    Trace,
+    beside,
+    labels,
+    laid_out,
+    letters_of,
+    mark,
+)
+from lrdlib.figures.scale import Axis
+from lrdlib.figures.widths import axis_names, named, read
 
-WIDTHS = {"wide": 672, "narrow": 342}  # of a figure on a desktop and on a phone, CSS pixels
 CELLS = 1500  # of one heatmap
 LIMIT = 40_000  # bytes of a still, compressed
 ORDER = ("heatmap", "bar", "scatter")  # from the ground up
-TICK = 5  # the length of the mark of a tick, in CSS pixels
-CLEAR = 3  # what is left free between it and the label
 
 
 # ---- what can be drawn
@@ -56,10 +58,14 @@ CLEAR = 3  # what is left free between it and the label
 def drawable(figure: Mapping[str, Any]) -> bool:
     """Whether a figure, as plotly's JSON has it, holds only what a still can show."""
     layout, data = figure["layout"], figure["data"]
-    bars = [(t.get("xaxis"), t.get("yaxis")) for t in data if t.get("type") == "bar"]
+    kinds = [(t.get("type"), t.get("xaxis", "x"), t.get("yaxis", "y")) for t in data]
+    upright = [kind for kind in kinds if kind[0] == "bar"]
     return (
-        all(_drawable_trace(trace, layout) for trace in data)
-        and len(bars) == len(set(bars))  # bars side by side are placed by plotly
+        bool(layout.get("height"))
+        and not read(layout, "template.layout")  # a look that is not the book's
+        and all(_drawable_trace(trace, layout) for trace in data)
+        and len(upright) == len(set(upright))  # bars side by side are placed by plotly
+        and {(x, y) for _, x, y in kinds} <= _panel_names(layout)
         and all(_drawable_axis(layout.get(name, {})) for name in axis_names(layout))
         and not any(note.get("showarrow", True) for note in layout.get("annotations", []))
         and all(s.get("type") in ("line", "rect") for s in layout.get("shapes", []))
@@ -67,6 +73,12 @@ def drawable(figure: Mapping[str, Any]) -> bool:
         and _drawable_bar(layout)
         and all(sayable(words) for words in _words(figure))
     )
+
+
+def _panel_names(layout: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The axes of each panel, as ("x", "y")."""
+    names = [name.replace("axis", "") for name in axis_names(layout) if name[0] == "x"]
+    return {(x, read(layout, f"xaxis{x[1:]}.anchor") or "y") for x in names}
 
 
 def _words(figure: Mapping[str, Any]) -> Iterator[str]:
@@ -88,6 +100,10 @@ def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
     marker, line = trace.get("marker", {}), trace.get("line", {})
     if not all(isinstance(trace.get(key, []), list) for key in "xyz"):
         return False  # numbers in base 64
+    if any(re.fullmatch(r"[\d\s.:eE/+-]+", v) for v in _names(trace)):
+        return False  # which plotly reads as dates or numbers
+    if trace.get("visible") == "legendonly":
+        return False
     if kind == "heatmap":
         cells = sum(len(row) for row in trace["z"])
         return cells <= CELLS and ("coloraxis" in trace or trace.get("showscale") is False)
@@ -108,12 +124,18 @@ def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
     )
 
 
+def _names(trace: Trace) -> list[str]:
+    """The values along x and y that are words."""
+    return [v for key in "xy" for v in trace.get(key, []) if isinstance(v, str)]
+
+
 def _drawable_axis(axis: Mapping[str, Any]) -> bool:
     return (
         axis.get("type", "linear") in ("linear", "log")
         and bool(re.fullmatch(r"(\.\d[f%])?", axis.get("tickformat", "")))
         and axis.get("autorange", "reversed") == "reversed"
         and axis.get("side") in (None, "left", "bottom")
+        and "overlaying" not in axis
     )
 
 
@@ -125,138 +147,7 @@ def _drawable_bar(layout: Mapping[str, Any]) -> bool:
     )
 
 
-# ---- axes
-
-
-def _extremes(
-    trace: Trace, letter: str, spec: Mapping[str, Any], names: Mapping[str, int], px: float
-) -> list[Point]:
-    """What a trace asks of the range of an axis of `px` pixels: values and the pixels that
-    they keep clear."""
-    places = [placed(value, spec, names) for value in values(trace, letter)]
-    known = [place for place in places if place is not None]
-    if not known or trace.get("visible") is False:
-        return []
-    kind, ends = trace.get("type", "scatter"), (min(known), max(known))
-    if kind == "heatmap":
-        return [(edge, 0.0) for edge in edges(known)]
-    if kind == "bar" and letter == "x":
-        half = min((b - a for a, b in pairwise(known)), default=1) / 2
-        return [(ends[0] - half, 0.0), (ends[1] + half, 0.0)]
-    clear = 0.05 * px
-    marks = "markers" in trace.get("mode", "")
-    if marks:
-        size = read(trace, "marker.size") or 6
-        clear += max((max(size) if isinstance(size, list) else size) / 1.6, 3)
-    if letter == "x" and kind == "scatter" and not marks and "text" not in trace["mode"]:
-        clear = 0.0
-    from_zero = letter == "y" and (kind == "bar" or trace.get("fill") == "tozeroy")
-    found = [(end, 0.0 if from_zero and end == 0 else clear) for end in ends]
-    return [*found, (0.0, 0.0)] if from_zero else found
-
-
-def _axis(layout: dict[str, Any], data: Sequence[Trace], name: str, size: float) -> Axis:
-    """One axis of a figure, on a plot that is `size` CSS pixels wide or high."""
-    letter, spec = name[0], layout.get(name, {})
-    shared = spec.get("matches", name.replace("axis", ""))
-    group = {
-        other.replace("axis", "")
-        for other in axis_names(layout)
-        if layout.get(other, {}).get("matches", other.replace("axis", "")) == shared
-    }
-    first, last = spec.get("domain", [0, 1])
-    start, end = (first * size, last * size) if letter == "x" else (
-        (1 - first) * size, (1 - last) * size
-    )  # fmt: skip
-    on_it = [trace for trace in data if trace.get(f"{letter}axis", letter) in group]
-    words = dict.fromkeys(
-        v for trace in on_it for v in values(trace, letter) if isinstance(v, str)
-    )
-    names = {word: place for place, word in enumerate(words)}
-    points = [
-        point
-        for trace in on_it
-        for point in _extremes(trace, letter, spec, names, abs(end - start))
-    ]
-    span = shown_range(spec, points, abs(end - start))
-    return Axis(spec | {"id": name.replace("axis", "")}, start, end, span, names)
-
-
-def _fitted(panel: Panel, squared: bool) -> Panel:
-    """The panel with one scale on both axes, if it must have one: the axis that has too
-    much room is drawn on the middle of it."""
-    if not squared:
-        return panel
-    x, y = panel.x, panel.y
-    scale = min(
-        panel.width / abs(x.range[1] - x.range[0]),
-        panel.height / abs(y.range[1] - y.range[0]),
-    )
-    spare = [
-        (room - scale * abs(axis.range[1] - axis.range[0])) / 2
-        for axis, room in ((x, panel.width), (y, panel.height))
-    ]
-    return Panel(
-        Axis(x.spec, x.start + spare[0], x.end - spare[0], x.range, x.names),
-        Axis(y.spec, y.start - spare[1], y.end + spare[1], y.range, y.names),
-    )
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure that is laid out: what is inside its margins is width x height CSS pixels,
-    letters are `size` of them high."""
-
-    layout: Mapping[str, Any]
-    data: Sequence[Trace]
-    margin: Mapping[str, float]
-    width: float
-    height: float
-    size: float
-    panels: Sequence[Panel]
-
-
-def _panels(
-    layout: Mapping[str, Any], data: Sequence[Trace], size: tuple[float, float]
-) -> list[Panel]:
-    """The panels of a figure on a plot of (width, height) CSS pixels."""
-    made = []
-    for name in axis_names(layout):
-        if name[0] == "x":
-            other = "yaxis" + read(layout, f"{name}.anchor").removeprefix("y")
-            x, y = (
-                _axis(layout, data, axis, px)
-                for axis, px in zip((name, other), size, strict=True)
-            )
-            made.append(_fitted(Panel(x, y), "scaleanchor" in y.spec))
-    return made
-
-
 # ---- what is around a panel
-
-
-def _letters(axis: Axis, size: float) -> float:
-    """The size of an axis' labels."""
-    own = read(axis.spec, "tickfont.size") or size
-    power = axis.spec.get("type") == "log" and axis.spec.get("exponentformat") == "power"
-    return own * 1.25 if power else own
-
-
-def _labels(axis: Axis) -> list[tuple[float, str]]:
-    shown = axis.spec.get("showticklabels", True) and axis.spec.get("visible", True)
-    return axis.ticks() if shown else []
-
-
-def _mark(axis: Axis) -> float:
-    """How long the marks of an axis' ticks are, in CSS pixels."""
-    return 0 if axis.spec.get("ticks") == "" or not axis.spec.get("visible", True) else TICK
-
-
-def _beside(y: Axis, size: float) -> float:
-    """How far an axis' labels reach to its left, in CSS pixels."""
-    letters = _letters(y, size)
-    reach = max((length(label, letters) for _, label in _labels(y)), default=0)
-    return _mark(y) + CLEAR + reach
 
 
 def _segment(x1: str, x2: str, y1: str, y2: str, look: str = "") -> str:
@@ -267,16 +158,16 @@ def _grid(panel: Panel) -> str:
     """The lines of a panel's axes, and those at their ticks."""
     made, low = [], number(panel.height)
     for axis, upright in ((panel.x, True), (panel.y, False)):
-        spec, mark = axis.spec, _mark(axis)
+        spec, long = axis.spec, mark(axis)
         if not spec.get("visible", True):
             continue
         across = spec.get("showgrid", True)
         at = [_unit(panel, axis, place) for place, _ in axis.ticks()]
         if upright:
-            start, end = "0" if across else low, number(panel.height + mark)
+            start, end = "0" if across else low, number(panel.height + long)
             made += [_segment(x, x, start, end) for x in at]
         else:
-            start, end = number(-mark), "100%" if across else "0"
+            start, end = number(-long), "100%" if across else "0"
             made += [_segment(start, end, y, y) for y in at]
         if spec.get("zeroline") and min(axis.range) <= 0 <= max(axis.range):
             zero = _unit(panel, axis, 0)
@@ -298,15 +189,15 @@ def _unit(panel: Panel, axis: Axis, place: float) -> str:
 def _around(panel: Panel, size: float) -> str:
     """Labels and names of both axes."""
     x, y, made = panel.x, panel.y, []
-    letters = _letters(x, size)
-    for place, label in _labels(x):
-        top = panel.height + _mark(x) + CLEAR
+    letters = letters_of(x, size)
+    for place, label in labels(x):
+        top = panel.height + mark(x) + CLEAR
         made.append(text(label, _unit(panel, x, place), top, letters, "middle"))
-    under = panel.height + _mark(x) + (CLEAR + 1.15 * letters if _labels(x) else 0)
-    letters = _letters(y, size)
-    for place, label in _labels(y):
+    under = panel.height + mark(x) + (CLEAR + 1.15 * letters if labels(x) else 0)
+    letters = letters_of(y, size)
+    for place, label in labels(y):
         top = float(_unit(panel, y, place)) - 0.65 * letters
-        made.append(text(label, number(-_mark(y) - CLEAR), top, letters, "end"))
+        made.append(text(label, number(-mark(y) - CLEAR), top, letters, "end"))
     for axis in (x, y):
         name = read(axis.spec, "title.text")
         if not name or not axis.spec.get("visible", True):
@@ -316,7 +207,7 @@ def _around(panel: Panel, size: float) -> str:
         if axis is x:
             made.append(text(name, "50%", under + room - 0.2 * own, own, "middle"))
         else:
-            left = -_beside(y, size) - room - 1.3 * own
+            left = -beside(y, size) - room - 1.3 * own
             turn = f"translate({number(left)} {number(panel.height / 2)}) rotate(-90)"
             made.append(f'<g transform="{turn}">{text(name, "0", 0, own, "middle")}</g>')
     return "".join(made)
@@ -403,7 +294,7 @@ def _shape(shape: Mapping[str, Any], plot: Plot) -> str:
     return f"<rect{box}{look}/>"
 
 
-def _colour_bar(plot: Plot, mark: str) -> str:
+def _colour_bar(plot: Plot, name: str) -> str:
     """The bar of colours that the heatmaps of a figure share, with its name above it."""
     axis = plot.layout.get("coloraxis")
     if not axis:
@@ -412,14 +303,16 @@ def _colour_bar(plot: Plot, mark: str) -> str:
     scale = axis["colorscale"]
     if axis.get("reversescale"):
         scale = [[1 - at, colour] for at, colour in reversed(scale)]
-    stops = "".join(f'<stop offset="{number(at, 3)}" stop-color="{c}"/>' for at, c in scale)
+    stops = "".join(
+        f'<stop offset="{number(at, 3)}"{attributes(stop_color=c)}/>' for at, c in scale
+    )
     spec = {"anchor": "y"} | {
         key: bar[key] for key in ("nticks", "tickformat", "tickvals") if key in bar
     }
     wide = bar["len"] * plot.width
     ticks = Axis(spec, 0, wide, (axis["cmin"], axis["cmax"]))
     top, thick = LINE * own + 2, bar["thickness"]
-    labels = "".join(
+    said = "".join(
         text(
             label,
             share(ticks.pixel(place) / wide),
@@ -429,18 +322,18 @@ def _colour_bar(plot: Plot, mark: str) -> str:
         )
         for place, label in ticks.ticks()
     )
-    name = text(bar["title"]["text"], "50%", 0, own, "middle")
+    title = text(bar["title"]["text"], "50%", 0, own, "middle")
     return (
         f'<svg x="{share(bar["x"])}" y="{number((1 - bar["y"]) * plot.height)}" '
-        f'width="{share(bar["len"])}" overflow="visible"><linearGradient id="{mark}">{stops}'
+        f'width="{share(bar["len"])}" overflow="visible"><linearGradient id="{name}">{stops}'
         f'</linearGradient><rect y="{number(top)}" width="100%" height="{thick}" '
-        f'fill="url(#{mark})"/>{labels}{name}</svg>'
+        f'fill="url(#{name})"/>{said}{title}</svg>'
     )
 
 
 def _key(plot: Plot) -> str:
     """The legend, as HTML: a sample of each trace that has a name, and the name."""
-    entries = named(plot.data, plot.layout)
+    entries = [t for t in named(plot.data, plot.layout) if t.get("visible", True)]
     if not entries:
         return ""
     made = []
@@ -468,34 +361,14 @@ def _key(plot: Plot) -> str:
 # ---- the still
 
 
-def laid_out(figure: Mapping[str, Any], width: str) -> Plot:
-    """A figure laid out for "wide" or "narrow"."""
-    layout = updated(figure["layout"], update_for(figure, narrow=width == "narrow"))
-    margin, size = dict(layout["margin"]), read(layout, "font.size") or 13
-    wide = WIDTHS[width]
-    if width == "narrow":
-        wide = max(wide, least_width(layout))
-    height = layout["height"] - margin["t"] - margin["b"]
-    for panel in _panels(layout, figure["data"], (wide, height)):
-        name, y = panel.y.spec.get("title") or {}, panel.y
-        if panel.x.start == 0 and y.spec.get("automargin"):
-            # plotly's automargin: labels, distance, the height of capitals, 12 pixels
-            own = read(name, "font.size") or 1.2 * size
-            needed = _beside(y, size) + name.get("standoff", 15) + 0.7 * own + 12
-            margin["l"] = max(margin["l"], needed)
-    inner = wide - margin["l"] - margin["r"]
-    panels = _panels(layout, figure["data"], (inner, height))
-    return Plot(layout, figure["data"], margin, inner, height, size, panels)
-
-
-def _picture(plot: Plot, width: str, mark: str) -> str:
+def _picture(plot: Plot, width: str, name: str) -> str:
     """One width of a still."""
     sides = " ".join(f"{number(plot.margin[side])}px" for side in "trbl")
     layers = [
         *(_drawn(panel, plot) for panel in plot.panels),
         *(_shape(shape, plot) for shape in plot.layout.get("shapes", [])),
         *(_note(note, plot) for note in plot.layout.get("annotations", [])),
-        _colour_bar(plot, f"{mark}-{width}"),
+        _colour_bar(plot, f"{name}-{width}"),
     ]
     return (
         f'<div class="lrd-still lrd-{width}" style="padding: {sides}" aria-hidden="true">'
@@ -511,8 +384,8 @@ def still(figure: Mapping[str, Any]) -> str | None:
     >>> still({"data": [{"type": "pie"}], "layout": {"height": 300}}) is None
     True
     """
-    if not figure["layout"].get("height") or not drawable(figure):
+    if not drawable(figure):
         return None
-    mark = f"lrd-{zlib.crc32(json.dumps(figure['layout'], sort_keys=True).encode()):x}"
-    made = "".join(_picture(laid_out(figure, width), width, mark) for width in WIDTHS)
+    name = f"lrd-{zlib.crc32(json.dumps(figure['layout'], sort_keys=True).encode()):x}"
+    made = "".join(_picture(laid_out(figure, width), width, name) for width in WIDTHS)
     return made if len(gzip.compress(made.encode())) <= LIMIT else None
