@@ -193,6 +193,58 @@ def test_the_room_of_a_still_is_that_of_its_figure():
         assert "".join(part[1].itertext()) == "aa"  # the legend
 
 
+def test_notes_shapes_and_the_bar_of_colours_lie_where_they_are_said_to():
+    cells = go.Heatmap(z=[[0, 1], [2, 3]], coloraxis="coloraxis")
+    fig = figure(cells)
+    bar = {"orientation": "h", "title": {"text": "share", "side": "top"}, "thickness": 10}
+    bar |= {"x": 0.25, "y": 1, "len": 0.5, "tickvals": [0, 4], "tickformat": ".1f"}
+    scale = {
+        "colorscale": GREYS,
+        "cmin": 0,
+        "cmax": 4,
+        "colorbar": bar,
+        "reversescale": True,
+    }
+    note = {"text": "<b>here</b>", "xref": "x domain", "x": 0, "yref": "y", "y": 1.5}
+    note |= {"showarrow": False, "xanchor": "left", "yanchor": "top", "font": {"size": 10}}
+    box = {
+        "type": "rect",
+        "xref": "x",
+        "x0": 0.5,
+        "x1": 1.5,
+        "yref": "y domain",
+        "y0": 0,
+        "y1": 1,
+    }
+    dash = {"type": "line", "x0": 0, "x1": 1, "y0": 0.25, "y1": 0.25, "line": LINE}
+    box["line"] = LINE
+    fig["layout"] |= {"coloraxis": scale, "annotations": [note], "shapes": [box, dash]}
+    root = drawing(fig)
+    (said,) = (t for t in root.iter("text") if "".join(t.itertext()) == "here")
+    assert (said.get("x"), said.get("y"), said.get("text-anchor")) == ("0%", "10", "start")
+    assert said[0].get("font-weight") == "bold"
+    drawn, colours = (r for r in root.iter("rect"))
+    assert [drawn.get(k) for k in ("x", "y", "width", "height")] == [
+        "50%",
+        "0",
+        "50%",
+        "200",
+    ]
+    line = root[0].findall("line")[-1]
+    assert (line.get("x2"), line.get("y1"), line.get("stroke")) == (
+        "100%",
+        "150",
+        "#378eca",
+    )
+    stops = [stop.get("stop-color") for stop in root.iter("stop")]
+    assert stops == ["#ffffff", "#000000"]
+    (scale,) = (s for s in root[0] if s.get("x") == "25%")
+    assert scale.get("width") == "50%" and scale[0].get("id") in colours.get("fill")
+    assert ["".join(t.itertext()) for t in scale.iter("text")] == ["0.0", "4.0", "share"]
+    fills = {path.get("fill") for path, _ in paths(root)}
+    assert fills == {f"rgb({v} {v} {v})" for v in (255, 191, 128, 64)}
+
+
 def test_one_scale_on_both_axes():
     cells = go.Heatmap(
         z=[[0, 1], [1, 0]], showscale=False, colorscale=[[0, "#000000"], [1, "#ffffff"]]
@@ -242,6 +294,7 @@ def test_a_tick_lies_at_its_value():
 
 # ---- what is refused, and what is bounded
 
+GREYS = [[0, "#000000"], [1, "#ffffff"]]
 SPEC = {"color": "#378eca"}
 UNDRAWN = {
     "a pie": [go.Pie(values=[1, 2])],
@@ -259,11 +312,14 @@ UNDRAWN = {
     ],
     "plotly's own colours": [go.Scatter(y=[1, 2], mode="lines")],
     "numbers in base 64": [go.Scatter(y=np.arange(3.0), mode="lines", line=SPEC)],
+    "named colours": [
+        go.Heatmap(z=[[1]], colorscale=[[0, "red"], [1, "blue"]], showscale=False)
+    ],
     "dates": [
         go.Scatter(x=["2026-01-01", "2026-02-01"], y=[1, 2], mode="lines", line=SPEC)
     ],
     "two axes in one place": [go.Scatter(y=[1, 2], yaxis="y2", mode="lines", line=SPEC)],
-    "many cells": [go.Heatmap(z=np.eye(60).tolist(), showscale=False)],
+    "many cells": [go.Heatmap(z=np.eye(60).tolist(), colorscale=GREYS, showscale=False)],
 }
 
 

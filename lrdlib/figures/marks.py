@@ -231,14 +231,12 @@ def heatmap(trace: Trace, panel: Panel, layout: Mapping[str, Any]) -> str:
 
 def colours(trace: Trace, layout: Mapping[str, Any]) -> Callable[[float], str]:
     """The colour of a value of a heatmap."""
-    shared = layout.get("coloraxis", {}) if "coloraxis" in trace else {}
+    shared: Mapping[str, Any] = layout.get("coloraxis", {}) if "coloraxis" in trace else {}
     known = [value for row in trace["z"] for value in row if value is not None]
     low = shared.get("cmin", trace.get("zmin", min(known, default=0)))
     high = shared.get("cmax", trace.get("zmax", max(known, default=1)))
-    scale = shared.get("colorscale") or trace["colorscale"]
-    if shared.get("reversescale") or trace.get("reversescale"):
-        scale = [[1 - at, colour] for at, colour in reversed(scale)]
-    stops = [(at, rgba(colour)) for at, colour in scale]
+    said = shared if "coloraxis" in trace else trace
+    stops = [(at, rgba(colour)) for at, colour in scale_of(said)]
 
     def colour_of(value: float) -> str:
         share = min(max((value - low) / ((high - low) or 1), 0), 1)
@@ -250,9 +248,28 @@ def colours(trace: Trace, layout: Mapping[str, Any]) -> Callable[[float], str]:
                 )
                 whole = f"{r:.0f} {g:.0f} {blue:.0f}"
                 return f"rgb({whole})" if alpha == 1 else f"rgb({whole}/{number(alpha, 2)})"
-        raise ValueError(f"colorscale must end at 1, got {scale}")
+        raise ValueError(f"colorscale must end at 1, got {stops}")
 
     return colour_of
+
+
+def scale_of(said: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """The colours of a heatmap or of a shared axis of colours, and where from 0 to 1 each
+    stands; none if they are only named, or in a form that `rgba` does not read.
+
+    >>> scale_of({"colorscale": [[0, "#000000"], [1, "#ffffff"]], "reversescale": True})
+    [(0, '#ffffff'), (1, '#000000')]
+    """
+    scale = said.get("colorscale")
+    if not isinstance(scale, list):
+        return []
+    if not all(
+        re.fullmatch(r"#[0-9a-f]{6}|rgba?\([\d., ]+\)", colour) for _, colour in scale
+    ):
+        return []
+    if said.get("reversescale"):
+        return [(1 - at, colour) for at, colour in reversed(scale)]
+    return [(at, colour) for at, colour in scale]
 
 
 def rgba(colour: str) -> tuple[float, ...]:

@@ -27,6 +27,7 @@ from lrdlib.figures.marks import (
     markers,
     number,
     sayable,
+    scale_of,
     scatter,
     share,
     text,
@@ -106,7 +107,11 @@ def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
         return False
     if kind == "heatmap":
         cells = sum(len(row) for row in trace["z"])
-        return cells <= CELLS and ("coloraxis" in trace or trace.get("showscale") is False)
+        shared = "coloraxis" in trace
+        scale = scale_of(layout.get("coloraxis", {}) if shared else trace)
+        return (
+            cells <= CELLS and bool(scale) and (shared or trace.get("showscale") is False)
+        )
     if kind == "bar":
         return isinstance(marker.get("color"), str) and not (
             {"orientation", "text", "base", "width", "error_y"} & trace.keys()
@@ -300,11 +305,9 @@ def _colour_bar(plot: Plot, name: str) -> str:
     if not axis:
         return ""
     bar, own = axis["colorbar"], read(axis, "colorbar.title.font.size") or plot.size
-    scale = axis["colorscale"]
-    if axis.get("reversescale"):
-        scale = [[1 - at, colour] for at, colour in reversed(scale)]
     stops = "".join(
-        f'<stop offset="{number(at, 3)}"{attributes(stop_color=c)}/>' for at, c in scale
+        f'<stop offset="{number(at, 3)}"{attributes(stop_color=c)}/>'
+        for at, c in scale_of(axis)
     )
     spec = {"anchor": "y"} | {
         key: bar[key] for key in ("nticks", "tickformat", "tickvals") if key in bar
