@@ -20,8 +20,8 @@ pytest.importorskip("playwright.sync_api")
 from browser import CONTRAST, HTML, PHONE, pages, serve, visit
 from test_paper import PAPER
 
+from lrdlib.figures.drawable import drawable
 from lrdlib.figures.panels import laid_out
-from lrdlib.figures.still import drawable
 
 if not (HTML / "index.html").exists():
     pytest.skip("the book is not built: run make book", allow_module_level=True)

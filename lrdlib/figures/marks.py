@@ -25,6 +25,7 @@ SYMBOLS: dict[str, Callable[[float], str]] = {
     "line-ew": lambda r: f"M{-1.4 * r:g} 0H{1.4 * r:g}",
     "x-thin": lambda r: f"M{-r:g} {-r:g}L{r:g} {r:g}M{-r:g} {r:g}L{r:g} {-r:g}",
 }
+ORDER = ("heatmap", "bar", "scatter")  # the kinds of traces, from the ground up
 SHAPES = ("linear", "hv", "hvh")  # of lines
 RAISED = str.maketrans("0123456789−-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 LOWERED = str.maketrans("0123456789i", "₀₁₂₃₄₅₆₇₈₉ᵢ")

@@ -11,14 +11,13 @@ font and colours. What it cannot draw, `still` refuses as a whole: nothing is le
 import gzip
 import html
 import json
-import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from lrdlib.figures.drawable import drawable
 from lrdlib.figures.marks import (
-    SHAPES,
-    SYMBOLS,
+    ORDER,
     area_look,
     attributes,
     bars,
@@ -26,7 +25,6 @@ from lrdlib.figures.marks import (
     line_look,
     markers,
     number,
-    sayable,
     scale_of,
     scatter,
     share,
@@ -38,7 +36,6 @@ from lrdlib.figures.panels import (
     WIDTHS,
     Panel,
     Plot,
-    Trace,
     beside,
     labels,
     laid_out,
@@ -46,110 +43,9 @@ from lrdlib.figures.panels import (
     mark,
 )
 from lrdlib.figures.scale import Axis
-from lrdlib.figures.widths import axis_names, named, read
+from lrdlib.figures.widths import named, read
 
-CELLS = 1500  # of one heatmap
 LIMIT = 40_000  # bytes of a still, compressed
-ORDER = ("heatmap", "bar", "scatter")  # from the ground up
-
-
-# ---- what can be drawn
-
-
-def drawable(figure: Mapping[str, Any]) -> bool:
-    """Whether a figure, as plotly's JSON has it, holds only what a still can show."""
-    layout, data = figure["layout"], figure["data"]
-    kinds = [(t.get("type"), t.get("xaxis", "x"), t.get("yaxis", "y")) for t in data]
-    upright = [kind for kind in kinds if kind[0] == "bar"]
-    return (
-        bool(layout.get("height"))
-        and not read(layout, "template.layout")  # a look that is not the book's
-        and all(_drawable_trace(trace, layout) for trace in data)
-        and len(upright) == len(set(upright))  # bars side by side are placed by plotly
-        and {(x, y) for _, x, y in kinds} <= _panel_names(layout)
-        and all(_drawable_axis(layout.get(name, {})) for name in axis_names(layout))
-        and not any(note.get("showarrow", True) for note in layout.get("annotations", []))
-        and all(s.get("type") in ("line", "rect") for s in layout.get("shapes", []))
-        and not layout.get("title")
-        and _drawable_bar(layout)
-        and all(sayable(words) for words in _words(figure))
-    )
-
-
-def _panel_names(layout: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """The axes of each panel, as ("x", "y")."""
-    names = [name.replace("axis", "") for name in axis_names(layout) if name[0] == "x"]
-    return {(x, read(layout, f"xaxis{x[1:]}.anchor") or "y") for x in names}
-
-
-def _words(figure: Mapping[str, Any]) -> Iterator[str]:
-    """All that a figure says."""
-    layout = figure["layout"]
-    for trace in figure["data"]:
-        said = trace.get("text", [])
-        yield trace.get("name") or ""
-        yield from (str(words) for words in (said if isinstance(said, list) else [said]))
-    for name in axis_names(layout):
-        yield read(layout, f"{name}.title.text") or ""
-        yield from layout.get(name, {}).get("ticktext", [])
-    yield from (note["text"] for note in layout.get("annotations", []))
-    yield read(layout, "coloraxis.colorbar.title.text") or ""
-
-
-def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
-    kind = trace.get("type", "scatter")
-    marker, line = trace.get("marker", {}), trace.get("line", {})
-    if not all(isinstance(trace.get(key, []), list) for key in "xyz"):
-        return False  # numbers in base 64
-    if any(re.fullmatch(r"[\d\s.:eE/+-]+", v) for v in _names(trace)):
-        return False  # which plotly reads as dates or numbers
-    if trace.get("visible") == "legendonly":
-        return False
-    if kind == "heatmap":
-        cells = sum(len(row) for row in trace["z"])
-        shared = "coloraxis" in trace
-        scale = scale_of(layout.get("coloraxis", {}) if shared else trace)
-        return (
-            cells <= CELLS and bool(scale) and (shared or trace.get("showscale") is False)
-        )
-    if kind == "bar":
-        return isinstance(marker.get("color"), str) and not (
-            {"orientation", "text", "base", "width", "error_y"} & trace.keys()
-        )
-    symbols = marker.get("symbol", "circle")
-    symbols = set(symbols if isinstance(symbols, list) else [symbols])
-    return (
-        kind == "scatter"
-        and "mode" in trace
-        and not {"stackgroup", "error_x", "error_y", "orientation"} & trace.keys()
-        and trace.get("fill", "none") in ("none", "tozeroy")
-        and line.get("shape", "linear") in SHAPES
-        and {s.removesuffix("-open") for s in symbols} <= SYMBOLS.keys() | {"circle"}
-        and (trace["mode"] == "text" or "color" in line or "color" in marker)
-    )
-
-
-def _names(trace: Trace) -> list[str]:
-    """The values along x and y that are words."""
-    return [v for key in "xy" for v in trace.get(key, []) if isinstance(v, str)]
-
-
-def _drawable_axis(axis: Mapping[str, Any]) -> bool:
-    return (
-        axis.get("type", "linear") in ("linear", "log")
-        and bool(re.fullmatch(r"(\.\d[f%])?", axis.get("tickformat", "")))
-        and axis.get("autorange", "reversed") == "reversed"
-        and axis.get("side") in (None, "left", "bottom")
-        and "overlaying" not in axis
-    )
-
-
-def _drawable_bar(layout: Mapping[str, Any]) -> bool:
-    """Whether the bar of colours, if there is one, lies and has its name above it."""
-    bar = read(layout, "coloraxis.colorbar")
-    return "coloraxis" not in layout or (
-        bar is not None and bar.get("orientation") == "h" and bar["title"]["side"] == "top"
-    )
 
 
 # ---- what is around a panel
