@@ -4,7 +4,7 @@ weighs until it is read on, in Chromium.
     python benchmarks/pages.py      (after `make book` and `make chromium`)
 
 Each figure is printed beside what it must reach; the exit code is 1 if one is missed. No
-test asks for them: on a machine that is busy with other things they say nothing.
+test asks for the times: on a machine that is busy with other things they say nothing.
 
 move      from a move of the recorded lab's slider to the panels drawn again and laid out,
           18 of 20 moves; as a ratio to the plainest redraw, the same drawing given to the
@@ -15,8 +15,8 @@ train     how many tasks of the main thread are above 100 ms while the small pre
           trained in its worker, as a share of the records that are drawn meanwhile
 weigh     what a page of the book loads, compressed by gzip, for a reader who opens it on a
           desktop and does nothing: the heaviest, of which none may be above 600 kB; in
-          brackets without plotly, which loads when a reader goes for a figure
-          (tests/test_site.py asks for less, without a figure of time)
+          brackets without plotly, which loads when a reader goes for a figure. That one a
+          test holds too, with less room (tests/test_site.py).
 
     python benchmarks/pages.py weigh        every page, and nothing else
 """
