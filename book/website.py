@@ -8,6 +8,7 @@ for, the build fails.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,16 @@ def light(page: str, name: str) -> str:
     return re.sub(later, r"<script defer \1", head) + "</head>" + rest
 
 
-def finish(app: Any, problem: Exception | None) -> None:
-    """Rewrites the pages; writes the first one under the root address as well, and
-    404.html."""
+def finish(app: Any, problem: Exception | None, *, written: set[str]) -> None:
+    """Rewrites the pages that this build has written; writes the first one under the root
+    address as well, and 404.html."""
     if problem or app.builder.name != "html":
         return
     out, site = Path(app.outdir), Book.settings().site()
     root = out / "index.html"  # what is there only sends the reader on
-    for path in sorted(set(out.glob("*.html")) - {root}):
-        path.write_text(
-            light(path.read_text(encoding="utf-8"), path.stem), encoding="utf-8"
-        )
+    for name in sorted(written):
+        path = out / f"{name}.html"
+        path.write_text(light(path.read_text(encoding="utf-8"), name), encoding="utf-8")
     first = (out / f"{app.config.root_doc}.html").read_text(encoding="utf-8")
     canonical = f'<link rel="canonical" href="{site}">\n  </head>'
     root.write_text(first.replace("</head>", canonical, 1), encoding="utf-8")
@@ -118,5 +118,7 @@ def finish(app: Any, problem: Exception | None) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    app.connect("build-finished", finish)
+    written: set[str] = set()
+    app.connect("html-page-context", lambda _app, name, *_: written.add(name))
+    app.connect("build-finished", partial(finish, written=written))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -57,6 +57,7 @@ FIGURES = (
     "rank",
     "studies",
     "cuts",
+    *("widths", "scale", "panels", "marks", "drawable", "still"),
     "sphinx",
     "page",
 )
