@@ -87,18 +87,16 @@ def pre_condition(evidence: Evidence) -> Finding:
     else:
         judged = "holds" if not against and len(seeds) >= 10 else "undecided"
 
-    short = sum(x >= 0.5 for x in every.values())
-    words = (
-        f"in {len(against)} of {len(seeds)} seeds (95% interval {low:.0%} to {high:.0%}) "
-        f"some run generalises with more than half of its rank; in all, {short} of "
-        f"{counted(len(every), 'run')} that generalise: "
-    )
-    words += ", ".join(
+    words = "runs that generalise with more than half of their rank: " + ", ".join(
         f"{words_} {sum(x >= 0.5 for x in some)} of {len(some)}"
         for words_, some in (
             ("where the blocks decay", held),
             (ARMS["A3"], list(lows["A3"].values())),
         )
+    )
+    words += (
+        f"; so some run of {len(against)} of {len(seeds)} seeds (95% interval {low:.0%} to "
+        f"{high:.0%})"
     )
     lines = {
         ARMS[name]: tuple(float(np.mean([x < at for x in some.values()])) for at in SHARES)

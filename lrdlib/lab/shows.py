@@ -79,13 +79,13 @@ IN_LAB = {
         _l2(10.0, 0.5),
     ),
     "speed-6-2": _recorded(
-        "LRD beside L2, both λ = 0.01, 40% of the pairs",
+        "LRD beside L2, both λ = 0.05, 40% of the pairs",
         3000,
-        _lrd(0.01, 0.4),
-        _l2(0.01, 0.4),
+        _lrd(0.05, 0.4),
+        _l2(0.05, 0.4),
     ),
     "rank-6-2": _recorded(
-        "LRD at λ = 0.01, 40% of the pairs, step 500", 500, _lrd(0.01, 0.4)
+        "LRD at λ = 0.05, 40% of the pairs, step 500", 500, _lrd(0.05, 0.4)
     ),
     "l2-rank-6-2": _recorded("L2 at λ = 0.01, 40% of the pairs", 3000, _l2(0.01, 0.4)),
     "tail-6-2": _recorded(
@@ -105,7 +105,6 @@ IN_LAB = {
         1300,
         _lrd(0.01, 0.4, **WHOLE),
     ),
-    "pre-condition": _recorded("L2 at λ = 10, 40% of the pairs", 1000, _l2(10.0, 0.4)),
     "accompanies": _recorded(
         "LRD at λ = 0.01 beside L2 at λ = 10, at the end",
         3000,
@@ -171,8 +170,8 @@ EXERCISES = {
         of_training("small", weight_decay=0.05),
     ),
     "ex-first-fraction": View(
-        "a network of nearly this size on 30% of the pairs",
-        of_training("small", fraction=0.3),
+        "weak L2 on a network of nearly this size, 30% of the pairs",
+        of_training("small", rule="l2", weight_decay=0.1, fraction=0.3),
     ),
     "ex-phase-effective": _recorded(
         "LRD at λ = 0.05 in the one mode beside the other, 80% of the pairs",
