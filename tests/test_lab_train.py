@@ -438,15 +438,30 @@ def test_the_small_preset_does_what_its_sentence_says():
     """The rank falls first, and the new pairs come right long after: by lrdlib's own steps,
     which those of the page are held to above."""
     assert "the rank falls first" in PRESETS["small"]["shows"]
-    training = Training([TrainConfig(**SMALL)])
     ranks, clean = [], []
-    while not clean or clean[-1] <= 0.95:  # StopIteration if it never gets there
-        metrics = next(training).metrics
+    for metrics in until_learnt(SMALL):
         ranks.append(float(metrics["qk_stable_rank"]))
         clean.append(float(metrics["orbit_clean_accuracy"]))
     fallen = next(i for i, rank in enumerate(ranks) if rank < 0.5 * ranks[0])
     learnt = next(i for i, accuracy in enumerate(clean) if accuracy > 0.5)
     assert 0 < 2 * fallen < learnt
+
+    first = PRESETS["small"]["first"]["l2"]  # the strength that the page begins with
+    trained, clean = [], []
+    for metrics in until_learnt(SMALL | dict(rule="l2", weight_decay=first)):
+        trained.append(float(metrics["train_accuracy"]))
+        clean.append(float(metrics["orbit_clean_accuracy"]))
+    by = 300 // SMALL["eval_every"]
+    assert trained[by] > 0.95 and clean[2 * by] < 0.1
+
+
+def until_learnt(fields: dict[str, Any]) -> Iterator[dict[str, torch.Tensor]]:
+    """The metrics of a run's records, up to the first with 95% of the new pairs right."""
+    for record in Training([TrainConfig(**fields)]):
+        yield record.metrics
+        if float(record.metrics["orbit_clean_accuracy"]) > 0.95:
+            return
+    raise AssertionError("it never gets there")
 
 
 def test_sliders_act_while_it_trains_and_buttons_do_what_they_say(lab, tmp_path):
