@@ -246,11 +246,14 @@ def test_colours_change_with_the_page(lab):
     lab.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
 
 
-def test_what_is_not_recorded_is_said(lab):
-    none = lab.get_by_role("radio", name="no decay (not recorded)")
-    assert none.is_disabled()
-    task = lab.get_by_role("combobox", name="task")
-    assert task.locator("option:disabled").all_inner_texts()[0] == "a − b (not recorded)"
+def test_what_is_not_recorded_is_not_offered(lab):
+    rules = lab.locator(".lab-side:visible .lab-rules label:visible")
+    assert rules.all_inner_texts() == ["L2", "LRD"]
+    assert lab.get_by_role("combobox", name="task").count() == 0  # there is only one
+    assert lab.locator(".lab-side:visible").locator(":disabled").count() == 0
+
+
+def test_what_a_run_lacks_is_said(lab):
     lab.get_by_role("combobox", name="seed").select_option("0/100")  # without matrices
     lab.locator("[data-panel=pattern] .lab-none:visible").wait_for()
     assert (
@@ -310,7 +313,9 @@ def test_a_choice_that_is_not_recorded_takes_the_nearest(lab):
     settled(lab)
     assert "L2 λ = 3" in source(lab) and "40% of the pairs" in source(lab)
     assert "nearest" in lab.locator(".lab-say").inner_text()
-    assert lab.get_by_role("slider", name="fraction").is_disabled()
+    only = lab.locator(".lab-side:visible .lab-stops", has_text="fraction")
+    assert "40% of the pairs" in only.inner_text() and "only one" in only.inner_text()
+    assert not only.locator("input").is_visible()  # there is nowhere to move
 
 
 def test_the_training_slider_moves_every_panel_by_keyboard(lab):

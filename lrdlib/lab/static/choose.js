@@ -47,15 +47,12 @@ const chosen = (rows, row, key, value, wish = row) => {
   return left.length ? nearest(left, wish) : row;
 };
 
-// Every value of a key that is recorded of this task (and rule), and whether it can be had with what comes before it.
+// Every recorded value of a key that can be had with what comes before it.
 const optionsOf = (rows, row, key) => {
   const before = KEYS.slice(0, KEYS.indexOf(key));
-  const wide = rows.filter((one) => key === "setting" || one.setting === row.setting);
-  const open = new Set(wide.filter((one) => before.every((name) => one[name] === row[name])).map((one) => one[key]));
-  const values = [...new Set(wide.map((one) => one[key]))].filter((value) => value !== "" || open.has(""));
+  const values = [...new Set(rows.filter((one) => before.every((name) => one[name] === row[name])).map((one) => one[key]))];
   const numeric = ["lr", "strength", "fraction", "seed"].includes(key);
-  if (numeric) values.sort((a, b) => amountOf(a) - amountOf(b) || String(a).localeCompare(String(b)));
-  return values.map((value) => ({value, open: open.has(value)}));
+  return numeric ? values.sort((a, b) => amountOf(a) - amountOf(b) || String(a).localeCompare(String(b))) : values;
 };
 
 // ---- the address: #lab:rule=lrd&lambda=0.01&f=0.4&step=700, and vs.rule=l2&... for the second run

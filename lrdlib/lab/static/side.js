@@ -2,7 +2,7 @@
  *
  * makeSide(index, rows, name, go, tell) -> {node, show(row), rename(name), strength}: go(row) is called for a choice,
  * tell(words) where there is none; strength is the control of λ, which may be put elsewhere. A control offers what is
- * recorded; what is not is disabled, and says so.
+ * recorded and nothing else; one without a choice is not there, or says its one value in words.
  */
 
 let sides = 0; // radio buttons of one side share a name
@@ -11,17 +11,14 @@ const makeRules = (index, choose) => {
   const group = `lab-rule-${++sides}`;
   const radios = Object.entries(index.rules).map(([value, text]) => {
     const input = element("input", {type: "radio", name: group, value, onchange: () => choose("rule", value)});
-    const said = element("span", {textContent: text});
-    return {value, input, said, text, label: element("label", {}, input, said)};
+    return {value, input, label: element("label", {}, input, element("span", {textContent: text}))};
   });
   const node = element("fieldset", {className: "lab-rules"}, element("legend", {textContent: "rule"}), ...radios.map(({label}) => label));
   const show = (rows, row) => {
-    const open = new Set(rows.filter((one) => one.setting === row.setting).map((one) => one.rule));
-    for (const {value, input, said, text, label} of radios) {
+    const open = optionsOf(rows, row, "rule");
+    for (const {value, input, label} of radios) {
       input.checked = value === row.rule;
-      input.disabled = !open.has(value);
-      label.title = input.disabled ? `No run with the rule “${text}” is recorded for this task.` : "";
-      said.textContent = input.disabled ? `${text} (not recorded)` : text;
+      label.hidden = !open.includes(value);
     }
   };
   return {node, show};
@@ -35,11 +32,10 @@ const makeStops = (text, key, words, choose) => {
   const note = element("small");
   const node = element("label", {className: "lab-stops"}, element("span", {textContent: text}), input, output, note);
   const show = (rows, row) => {
-    const options = optionsOf(rows, row, key).filter(({open}) => open);
-    stops = options.map(({value}) => value);
+    stops = optionsOf(rows, row, key);
     input.max = stops.length - 1;
     input.value = stops.indexOf(row[key]);
-    input.disabled = stops.length < 2;
+    input.hidden = stops.length < 2;
     output.textContent = words(row[key]);
     input.setAttribute("aria-valuetext", words(row[key]));
     note.textContent = stops.length < 2 ? "the only one recorded" : "";
@@ -57,10 +53,9 @@ const makeChoice = (index, text, key, choose) => {
   const select = element("select", {onchange: () => choose(key, key === "lr" ? Number(select.value) : select.value)});
   const node = labelled(text, select);
   const show = (rows, row) => {
-    const options = optionsOf(rows, row, key).filter(({value}) => value !== "");
-    node.hidden = options.length < 2 || row[key] === ""; // no choice; the line above the lab says the value
-    const said = (open) => (open ? "" : " (not recorded)");
-    fill(select, options.map(({value, open}) => ({value, text: TEXTS[key](index, value) + said(open), disabled: !open})), row[key]);
+    const values = optionsOf(rows, row, key).filter((value) => value !== "");
+    node.hidden = values.length < 2; // no choice; the line above the lab says the value
+    fill(select, values.map((value) => ({value, text: TEXTS[key](index, value)})), row[key]);
   };
   return {node, show};
 };
@@ -68,9 +63,10 @@ const makeChoice = (index, text, key, choose) => {
 const makeTask = (index, choose) => {
   const select = element("select", {onchange: () => choose("setting", select.value)});
   const options = Object.entries(index.settings).map(([value, text]) => ({value, text}));
-  const none = index.unrecorded.map((text) => ({value: text, text: `${text} (not recorded)`, disabled: true}));
-  fill(select, [...options, ...none], options[0].value);
-  return {node: labelled("task", select), show: (_rows, row) => (select.value = row.setting)};
+  fill(select, options, options[0].value);
+  const node = labelled("task", select);
+  node.hidden = options.length < 2;
+  return {node, show: (_rows, row) => (select.value = row.setting)};
 };
 
 const makeSide = (index, rows, name, go, tell) => {
