@@ -337,3 +337,36 @@ def test_the_lab_knows_the_rule_of_a_run(chromium):
     told = f"rowsOf({json.dumps(data.index(runs))}).map((row) => [row.piece, ruleOf(row)])"
     said = in_script(chromium, (*PANELS, "digits.js", "choose.js", "runs.js"), told)
     assert dict(said) == {name: rule_of(run.config) for name, run in runs.items()}
+
+
+ALONE = """(() => {
+    const run = {rule: RULE, tint: null, steps: [0], bands: null, fourier: [[1]],
+        curves: {qk_stable_rank: [1], qk_effective_rank: [1]}, spectra: {"0.query": [[1]]}};
+    const view = {runs: [run]};
+    return [rankChart, spectrumChart, fourierChart]
+        .flatMap((chart) => chart.legend(run, 0, view))
+        .filter(({name}) => name !== "step 0").map(({colour}) => colour);
+})()"""
+
+
+@pytest.mark.parametrize("rule", ["lrd", "l2 on blocks"])
+def test_the_lab_draws_a_run_alone_in_the_colour_of_its_rule(chromium, rule):
+    drawn = in_script(chromium, PANELS, ALONE.replace("RULE", json.dumps(rule)))
+    assert drawn == [RULE_COLOURS[rule]] * 4
+
+
+def test_accuracies_and_pairs_in_the_lab_have_the_colour_of_no_rule(chromium):
+    curves, kinds = in_script(
+        chromium, PANELS, "[Object.values(ACCURACIES), TABLE_KINDS.map((k) => k.colour)]"
+    )
+    rules = [colour for rule, colour in RULE_COLOURS.items() if rule != "none"]
+    assert not {one["colour"] for one in curves} & set(rules)
+    assert len({one["dash"] for one in curves}) == len(curves)
+    for one, page in product(curves, ("#ffffff", "#121212")):
+        assert contrast(one["colour"], page) >= 3  # WCAG 1.4.11
+    for sight in SIGHTS:
+        seen = {colour: lab(colour, sight) for colour in (*kinds, *rules)}
+        for one, other in combinations(kinds, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) >= 15, (one, other, sight)
+        for one, rule in product(kinds, rules):
+            assert np.linalg.norm(seen[one] - seen[rule]) >= 9, (one, rule, sight)

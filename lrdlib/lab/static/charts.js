@@ -6,27 +6,30 @@
  *   legend(run, i, view): [{name, colour, dash, value}], the key with the values at record i
  *   words(run, i, view): what the chart shows, for those who cannot see it
  * run.tint: the colour of a run that shares its chart with another, or null; then colours say which run, dashes which curve.
+ * Alone, accuracies have colours that are no rule's, and what is measured of the matrices that of the run's rule (inkOf).
  * run.slot: 0, or 1 for the second. square: such a chart is drawn once for each run, side by side; alone: of the first run only.
  * run.changes [{step, words}]: where a run that trains was given other values; drawn in the charts of steps.
  * scrubs: whether its x axis is the step, so that a pointer on it moves the lab.
  */
 
 const ACCURACIES = {
-  train_accuracy: {name: "train", colour: COLOURS.orange, dash: "dot", width: 2},
-  test_accuracy: {name: "test", colour: COLOURS.blue, dash: "dash", width: 2},
+  train_accuracy: {name: "train", colour: COLOURS.grey, dash: "dot", width: 2},
+  test_accuracy: {name: "test", colour: COLOURS.pale, dash: "dash", width: 2},
   orbit_clean_accuracy: {name: "orbit-clean", colour: COLOURS.pink, dash: "solid", width: 2.5},
 };
 const RANKS = {
-  qk_stable_rank: {name: "stable rank", colour: COLOURS.violet, dash: "solid", width: 2.5},
-  qk_effective_rank: {name: "effective rank", colour: COLOURS.brown, dash: "dash", width: 2},
+  qk_stable_rank: {name: "stable rank", dash: "solid", width: 2.5},
+  qk_effective_rank: {name: "effective rank", dash: "dash", width: 2},
 };
 const FLOOR = 1e-6; // singular values below this part of the largest are drawn at the bottom
 const ALIVE = 0.01;
 
+const inkOf = (run) => run.tint ?? RULE_COLOURS[run.rule];
+
 const recordedOf = (run, kinds) => Object.entries(kinds).filter(([metric]) => run.curves[metric]?.some(Number.isFinite));
 
 const linesOf = (run, kinds) =>
-  recordedOf(run, kinds).map(([metric, style]) => ({kind: "line", x: run.steps, y: run.curves[metric], ...style, colour: run.tint ?? style.colour}));
+  recordedOf(run, kinds).map(([metric, style]) => ({kind: "line", x: run.steps, y: run.curves[metric], ...style, colour: run.tint ?? style.colour ?? inkOf(run)}));
 
 // The range over seeds, where a run has its chart for itself.
 const bandOf = (run) => (run.tint ? null : run.bands);
@@ -37,7 +40,7 @@ const bandsOf = (run) =>
 
 const marksAt = (run, kinds, i) => [
   ...(run.slot ? [] : [{kind: "cursor", x: run.steps[i]}]), // one for both
-  ...recordedOf(run, kinds).map(([metric, {colour}]) => ({kind: "dot", x: run.steps[i], y: run.curves[metric][i], colour: run.tint ?? colour})),
+  ...recordedOf(run, kinds).map(([metric, {colour}]) => ({kind: "dot", x: run.steps[i], y: run.curves[metric][i], colour: run.tint ?? colour ?? inkOf(run)})),
 ];
 
 // Where the reader changed something while it trained.
@@ -57,7 +60,7 @@ const rangeAt = (run, metric, i, said) => {
 
 const valuesAt = (run, kinds, i, said) =>
   recordedOf(run, kinds).map(([metric, {name, colour, dash}]) => ({
-    name, colour: run.tint ?? colour, dash, value: said(run.curves[metric][i]) + rangeAt(run, metric, i, said),
+    name, colour: run.tint ?? colour ?? inkOf(run), dash, value: said(run.curves[metric][i]) + rangeAt(run, metric, i, said),
   }));
 const bandKey = (run) => (bandOf(run) ? [{name: "in brackets:", colour: COLOURS.grey, dash: "band", value: `range over ${run.bands.seeds} seeds`}] : []);
 
@@ -124,11 +127,11 @@ const spectrumChart = {
   }),
   still: (run, view) => [spectrumLine(spectrumAt(run, 0, view), {kind: "line", colour: COLOURS.grey, dash: "dot", width: 1.5})],
   moving: (run, i, view) =>
-    ["area", "line"].map((kind) => spectrumLine(spectrumAt(run, i, view), {kind, colour: run.tint ?? COLOURS.violet, width: 2.5})),
+    ["area", "line"].map((kind) => spectrumLine(spectrumAt(run, i, view), {kind, colour: inkOf(run), width: 2.5})),
   legend: (run, i, view) => {
     const row = spectrumAt(run, i, view);
     const value = `${alive(row)} of ${row.length} above 1%${run.tint ? "" : " of the largest"}`;
-    const now = {name: `step ${run.steps[i]}:`, colour: run.tint ?? COLOURS.violet, dash: "solid", value};
+    const now = {name: `step ${run.steps[i]}:`, colour: inkOf(run), dash: "solid", value};
     return run.tint ? [now] : [now, {name: `step ${run.steps[0]}`, colour: COLOURS.grey, dash: "dot", value: ""}];
   },
   words: (run, i, view) => {
@@ -160,9 +163,9 @@ const fourierChart = {
   },
   still: () => [],
   moving: (run, i) => [
-    {kind: "bars", x: run.fourier[i].map((_, k) => k + 1), y: run.fourier[i].map((share) => (run.slot ? -share : share)), colour: run.tint ?? COLOURS.blue},
+    {kind: "bars", x: run.fourier[i].map((_, k) => k + 1), y: run.fourier[i].map((share) => (run.slot ? -share : share)), colour: inkOf(run)},
   ], // the second run hangs down
-  legend: (run, i) => [{name: "strongest:", colour: run.tint ?? COLOURS.blue, dash: "solid", value: strongest(run.fourier[i])}],
+  legend: (run, i) => [{name: "strongest:", colour: inkOf(run), dash: "solid", value: strongest(run.fourier[i])}],
   words: (run, i) =>
     `Share of each frequency in the power of the embedding at step ${run.steps[i]}. The strongest frequencies: ${strongest(run.fourier[i])}.`,
 };
@@ -170,10 +173,10 @@ const fourierChart = {
 const patternAt = (run, i) => recordAt(run.pattern.steps, run.steps[i]);
 
 // Entries as pixels: the size of each, the largest in full colour.
-const inkOf = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-const patternPixels = (values) => {
+const bytesOf = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+const patternPixels = (values, colour) => {
   const top = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
-  const ink = inkOf(COLOURS.violet);
+  const ink = bytesOf(colour);
   return values.map((value) => [...ink, 255 * (Math.abs(value) / top) ** 0.6]);
 };
 
@@ -190,12 +193,12 @@ const patternChart = {
   still: () => [],
   same: patternAt, // what it moves with: which of the recorded patterns
   moving: (run, i) => [
-    {kind: "image", down: run.pattern.size, across: run.pattern.size, pixels: patternPixels(run.pattern.values[patternAt(run, i)])},
+    {kind: "image", down: run.pattern.size, across: run.pattern.size, pixels: patternPixels(run.pattern.values[patternAt(run, i)], inkOf(run))},
   ],
   legend: (run, i) => {
     const only = run.pattern.steps.length === 1 && run.steps.length > 1 ? " (the only one recorded)" : "";
     const value = `at step ${run.pattern.steps[patternAt(run, i)]}${only}`;
-    return [{name: "size of each entry", colour: COLOURS.violet, dash: "scale", value}];
+    return [{name: "size of each entry", colour: inkOf(run), dash: "scale", value}];
   },
   words: (run, i) =>
     `Size of the entries of the query-key product of layer 0 at step ${run.pattern.steps[patternAt(run, i)]}, ${run.pattern.size} by ${run.pattern.size}, the largest in full colour.`,
@@ -203,8 +206,8 @@ const patternChart = {
 
 // The table of the task: which rows the network has been trained on, and which it answers rightly.
 const TABLE_KINDS = [
-  {name: "new, right", colour: COLOURS.blue},
-  {name: "new, wrong", colour: COLOURS.orange},
+  {name: "new, right", colour: COLOURS.pink},
+  {name: "new, wrong", colour: "#7a6551"},
   {name: "trained, right", colour: "#b4b4b4"},
   {name: "trained, wrong", colour: "#4a4a4a"},
 ];
@@ -231,7 +234,7 @@ const tableChart = {
   still: () => [],
   same: tableAt,
   moving: (run, i) => {
-    const inks = TABLE_KINDS.map(({colour}) => [...inkOf(colour), 255]);
+    const inks = TABLE_KINDS.map(({colour}) => [...bytesOf(colour), 255]);
     const {down, across} = run.table;
     return [{kind: "image", down, across, pixels: tableKinds(run, tableAt(run, i)).map((kind) => inks[kind])}];
   },

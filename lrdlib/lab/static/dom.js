@@ -22,7 +22,7 @@ const fill = (select, options, value) => {
   select.value = value;
 };
 
-const COLOURS = {blue: "#378eca", orange: "#cc7518", violet: "#6058e8", pink: "#e8329a", brown: "#8e5c5a", grey: "#797979"};
+const COLOURS = {pink: "#e8329a", grey: "#797979", pale: "#949494"}; // of no rule, but that grey is also that of none
 
 const percent = (value) => (value == null || Number.isNaN(value) ? "none" : `${Number((100 * value).toFixed(1))}%`);
 const short = (value) => (value == null || Number.isNaN(value) ? "none" : String(Number(value.toPrecision(3))));

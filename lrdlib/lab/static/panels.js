@@ -8,7 +8,7 @@
  *   run = {name, note, rule, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
  *          spectra: {"0.query": [[..], ..]}, fourier: [[..], ..] | null, pattern: {size, steps, values} | null,
  *          table?: {down, across, trained, steps, hits: [[..], ..]} | null}
- * rule: one of RULE_COLOURS, where there are two runs. A record is an index into run.steps. What a run does not have, its
+ * rule: one of RULE_COLOURS. A record is an index into run.steps. What a run does not have, its
  * panel says in words.
  */
 
