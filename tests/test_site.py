@@ -39,10 +39,14 @@ def site() -> Iterator[str]:
 # ---- touch
 
 
+RANGES = """(plot) => Object.entries(plot.layout)
+    .filter(([name]) => /^[xy]axis/.test(name)).map(([name, {range}]) => [name, range])"""
+
+
 @pytest.mark.parametrize("size", [PHONE, TABLET], ids=["phone", "tablet"])
 def test_no_bar_of_icons_lies_over_a_figure_under_a_finger(chromium, site, size):
-    """Where nothing can hover, plotly's bar would never go away; and a finger that moves up
-    on a figure scrolls the page."""
+    """Where nothing can hover, plotly's bar would never go away; a finger that moves up on
+    a figure scrolls the page, and one that taps leaves its axes as they are."""
     context = chromium.new_context(viewport=size, has_touch=True, is_mobile=True)
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
@@ -53,6 +57,10 @@ def test_no_bar_of_icons_lies_over_a_figure_under_a_finger(chromium, site, size)
     page.locator(".lrd-plot[data-drawn]").first.wait_for()
     assert page.locator(".modebar-btn").count() == 0
     assert plot.evaluate("plot => plot.layout.dragmode") is False
+    before = plot.evaluate(RANGES)
+    plot.tap()  # the second: the first may have been for the still
+    page.wait_for_timeout(600)  # longer than plotly waits for a second click
+    assert plot.evaluate(RANGES) == before
     context.close()
 
 

@@ -165,7 +165,8 @@
     const {sliders: _sliders, updatemenus: _menus, width: _width, ...own} = layout;
     const dressed = write(structuredClone(own), {...colours(own), ...fitted(own, widths)});
     const bar = TOUCH.matches ? {displayModeBar: false} : {modeBarButtonsToRemove: ["lasso2d", "select2d"]};
-    const config = {responsive: true, displaylogo: false, ...bar};
+    const still = dressed.dragmode === false ? {doubleClick: false} : {}; // plotly takes one tap for a double click
+    const config = {responsive: true, displaylogo: false, ...bar, ...still};
     await Plotly.newPlot(plot, {data, layout: dressed, frames, config});
     plot.querySelectorAll(".lrd-still").forEach((still) => still.remove());
     controls(plot, layout);
