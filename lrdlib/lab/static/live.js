@@ -199,7 +199,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   root.setAttribute("aria-label", `Lab: ${LIVE_SOURCES[trainer.kind].toLowerCase()}`);
   place.hidden = true;
   const left = element("div", {className: "lab-left lab-live-controls"}, ...controls.groups, buttons.row, told.node, changed, aside, ...(extra.left ?? []));
-  const bar = element("div", {className: "lab-bar"}, scrub.row, controls.strength);
+  const bar = element("div", {className: "lab-bar"}, controls.strength, scrub.row);
   const stage = element("div", {className: "lab-stage"}, bar, place, waits, ...(extra.below ?? []));
   root.replaceChildren(source, element("div", {className: "lab-body"}, left, stage));
   tell();

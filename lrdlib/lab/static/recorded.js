@@ -150,7 +150,7 @@ const makeRecorded = async (root, load) => {
   const tours = makeTours(root, follow);
   const tools = element("div", {className: "lab-tools"}, ...(tours ? [tours.choice] : []), compare, share);
   const left = element("div", {className: "lab-left lab-sides"}, ...sides.map(({node}) => node));
-  const bar = element("div", {className: "lab-bar"}, transport.node, sides[0].strength);
+  const bar = element("div", {className: "lab-bar"}, sides[0].strength, transport.node);
   root.classList.add("lab-screen");
   root.replaceChildren(
     element("div", {className: "lab-top"}, element("div", {className: "lab-said"}, source, say), tools),
