@@ -441,6 +441,16 @@ def test_the_search_finds_a_word(chromium, site):
         results.first.wait_for()
         assert "search.html?q=nuclear" in seen.page.url
         assert any("nuclear_norm" in link.get_attribute("href") for link in results.all())
+        icon = seen.page.locator("form.bd-search:visible i").bounding_box()
+        field = seen.page.locator("form.bd-search:visible input")
+        begins = field.evaluate("(e) => parseFloat(getComputedStyle(e).paddingLeft)")
+        assert icon["x"] + icon["width"] <= field.bounding_box()["x"] + begins
+        results.first.click()  # what marks are hidden by pushes nothing down
+        button = seen.page.locator("#searchbox .highlight-link a")
+        button.wait_for()
+        assert seen.page.locator("#searchbox").bounding_box()["height"] == 0
+        button.click()
+        assert seen.page.locator("span.highlighted").count() == 0
         assert seen.errors == []
 
 
