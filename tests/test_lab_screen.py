@@ -183,6 +183,19 @@ def test_a_phone_has_step_and_strength_at_its_bottom(chromium, site):
         assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_a_phone_that_trains_shows_accuracy_and_rank_at_once(chromium, site):
+    with visit(chromium, f"{site}/lab.html#lab-train", viewport=PHONE) as seen:
+        root = seen.page.locator(TRAIN)
+        plots = [root.locator(f"[data-panel={n}] .lab-plot") for n in ("accuracy", "rank")]
+        plots[1].wait_for()
+        seen.page.evaluate(f"document.querySelector('{TRAIN}').scrollIntoView()")
+        bar = root.locator(".lab-bar").bounding_box()
+        for plot in plots:
+            box = plot.bounding_box()
+            assert 0 < box["y"] and box["y"] + box["height"] <= bar["y"]
+        assert seen.errors == []
+
+
 SHIFTS = """new PerformanceObserver((list) => {
     window.shifts ??= [];
     window.shifts.push(...list.getEntries().filter((one) => !one.hadRecentInput)

@@ -173,8 +173,10 @@ const makeTrain = async (root) => {
   let own = null;
   const live = makeLive(root, trainer, (lab) => (own = ownOf(lab)));
   const back = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
-  if (location.hash === "#lab-train") live.start();
-  else if (location.hash.startsWith(TRAIN_START) && !back && own.replay(location.hash)) root.scrollIntoView();
+  if (location.hash === "#lab-train") {
+    live.start();
+    if (window.matchMedia("(max-width: 34rem)").matches) root.scrollIntoView(); // past the words, so that two charts are in sight
+  } else if (location.hash.startsWith(TRAIN_START) && !back && own.replay(location.hash)) root.scrollIntoView();
   else {
     own.resume().catch(() => {}); // what is not kept is not shown
     prepareIdly(root, trainer);
