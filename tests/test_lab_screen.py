@@ -192,7 +192,7 @@ def test_a_phone_that_trains_shows_accuracy_and_rank_at_once(chromium, site):
         bar = root.locator(".lab-bar").bounding_box()
         for plot in plots:
             box = plot.bounding_box()
-            assert 0 < box["y"] and box["y"] + box["height"] <= bar["y"]
+            assert box["y"] > 0 and box["y"] + box["height"] <= bar["y"]
         assert seen.errors == []
 
 
