@@ -14,10 +14,9 @@ const labelled = (text, control) => element("label", {className: "lab-field"}, e
 // A slider's value in letters. Those who listen hear aria-valuetext; an <output> would be read out with every change.
 const valueBeside = () => element("span", {className: "lab-value", "aria-hidden": "true"});
 
-// A select: values may be disabled, with the reason in their text.
 const fill = (select, options, value) => {
   select.replaceChildren(
-    ...options.map(({value: own, text, disabled = false}) => element("option", {value: own, textContent: text, disabled})),
+    ...options.map(({value: own, text}) => element("option", {value: own, textContent: text})),
   );
   select.value = value;
 };
