@@ -20,7 +20,6 @@ import numpy as np
 from lrdlib.evidence.phase import outcome
 from lrdlib.lab.answers import Answers, load_answers, packed
 from lrdlib.lab.digits import encode
-from lrdlib.tasks import TASKS
 from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
 from lrdlib.training.runs import GROKKED, NAMES, Run, load_run
 
@@ -165,12 +164,10 @@ def index(runs: Mapping[str, Run]) -> dict[str, Any]:
         for run in runs.values()
     }
     rules = {"none", "l2", "lrd", "elastic", *(run.config["rule"] for run in runs.values())}
-    have = {run.config["task"] for run in runs.values()}
     return {
         "above": GROKKED,
         "settings": settings,
         "unseen": unseen,
-        "unrecorded": [OPERATIONS[task] for task in TASKS if task not in have],
         "rules": {rule: NAMES[rule] for rule in RULES if rule in rules},
         "variants": dict(
             variant(run.config) for run in runs.values() if run.config["rule"] in LOW_RANK
