@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -148,11 +149,12 @@ def test_the_export_is_of_these_sources():
 
 
 def test_200_steps_in_onnxruntime_are_lrdlib_s(own):
-    """Each of 200 steps from lrdlib's own state before it, and the same steps on their
+    """Every fourth of 200 steps from lrdlib's own state before it, and all of them on their
     own."""
     session, alone = native(graph_of(own.config)), own.states[0]
     for step in range(STEPS):
-        own.check(step, session.run(None, own.feeds(step))[1:])
+        if step % 4 == 0:
+            own.check(step, session.run(None, own.feeds(step))[1:])
         feeds = own.data[step] | dict(zip(STATE, alone, strict=True))
         alone = session.run(None, feeds)[1:]
     assert distance(alone[0], own.states[STEPS][0]) < FAR[own.rule]
@@ -448,11 +450,12 @@ def test_the_small_preset_does_what_its_sentence_says():
 
     first = PRESETS["small"]["first"]["l2"]  # the strength that the page begins with
     trained, clean = [], []
-    for metrics in until_learnt(SMALL | dict(rule="l2", weight_decay=first)):
+    by = 300 // SMALL["eval_every"]
+    under_l2 = until_learnt(SMALL | dict(rule="l2", weight_decay=first))
+    for metrics in islice(under_l2, 2 * by + 1):
         trained.append(float(metrics["train_accuracy"]))
         clean.append(float(metrics["orbit_clean_accuracy"]))
-    by = 300 // SMALL["eval_every"]
-    assert trained[by] > 0.95 and clean[2 * by] < 0.1
+    assert trained[by] > 0.95 and len(clean) == 2 * by + 1 and clean[-1] < 0.1
 
 
 def until_learnt(fields: dict[str, Any]) -> Iterator[dict[str, torch.Tensor]]:

@@ -26,7 +26,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "small: addition modulo 59",
         "Addition under low-rank decay: the rank falls first, and the new pairs come "
         "right long after, with hardly a plateau. With L2 as its rule it knows the trained "
-        "pairs by step 300, and the new ones only hundreds of steps later.",
+        "pairs by step 300, and hardly a new one by step 600.",
         SMALL,
     ),
     "mul": (
