@@ -47,7 +47,7 @@ ELSEWHERE = """return performance.getEntriesByType("resource").map(({name}) => n
 RECORDED = "document.querySelector('.lrd-lab[data-lab=recorded]')"
 TRAIN = "document.querySelector('.lrd-lab[data-lab=train]')"
 PRESS = """[...{root}.querySelectorAll("button")]
-    .find((button) => button.innerText.trim() === "{name}").click()"""
+    .find((button) => button.innerText.trim().startsWith("{name}")).click()"""
 STEP = (
     f"Number({TRAIN}.querySelector('.lab-live-progress').innerText.match(/\\d+/)?.[0] ?? 0)"
 )
