@@ -197,12 +197,10 @@ EXERCISES = {
     ),
     "after-ex-death": View(
         "a small network that memorises, and from step 500 on LRD without gradient",
-        of_training(
-            "small", rule="none", weight_decay=0.0, then=[*LATER, (500, "lr", 0.0)]
-        ),
+        IN_LAB["without-gradient"].address,
     ),
     "radial-ex-split": View(
         "a small network under the tangential part alone",
-        of_training("small", part="tangential"),
+        IN_LAB["mechanism"].address,
     ),
 }
