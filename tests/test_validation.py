@@ -10,11 +10,19 @@ from scipy.stats import mannwhitneyu
 
 from lrdlib.__main__ import main
 from lrdlib.commands import validate
-from lrdlib.evidence.studies import OUTCOME, TUNING
-from lrdlib.evidence.validation import COMPARED, distributions, first_steps, one_of_each_arm
+from lrdlib.commands.study import FOLDER
+from lrdlib.evidence.studies import OUTCOME, TUNING, studied
+from lrdlib.evidence.validation import (
+    COMPARED,
+    distributions,
+    first_steps,
+    one_of_each_arm,
+    whole_runs,
+)
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.packs import save_runs
 from lrdlib.training.runs import Run, runs_of
+from lrdlib.training.sweep import sweep
 from lrdlib.training.train import Training
 
 TINY = TrainConfig(
@@ -100,6 +108,39 @@ def test_a_table_that_was_begun_goes_on(packs, tmp_path, capsys, monkeypatch):
     rows = json.loads(out.read_text())["first steps"]
     assert trained == [ARMS[1]] and rows[0] == begun[0] and len(rows) == 2
     assert "2 of 2 runs agree" in capsys.readouterr().out
+
+
+def test_what_is_remade_whole_is_four_arms_on_six_seeds():
+    runs = whole_runs(studied(FOLDER))
+    assert [c.seed for c in runs] == [s for s in range(1000, 1006) for _ in range(4)]
+    assert {c.fraction for c in runs} == {0.4} and len(set(runs)) == 24
+    arms = {(c.rule, c.l2_on, c.l2 > 0) for c in runs}
+    assert len(arms) == 4 and {rule for rule, *_ in arms} == {"l2", "lrd"}
+    assert whole_runs({}) == []
+
+
+def test_whole_runs_are_remade_once_and_stay_in_the_table(packs, tmp_path, monkeypatch):
+    out, folder = tmp_path / "table.json", tmp_path / "whole"
+    line = ["validate", "--runs", str(packs), "--steps", "5", "--out", str(out)]
+    trained = []
+
+    def plainly(configs, store, *, compile, commands):  # to compile takes 15 s
+        for run in sweep(configs, store, commands=commands):
+            trained.append(run.provenance["command"])
+            yield run
+
+    monkeypatch.setattr(validate, "sweep", plainly)
+    monkeypatch.setattr(validate, "whole_runs", list)
+    assert main([*line, "--whole", str(folder)]) == 0
+    assert len(trained) == 4 and set(trained) == {
+        f"python -m lrdlib validate --whole {folder}"
+    }
+    whole = json.loads(out.read_text())["whole runs"]
+    assert [row["recorded"] for row in whole] == [row["remade"] for row in whole]
+    assert [len(row["remade"]) for row in whole] == [2, 2]
+    assert main([*line, "--whole", str(folder)]) == 0 and len(trained) == 4
+    assert main(line) == 0
+    assert json.loads(out.read_text())["whole runs"] == whole
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"first steps": [{"arm": "L2"}]}', "\xff"])

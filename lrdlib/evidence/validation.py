@@ -12,13 +12,22 @@ import numpy as np
 
 from lrdlib._check import check_integer
 from lrdlib.evidence.results import label
-from lrdlib.evidence.studies import MORE_TUNING, TUNING, generalised
+from lrdlib.evidence.studies import (
+    MORE_TUNING,
+    SEEDS,
+    TUNING,
+    arm,
+    first_choice,
+    generalised,
+)
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 from lrdlib.training.train import train
 
 COMPARED = ("train_loss", "qk_stable_rank", "vo_stable_rank", "weight_norm_mlp")
 EARLY, LATE = 2e-2, 0.5  # the largest relative differences at lr up to 3e-3, and above
+# what is remade whole: L2 on all and on the blocks, LRD alone and with L2 on the rest
+WHOLE_ARMS, WHOLE_SEEDS, WHOLE_AT = ("A1", "A2", "A4", "A5"), SEEDS[:6], 0.4
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,20 @@ def first_steps(config: TrainConfig, run: Run, steps: int = 100) -> Agreement:
         for name in COMPARED
     }
     return Agreement(label(config), config.fraction, config.seed, config.lr, steps, apart)
+
+
+def whole_runs(runs: Mapping[TrainConfig, Run]) -> list[TrainConfig]:
+    """The runs to remake whole, seed after seed: each of WHOLE_ARMS as E1's first tuning
+    chose it. Those are left out whose arm's tuning, or which themselves, `runs` lacks."""
+    known = {config: generalised(run) for config, run in runs.items()}
+    chosen = [first_choice(name, known) for name in WHOLE_ARMS]
+    wanted = [
+        arm(trial, fraction=WHOLE_AT, seed=seed)
+        for seed in WHOLE_SEEDS
+        for trial in chosen
+        if trial is not None
+    ]
+    return [config for config in wanted if config in runs]
 
 
 @dataclass(frozen=True)
