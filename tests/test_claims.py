@@ -215,10 +215,10 @@ def test_seeds_in_words():
 
         return lambda: judged("wider-independent", one).effect
 
-    assert "from f = 0.5 (3 seeds, 0.3 to 0.5); L2" in make(lambda c: False)()
-    assert "from f = 0.3, the smallest tried (one seed); L2" in make(lambda c: c.seed)()
+    assert "from f = 0.5 (3 seeds, 0.3 to 0.5), and L2" in make(lambda c: False)()
+    assert "from f = 0.3, the smallest tried (one seed), and L2" in make(lambda c: c.seed)()
     assert (
-        "(up to 2 seeds, 0.3 to 0.5); L2"
+        "(up to 2 seeds, 0.3 to 0.5), and L2"
         in make(lambda c: c.seed == 2 or (c.seed and c.fraction > 0.6))()
     )
 
@@ -244,9 +244,9 @@ def test_at_which_strengths_successes_are():
         return judged("sweet-spot", one).effect
 
     one, two = make([5e-3]), make([1e-3, 5e-3], 0.45)
-    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15); L2" in one
-    assert "24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15); L2" in two
-    assert "LRD succeeds in 0 of 45 runs; L2 succeeds in 0 of 45 runs" in make([])
+    assert "LRD succeeds in 15 of 45 runs, all at lambda = 0.005 (15 of 15), and L2" in one
+    assert "24 of 45 runs, at lambda = 0.001 (12 of 15), 0.005 (12 of 15), and L2" in two
+    assert "LRD succeeds in 0 of 45 runs, and L2 succeeds in 0 of 45 runs" in make([])
 
 
 def test_a_few_runs_of_the_first_code_do_not_hide_the_papers():
@@ -370,8 +370,13 @@ def test_every_lambda_says_what_is_true_there():
     for name, own, other in (("speed-6-2", 0.01, 0.005), ("rank-6-2", 0.005, 0.01)):
         found = judged(name, at_04(lrd, never))
         assert found.verdict == "holds"
-        for where in found.effect.split(". "):
-            assert f"true at λ = {own:g}, together with" in where and "at no λ;" in where
+        first, *places = found.effect.split(". ")
+        assert first == (
+            f"true at λ = {own:g} (the first code's setting) and at λ = {own:g} (the "
+            "paper's grid)"
+        )
+        for where in places:
+            assert "true together with" in where and "at no λ;" in where
             for c in {c.weight_decay for c in WANTED["paper"] if c.rule == "lrd"}:
                 assert f"λ = {c:g}: {3 * (c == own)} of 3 (" in where
             assert where.count(f"λ = {other:g}") == 1

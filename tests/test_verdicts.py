@@ -131,6 +131,24 @@ def test_less_data_in_a_few_seeds_is_undecided():
     assert found.verdict == "undecided" and "in 8 of 20 seeds" in found.effect
 
 
+def test_what_is_lost_again_stands_beside_both():
+    def lrd(config):  # in two of three seeds lost at 15 of the 50 later records
+        run = run_of(config, 500)
+        history = {n: np.array(y) for n, y in run.history.items()}
+        lost = (history["step"] > 1000) & (history["step"] <= 1750)
+        if config.seed % 3:
+            history["orbit_clean_accuracy"][lost] = 0.9
+        return Run(run.config, history, {}, {}, {})
+
+    evidence = e1(A1=jitter(500), A2=NEVER, A4=lrd)
+    share = np.mean([0.3 * bool(seed % 3) for seed in studies.SEEDS])
+    said = f"Below the threshold again, of the records after that: LRD {share:.0%}, L2 on all 0%"
+    for name in ("less-data", "faster", "much-faster"):
+        assert judged(name, evidence).effect.endswith(said)
+    neither = judged("faster", e1(A1=NEVER, A2=NEVER, A4=NEVER)).effect
+    assert neither.endswith("after that: none is")
+
+
 @pytest.mark.parametrize(
     ("lrd", "l2", "faster", "much"),
     [
@@ -211,6 +229,16 @@ def test_who_is_faster_at_the_first_codes_setting(lrd, l2, faster, much):
     assert judged("much-faster-published", evidence).verdict == much
 
 
+def test_an_undecided_factor_says_where_it_is_decided():
+    some = e0(500, lambda w, c: 600 if w > 0.04 else NEVER)
+    found = judged("much-faster-published", some)
+    assert found.verdict == "undecided"
+    assert found.effect.endswith(
+        "; at λ = 0.05, where most L2 runs do not, it is not that small"
+    )
+    assert "not that small" not in judged("much-faster-published", e0(500, NEVER)).effect
+
+
 # ---- E2
 
 
@@ -286,12 +314,24 @@ def test_what_the_tangential_part_adds():
 @pytest.mark.parametrize(
     ("lrd", "ahead", "verdict"),
     [
-        (lambda c: 400, "f = 0.3, 0.4, 0.5, of 3", "holds"),
-        (lambda c: 400 if c.fraction == 0.4 else 800, "f = 0.4, of 3", "holds in part"),
+        (lambda c: 400, "f = 0.3, 0.4, 0.5, L2 at none", "holds"),
+        (
+            lambda c: 400 if c.fraction == 0.4 else 800,
+            "f = 0.4, L2 at none",
+            "holds in part",
+        ),
         # one fraction behind does not undo one ahead
-        (lambda c: 400 if c.fraction == 0.4 else 1600, "f = 0.4, of 3", "holds in part"),
-        (lambda c: 1600 if c.fraction == 0.4 else 800, "none, of 3", "does not hold"),
-        (lambda c: 800, "none, of 3", "undecided"),
+        (
+            lambda c: 400 if c.fraction == 0.4 else 1600,
+            "f = 0.4, L2 at f = 0.3, 0.5",
+            "holds in part",
+        ),
+        (
+            lambda c: 1600 if c.fraction == 0.4 else 800,
+            "none, L2 at f = 0.4",
+            "does not hold",
+        ),
+        (lambda c: 800, "none, L2 at none", "undecided"),
     ],
 )
 def test_who_is_sooner_on_the_same_blocks(lrd, ahead, verdict):
@@ -299,7 +339,9 @@ def test_who_is_sooner_on_the_same_blocks(lrd, ahead, verdict):
         return lrd(config) + 50 * (config.seed % 4)
 
     found = judged("sooner-on-the-blocks", e2(**{"R+T": jittered, "L2b": jitter(800)}))
-    assert found.verdict == verdict and f"LRD is ahead at {ahead} fractions" in found.effect
+    assert found.verdict == verdict and found.effect.startswith(
+        f"LRD is ahead at {ahead}, of 3"
+    )
     assert found.basis == "48 of 48 runs, 8 seeds"
     # each fraction has its own ratio of means over the eight seeds
     for f in (0.3, 0.4, 0.5):

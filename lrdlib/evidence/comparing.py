@@ -15,6 +15,7 @@ import numpy as np
 from lrdlib.evidence import studies
 from lrdlib.evidence.judging import SEEDS_ENOUGH, Curve, Evidence, Finding, finding
 from lrdlib.evidence.proportions import sign_test
+from lrdlib.evidence.results import mean_instability
 from lrdlib.evidence.studies import FRACTIONS, OUTCOME, SEEDS, Trial, arm
 from lrdlib.evidence.survival import (
     GENERALISED,
@@ -177,6 +178,15 @@ def won_text(evidence: Evidence, name: str, arm: Arm) -> str:
     """How many runs of an arm generalise, in words."""
     wins, of = won(evidence, flat(arm))
     return f"{name} {wins} of {of}"
+
+
+def instability_text(evidence: Evidence, arms: Mapping[str, Arm]) -> str:
+    """How unstable each arm is, in words: what RMST does not see."""
+    shares = {
+        name: mean_instability(evidence.those(flat(one)).runs) for name, one in arms.items()
+    }
+    said = ", ".join(f"{name} {x:.0%}" for name, x in shares.items() if not math.isnan(x))
+    return f"Below the threshold again, of the records after that: {said or 'none is'}"
 
 
 def best_twice(run: Run) -> float:

@@ -89,8 +89,6 @@ def _row(
     if len(seeds) >= 3 and any(own[s] != other[s] for s in seeds):
         a, b = ([T[s] for s in seeds] for T in (own, other))
         ratio = rmst_ratio(a, b, shared.steps, np.random.default_rng(0))
-    shaky = [instability(run.history["step"], run.history[OUTCOME]) for run in runs]
-    known = [share for share in shaky if not math.isnan(share)]
     return Row(
         arm=label(shared),
         fraction=shared.fraction,
@@ -99,10 +97,17 @@ def _row(
         median=float(np.median(times)),
         rmst=float(times.mean()),
         ratio=ratio,
-        unstable=float(np.mean(known)) if known else math.nan,
+        unstable=mean_instability(runs),
         qk=_left(runs, "qk_stable_rank"),
         vo=_left(runs, "vo_stable_rank"),
     )
+
+
+def mean_instability(runs: Iterable[Run]) -> float:
+    """The mean `instability` of the runs that generalise; NaN if none does."""
+    shares = [instability(run.history["step"], run.history[OUTCOME]) for run in runs]
+    known = [share for share in shares if not math.isnan(share)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _left(runs: Iterable[Run], name: str) -> float:

@@ -76,7 +76,7 @@ def wider(preset: str, mode: str) -> Callable[[Evidence], Finding]:
         if not lower and start["LRD"].low < start["L2"].high:  # it could still be
             found = "undecided"
 
-        words = "; ".join(
+        words = ", and ".join(
             f"{name} succeeds in {won} of {of} cells, "
             f"{frontier_text(start[name], rules[name].wanted)}"
             for name, (won, of) in cells.items()
@@ -173,7 +173,7 @@ def sweet_spot(evidence: Evidence) -> Finding:
     ahead = share["LRD"] > share["L2"]
     found = verdict(holds=ahead and share["LRD"] > 0.5, in_part=ahead)
 
-    words = "; ".join(
+    words = ", and ".join(
         f"{name} succeeds in {successes(part.runs)} of {counted(len(part.runs), 'run')}"
         f"{strengths_text(part.runs)}"
         for name, part in rules.items()
@@ -347,31 +347,31 @@ def section_6_2(
         found = verdict(holds=all(true.values()), in_part=any(true.values()))
         if lacking and found == "does not hold":
             found = "undecided"
-        words = []
+        places, words = [], []
         for preset, here in pairs.items():
             true_of = {s: [shows(*pair, used) for pair in some] for s, some in here.items()}
-            text = f"{SETTINGS[preset]}: true at {_most(true_of)}"
+            places.append(f"at {_most(true_of)} ({SETTINGS[preset].lower()})")
+            text = f"{SETTINGS[preset]}: "
             if other is not None:
                 both = {
                     s: [shows(*pair, used) and other[1](*pair) for pair in some]
                     for s, some in here.items()
                 }
-                text += f", together with {other[0]} at {_most(both)}"
+                text += f"true together with {other[0]} at {_most(both)}; "
             numbers = {s: [seen(*pair) for pair in some] for s, some in here.items()}
             each = "; ".join(
                 f"λ = {s:g}: {sum(some)} of {len(some)} "
                 f"({min(numbers[s]):.3g} to {max(numbers[s]):.3g})"
                 for s, some in true_of.items()
             )
-            words.append(f"{text}; of how many seeds it is true, and {unit}: {each}")
+            words.append(f"{text}of how many seeds it is true, and {unit}: {each}")
         lines = {
             SETTINGS[preset]: tuple(max(shares(preset, x).values()) for x in at)
             for preset in presets
         }
         curve = Curve(of, at, lines, used)
-        return finding(
-            found, ". ".join(words), parts, command, provisional=lacking, curve=curve
-        )
+        text = ". ".join([f"true {' and '.join(places)}", *words])
+        return finding(found, text, parts, command, provisional=lacking, curve=curve)
 
     return judge
 

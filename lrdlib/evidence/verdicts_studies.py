@@ -4,7 +4,7 @@ Seeds that tuned never judge. Each function is read from top to bottom: what is 
 recorded, when that settles nothing, the rule of the verdict, the words.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from lrdlib.evidence.comparing import (
     bounds,
     complete,
     flat,
+    instability_text,
     judged_on,
     logrank_p,
     long_runs,
@@ -89,6 +90,7 @@ def less_data(evidence: Evidence) -> Finding:
         f"{p_text(p)}. Median smallest fraction: "
     )
     words += ", ".join(f"{ARMS[n]} {np.median(x):g}" for n, x in first.items())
+    words += ". " + instability_text(evidence, _titled(found.arms))
     whys = (why, tuned_edges(evidence, found))
     arms = found.arms.values()
     return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
@@ -122,15 +124,20 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
             f"{'faster' if factor == 1 else f'{factor:g} times as fast'}. Runs that "
             f"generalise: "
         )
-        names = {"A4": "LRD", "A1": "L2 on all", "A2": "L2 on the blocks"}
-        words += ", ".join(
-            won_text(evidence, words_, found.arms[n]) for n, words_ in names.items()
+        arms = _titled(found.arms)
+        words += ", ".join(won_text(evidence, name, one) for name, one in arms.items())
+        words += ". " + instability_text(evidence, arms)
+        whys, all_arms = (why, tuned_edges(evidence, found)), found.arms.values()
+        return judged_on(
+            evidence, judged, words, all_arms, "E1", note=note, provisional=whys
         )
-        whys = (why, tuned_edges(evidence, found))
-        arms = found.arms.values()
-        return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
 
     return judge
+
+
+def _titled(arms: Mapping[str, Arm]) -> dict[str, Arm]:
+    """The arms by what a card calls them, LRD first."""
+    return {"LRD" if n == "A4" else ARMS[n]: arms[n] for n in sorted(arms, reverse=True)}
 
 
 def no_superiority(evidence: Evidence) -> Finding:
@@ -154,16 +161,16 @@ def no_superiority(evidence: Evidence) -> Finding:
     judged = "holds" if behind else "does not hold" if never else "undecided"
 
     words = (
-        f"L2 on all is sooner at f = {_listed(behind)}, LRD at {'f = ' if ahead else ''}"
-        f"{_listed(ahead)}, of {len(at)} fractions"
+        f"L2 on all is sooner at {_listed(behind, 'f = ')}, LRD at "
+        f"{_listed(ahead, 'f = ')}, of {len(at)} fractions"
     )
     whys = (why, tuned_edges(evidence, found))
     arms = found.arms.values()
     return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
 
 
-def _listed(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{x:g}" for x in numbers) or "none"
+def _listed(numbers: Sequence[float], before: str = "") -> str:
+    return before + ", ".join(f"{x:g}" for x in numbers) if numbers else "none"
 
 
 # ---- E0: the first code's own setting
@@ -201,6 +208,7 @@ def faster_there(factor: float) -> Callable[[Evidence], Finding]:
             for rule in ("lrd", "l2")
         )
         below, above, words = [], [], []
+        settled: list[float] = []  # where both generalise, and the ratio is too large
         for drawn in lrd:
             found = versus(evidence, lrd[drawn], l2[drawn])
             wins, of = won(evidence, flat(lrd[drawn]))
@@ -210,6 +218,7 @@ def faster_there(factor: float) -> Callable[[Evidence], Finding]:
             low, high = bounds(found.ratio)
             below.append(high < 1 / factor)
             above.append(low > 1 / factor and 2 * others > of)
+            settled += [drawn] if above[-1] else []
             words.append(
                 f"λ = {drawn:g}: LRD {wins} of {of}, L2 {others} of {of}, ratio of RMST "
                 f"{ratio_text(found.ratio)}"
@@ -225,6 +234,8 @@ def faster_there(factor: float) -> Callable[[Evidence], Finding]:
             ". A run that never generalises counts as 2500 steps: where L2 fails, the true "
             "ratio may be smaller"
         )
+        if judged == "undecided" and settled:
+            text += f"; at λ = {_listed(settled)}, where most L2 runs do not, it is not that small"
         used = [evidence.those(every)]
         return finding(judged, text, used, recorded_by("E0"), note=UNEQUAL)
 
@@ -301,10 +312,12 @@ def sooner_on_the_blocks(evidence: Evidence) -> Finding:
         judged = verdict(holds=all(below), in_part=True)
     else:
         judged = "does not hold" if any(above) else "undecided"
-    ahead = [c.fraction for c, one in zip(arms["R+T"][EIGHT[0]], below, strict=True) if one]
+    at = [c.fraction for c in arms["R+T"][EIGHT[0]]]
+    ahead, behind = ([f for f, x in zip(at, xs, strict=True) if x] for xs in (below, above))
     text = (
-        f"LRD is ahead at {'f = ' if ahead else ''}{_listed(ahead)}, of {len(below)} "
-        f"fractions; ratio of RMST, whole step to L2 on the blocks, at {'; '.join(words)}"
+        f"LRD is ahead at {_listed(ahead, 'f = ')}, L2 at {_listed(behind, 'f = ')}, of "
+        f"{len(at)} fractions; ratio of RMST, whole step to L2 on the blocks, at "
+        f"{'; '.join(words)}"
     )
     why = at_edges(evidence, [f"E2 {n}" for n in arms])
     return judged_on(evidence, judged, text, arms.values(), "E2", provisional=why)

@@ -20,12 +20,12 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from lrdlib._check import check_choice, check_instance, shown
+from lrdlib.evidence.results import mean_instability
 from lrdlib.evidence.studies import OUTCOME, generalised
 from lrdlib.evidence.survival import (
     GENERALISED,
     area_under_roc,
     followed,
-    instability,
     kaplan_meier,
     rmst,
 )
@@ -86,7 +86,7 @@ def survival_figure(stops: Stops, *, prefix: str, start: str | None = None) -> g
     fig.update_yaxes(range=[-0.03, 1.05], tickvals=SHARES)
     texts = [
         f"{name}: {_won(runs)} of {len(runs)} generalise by step {last:g}, RMST "
-        f"{_rmst(runs):.0f}, instability {_percent(_instability(runs))}"
+        f"{_rmst(runs):.0f}, instability {_percent(mean_instability(runs))}"
         for name, runs in shown_first.items()
     ]
     alt = (
@@ -283,7 +283,7 @@ def _survival_traces(arms: Arms) -> tuple[list[go.Scatter], list[go.Scatter]]:
                 hovertemplate=said,
             )
         )
-        shaky = _instability(runs)
+        shaky = mean_instability(runs)
         said = f"{name}<br>RMST %{{x:.0f}}, instability %{{y:.0%}}<extra></extra>"
         marks.append(
             go.Scatter(
@@ -459,13 +459,6 @@ def _won(runs: Sequence[Run]) -> int:
 def _rmst(runs: Sequence[Run]) -> float:
     last = float(runs[0].history["step"][-1])
     return rmst(followed(_times(runs), last), last)
-
-
-def _instability(runs: Sequence[Run]) -> float:
-    """The mean over the runs that generalise; NaN if none does."""
-    shares = [instability(run.history["step"], run.history[OUTCOME]) for run in runs]
-    known = [share for share in shares if not math.isnan(share)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def _percent(share: float) -> str:
