@@ -184,7 +184,7 @@ def test_why_l2_does_little(name, preset, mode):
     weak = decay_times(preset, "l2", "independent", lr)
     strong = decay_times(preset, "lrd", mode, lr if mode == "decoupled" else 1.0)
     words = judged(f"wider-{name}", by_rule(0.3, 2)).effect
-    assert f"at most {weak:.3g} e-foldings of decay" in words
+    assert f"at most {weak:.3g} decay times" in words
     assert f"LRD {strong:.3g}" in words
     assert "LRD's strength is not multiplied by the learning rate; L2's is" in words
     assert ("off each singular value" in words) == (preset == "published")
@@ -310,7 +310,7 @@ def easiest(groks):
 def test_the_formula_as_written(groks, verdict):
     found = judged("as-written", easiest(groks))
     assert found.verdict == verdict and found.basis == "3 of 3 runs, 3 seeds"
-    assert "0.15 e-foldings" in found.effect and found.note == ""
+    assert "0.15 decay times" in found.effect and found.note == ""
 
 
 def test_the_formula_as_written_waits_for_three_seeds():

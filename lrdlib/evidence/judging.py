@@ -3,8 +3,8 @@ counted of them, and a finding.
 
 Runs of a grid *succeed* as lrdlib.evidence.phase has it; runs of a study *generalise* as
 lrdlib.evidence.studies has it. Two rules are compared over pairs of runs, one of either
-rule, so that neither has the luckier seeds, and strengths in *e-foldings*: what decay adds
-up to over a run. Nothing here trains.
+rule, so that neither has the luckier seeds, and strengths in *decay times*: what decay
+adds up to over a run. Nothing here trains.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -286,9 +286,9 @@ def rank_shares(run: Run) -> np.ndarray:
     return rank / rank[0]
 
 
-def foldings(config: TrainConfig) -> float:
-    """The e-foldings of a run's decay, steps x what one step takes off: L2 alone takes a
-    weight to exp(-that) of itself."""
+def decay_times(config: TrainConfig) -> float:
+    """The decay times N t in a run, steps x the strength of one step: L2 alone takes a
+    weight to exp(-N t) of itself."""
     return effective_strength(config) * config.steps
 
 

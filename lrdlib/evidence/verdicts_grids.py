@@ -24,7 +24,7 @@ from lrdlib.evidence.judging import (
     counted,
     covered,
     finding,
-    foldings,
+    decay_times,
     frontier_text,
     paired,
     recorded_text,
@@ -92,9 +92,9 @@ def decay_text(evidence: Evidence, rules: Rules) -> str:
     """What the strongest decay of either rule adds up to over a run, which makes one grid
     two very different ones; and, if there is any, the least with which L2 succeeds in the
     fair grid at the same setting."""
-    l2, lrd = (max(rules[name].wanted, key=foldings) for name in ("L2", "LRD"))
+    l2, lrd = (max(rules[name].wanted, key=decay_times) for name in ("L2", "LRD"))
     tuned = evidence.of("fair", rule="l2", **{name: getattr(l2, name) for name in SETTING})
-    enough = [foldings(TrainConfig(**run.config)) for run in tuned.runs if succeeds(run)]
+    enough = [decay_times(TrainConfig(**run.config)) for run in tuned.runs if succeeds(run)]
     fewest = (
         f" (the fewest with which it succeeds in the fair grid: {min(enough):.3g})"
         if enough
@@ -104,12 +104,12 @@ def decay_text(evidence: Evidence, rules: Rules) -> str:
         units = "Both strengths are multiplied by the learning rate"
     else:
         units = "LRD's strength is not multiplied by the learning rate; L2's is"
-    amount = f"{foldings(lrd):.3g}" + (
+    amount = f"{decay_times(lrd):.3g}" + (
         " in all off each singular value, an amount" if lrd.scale is None else ""
     )
     return (
-        f"{units}: over {l2.steps} steps L2 has at most {foldings(l2):.3g} e-foldings of "
-        f"decay{fewest}, LRD {amount}"
+        f"{units}: over {l2.steps} steps L2 has at most {decay_times(l2):.3g} decay "
+        f"times{fewest}, LRD {amount}"
     )
 
 
@@ -195,8 +195,8 @@ def as_written(evidence: Evidence) -> Finding:
     ahead = evidence.of("paper", rule="lrd", mode="independent", weight_decay=1e-4)
     words = (
         f"over {lrd.wanted[0].steps} steps the strongest lambda of the paper has "
-        f"{foldings(lrd.wanted[0]):.3g} e-foldings of decay. With lambda as the code has it "
-        f"the weakest has {foldings(ahead.wanted[0]):.3g}, and succeeds in "
+        f"{decay_times(lrd.wanted[0]):.3g} decay times. With lambda as the code has it "
+        f"the weakest has {decay_times(ahead.wanted[0]):.3g}, and succeeds in "
         f"{successes(ahead.runs)} of {counted(len(ahead.runs), 'run')}"
     )
     if len(lrd.runs) < 3:
