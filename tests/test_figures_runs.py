@@ -247,7 +247,7 @@ def test_the_player_has_a_frame_for_each_stop_and_shows_that_step():
             assert frame.data[len(TWO) + i].x == (STEPS[t],)
             np.testing.assert_allclose(
                 frame.data[len(TWO) + i].y,
-                run.history["test_accuracy"][t : t + 1],
+                run.history["orbit_clean_accuracy"][t : t + 1],
                 rtol=1e-3,
             )
         assert max(frame.traces) < len(fig.data)

@@ -7,7 +7,7 @@ diverged) is a gap.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ RESOLUTION = 1e-8
 MAX_FRAMES = 60
 MOST = 5  # runs in one figure
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
-    "test_accuracy": ("test", {"width": 2.25}),
-    "orbit_clean_accuracy": ("orbit-clean pairs", {"width": 1.25, "dash": "dash"}),
+    "orbit_clean_accuracy": ("orbit-clean pairs", {"width": 2.25}),
+    "test_accuracy": ("test", {"width": 1.25, "dash": "dash"}),
     "train_accuracy": ("train", {"width": 1.25, "dash": "dot"}),
 }
 INDEX = "index i"
@@ -71,7 +71,7 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     }
     phone |= {"height": slim.layout.height, "legend.yanchor": "top"}
     phone |= {f"coloraxis.colorbar.{key}": value for key, value in below.items()}
-    _accuracy_panel(fig, runs, ("test_accuracy", "orbit_clean_accuracy"), places[0])
+    _accuracy_panel(fig, runs, ("orbit_clean_accuracy", "test_accuracy"), places[0])
     _rank_panel(fig, runs, places[1])
     spectra = [_mean_spectrum(run) for run in runs]
     _spectrum_panel(fig, runs, spectra, places[2], y=f"QK mean {RATIO}")
@@ -164,8 +164,8 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
 def spectrum_player(
     runs: Run | Sequence[Run], matrix: str = "0.query", *, start: int = 0
 ) -> go.Figure:
-    """The spectrum sigma_i / sigma_1 of one matrix, step by step, above the accuracy with a
-    marker that moves along.
+    """The spectrum sigma_i / sigma_1 of one matrix, step by step, above the accuracy on
+    orbit-clean pairs with a marker that moves along.
 
     A plotly animation of at most 60 frames: its slider and buttons need no kernel. It shows
     the frame nearest to step `start` before it is moved. Raises TypeError or ValueError
@@ -184,15 +184,15 @@ def spectrum_player(
     active = int(np.abs(steps[keep] - start).argmin())
     first = keep[active]
     spectra = [_relative(run.spectra[matrix]) for run in runs]  # (T, k) each
-    points = [run.history["test_accuracy"] for run in runs]
+    points = [run.history["orbit_clean_accuracy"] for run in runs]
     fig = canvas([280, 190], 1)
-    _accuracy_panel(fig, runs, ("test_accuracy",), (2, 1))
+    _accuracy_panel(fig, runs, ("orbit_clean_accuracy",), (2, 1))
     moving = list(range(len(runs), 3 * len(runs)))
     rolled = [np.roll(S, -first, axis=0) for S in spectra]  # the first frame comes first
     _spectrum_panel(fig, runs, rolled, (1, 1), y=f"{RATIO} of {matrix}")
     now = [(steps[first : first + 1], y[first : first + 1]) for y in points]
     dot: dict[str, Any] = {"mode": "markers", "marker": {"size": 11}, "cliponaxis": False}
-    _draw_curves(fig, runs, now, (2, 1), "step", "test accuracy", **dot)
+    _draw_curves(fig, runs, now, (2, 1), "step", "accuracy", **dot)
     fig.update_xaxes(range=[int(steps[0]), int(steps[-1])], row=2, col=1)
 
     def moved(t: int) -> list[go.Scatter]:
@@ -220,27 +220,28 @@ def spectrum_player(
 
 
 def _accuracy_panel(
-    fig: go.Figure, runs: Sequence[Run], metrics: Iterable[str], place: Place
+    fig: go.Figure, runs: Sequence[Run], metrics: Sequence[str], place: Place
 ) -> None:
     """Accuracies by step; the legend of the figure: the runs, and the line styles if there
     are several."""
-    test = [run.history["test_accuracy"] for run in runs]
+    clean = [run.history["orbit_clean_accuracy"] for run in runs]
     shown = []
     for metric in metrics:
         values = [run.history[metric] for run in runs]
-        if metric == "orbit_clean_accuracy" and all(map(np.array_equal, values, test)):
+        if metric == "test_accuracy" and all(map(np.array_equal, values, clean)):
             continue  # the task does not commute
         shown.append(metric)
         name, line = STYLES[metric]
         curves = [(r.history["step"], v) for r, v in zip(runs, values, strict=True)]
-        style: dict[str, Any] = {"line": line, "showlegend": metric == "test_accuracy"}
+        style: dict[str, Any] = {"line": line, "showlegend": metric == metrics[0]}
         _draw_curves(fig, runs, curves, place, "step", f"{name} accuracy", **style)
     for metric in shown[1:]:
         name, line = STYLES[metric]
         key = {"name": name, "mode": "lines", "line": {"color": INK, **line}}
         fig.add_scatter(x=[None], y=[None], **key, hoverinfo="skip")
     row, col = place
-    axes(fig, "step", "accuracy" if shown[1:] else "test accuracy", row=row, col=col)
+    only = f"accuracy on {STYLES[shown[0]][0]}"
+    axes(fig, "step", "accuracy" if shown[1:] else only, row=row, col=col)
     ticks = [0, 0.25, 0.5, 0.75, 1]
     fig.update_yaxes(range=[-0.03, 1.03], tickvals=ticks, row=row, col=col)
 
