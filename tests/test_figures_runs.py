@@ -140,7 +140,7 @@ def test_the_mechanism_figure_draws_what_the_runs_hold():
     accuracy = [t for t in traces(fig, "y") if t.x[0] is not None]
     for i, run in enumerate(TWO):
         drawn = [t for t in accuracy if t.legendgroup == run.label()]
-        expected = [run.history["test_accuracy"], run.history["orbit_clean_accuracy"]]
+        expected = [run.history["orbit_clean_accuracy"], run.history["test_accuracy"]]
         for trace, values in zip(drawn, expected, strict=True):
             np.testing.assert_allclose(trace.y, values, rtol=1e-3)  # drawn to 4 digits
             assert list(trace.x) == STEPS.tolist()

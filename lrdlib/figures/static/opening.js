@@ -61,7 +61,7 @@
 
     // ---- the two panels
     const bars = shape("path", {class: "bars"});
-    const spectrum = panel("Singular values of one matrix", bars);
+    const spectrum = panel("Singular values of one query matrix", bars);
     const lines = Object.fromEntries(["seen", "unseen"].map((name) => [name, shape("polyline", {class: name})]));
     const dots = Object.fromEntries(["seen", "unseen"].map((name) => [name, shape("circle", {class: name, r: 4.5})]));
     const cursor = shape("path", {class: "cursor"});
@@ -113,7 +113,7 @@
     const words = () => {
       const {seen, unseen, rank} = run();
       const part = (list) => `${Math.round(between(list) / 10)}%`;
-      return `Step ${Math.round(stepNow())}: ${part(seen)} of trained and ${part(unseen)} of unseen pairs right; stable rank ${(between(rank) / 10).toFixed(1)}.`;
+      return `Step ${Math.round(stepNow())}: ${part(seen)} of trained and ${part(unseen)} of unseen pairs right; stable rank of queries and keys ${(between(rank) / 10).toFixed(1)}.`;
     };
 
     const show = () => {
