@@ -3,6 +3,7 @@ oracles' forward pass, the file that a command goes on from, and the picture."""
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from lrdlib.evidence.cuts import (
 from lrdlib.figures.cuts import cuts_figure
 from lrdlib.figures.sphinx import problems
 from lrdlib.model import MATRIX_ROLES, forward, role
+from lrdlib.spectral import by_cores, truncated
 from lrdlib.tasks import split
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.train import Training
@@ -78,6 +80,43 @@ def test_a_cut_keeps_the_largest_singular_values(shape, k):
 def test_a_stack_is_cut_matrix_by_matrix():
     W = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(cut(W, 2)[1, 2], cut(W[1, 2], 2))
+
+
+def test_every_matrix_of_a_stack_has_a_rank_of_its_own():
+    W = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(2))
+    ranks = torch.tensor([0, 2, 4]).view(-1, 1, 1)
+    for X in (W, W.mT):
+        found = truncated(X, ranks)
+        for i, j in product(range(2), range(3)):
+            expected = cut(X[i, j], int(ranks[j]))
+            assert torch.allclose(found[i, j], expected, atol=1e-6)
+
+
+def test_a_cut_of_any_size_and_of_few_bits():
+    """Neither squares that overflow nor half precision harm it."""
+    W = torch.randn(5, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    expected = cut(W, 2)
+    for factor in (1e200, 1e-200):
+        assert torch.allclose(cut(factor * W, 2) / factor, expected, rtol=1e-12)
+    half = cut(W.bfloat16(), 2)
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.double(), cut(W.bfloat16().double(), 2), rtol=2**-8)
+    assert torch.equal(cut(0 * W, 2), 0 * W)
+
+
+def test_a_matrix_that_is_not_finite_is_no_number_and_harms_no_other():
+    W = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(4))
+    W[1, 2, 3] = torch.inf
+    found = truncated(W, torch.tensor(2))
+    assert found[1].isnan().all()
+    assert torch.equal(found[0], cut(W[0], 2)) and torch.equal(found[2], cut(W[2], 2))
+
+
+@pytest.mark.parametrize("matrices", [(1,), (2, 3), (40,)])
+def test_the_cores_share_eigenvectors(matrices):
+    """As for a GPU: to the bit those of one call."""
+    X = torch.randn(*matrices, 6, 6, generator=torch.Generator().manual_seed(5)).double()
+    assert torch.equal(by_cores(X @ X.mT), torch.linalg.eigh(X @ X.mT).eigenvectors)
 
 
 def test_only_the_named_roles_are_cut(trained):

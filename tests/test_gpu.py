@@ -28,6 +28,8 @@ ARMS = [
     {"rule": "elastic", "weight_decay": 0.02, "l2": 2.0, "attention": "frozen"},
     {"rule": "l2", "weight_decay": 3.0, "attention": "uniform", "decay_gains": True},
     {"rule": "l2", "weight_decay": 3.0, "rank": "flat"},
+    {"rule": "none", "weight_decay": 0.0, "rank": 4},
+    {"rule": "lrd", "weight_decay": 0.02, "rank": 2, "hold": "norm"},
     {"rule": "lrd", "weight_decay": 0.02, "select": "vo+mlp"},
     {"rule": "l2", "weight_decay": 3.0, "decay_after": 0, "late_gradient": 0.1},
 ]

@@ -225,6 +225,7 @@ IN_WORDS = {
     "no decay, norms held, lr 0.001": none(hold="norm"),
     "no decay, attention uniform, lr 0.001": none(attention="uniform"),
     "no decay, Q and K flat, lr 0.001": none(rank="flat"),
+    "no decay, Q and K of rank 16, lr 0.001": none(rank=16),
     "no decay, sgd, lr 0.1": none(optimizer="sgd", lr=0.1),
     "LRD on Q and K, after memorising, optimiser x 0.1 from then on, t 0.1, lr 0.003": arm(
         Trial("A4", 3e-3, 0.1), select="qk", decay_after=500, late_gradient=0.1

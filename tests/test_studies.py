@@ -1,6 +1,7 @@
 """The studies as data: what they ask for, and how they choose, on outcomes made by hand."""
 
 import math
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from lrdlib.evidence.studies import (
     leading,
     mean_time,
     missing,
+    none,
     part,
     part_choice,
     smallest,
@@ -88,7 +90,7 @@ AT_FIRST = {  # runs of each study before anything is known
     "E0": 3 * 6 * 6 * 2,  # seeds, fractions, strengths, rules
     "E1": 6 * (18 + 4) * 2 * 2,  # arms, trials, fractions, seeds
     "E2": 6 * 5 * 2 + 8 * 3,  # parts, strengths, seeds; and norms held alone
-    "E3": 4 * 8,
+    "E3": (4 + 4) * 8,
     "E4": 3 * 2 * 7,
     "E5": 3 * 6,
     "E6": (3 * 2 * 2 + 3 * 2) * 6,
@@ -108,7 +110,7 @@ AT_LAST = {  # and when all is: judging runs of choices come on top
     "E0": (216, 216),
     "E1": (528 + 96 + 720, 528 + 96 + 720 + 6 * 8 * 6 + 6 * 2 * 8),
     "E2": (60 + 8 * 3 * 7,) * 2,
-    "E3": (80, 80),
+    "E3": (80 + 96,) * 2,
     "E4": (42, 42),
     "E5": (3 * 6 * 6,) * 2,
     "E6": (108, 108),
@@ -381,6 +383,17 @@ def test_the_arms_are_those_of_the_plan():
         arm(Trial("A7", 1e-3, 1e-3))
 
 
+def test_caps_are_asked_for_last_under_each_base_with_the_same_seeds(known):
+    asked = STUDIES["E3"].configs(known)
+    capped = [c for c in asked if c.capped]
+    assert asked[-96:] == capped and len(asked) == 80 + 96
+    bases = [none(), *(arm(first_choice(name, known)) for name in ("A1", "A4"))]
+    assert set(capped) == {
+        replace(base, rank=r, fraction=0.4, seed=s)
+        for base, r, s in product(bases, (1, 2, 4, 16), range(1000, 1008))
+    }
+
+
 def test_parts_of_the_step_are_those_of_the_plan():
     made = {name: part(name, 2.5e-3, seed=3) for name in PARTS}
     assert {name: (c.rule, c.part, c.hold, c.l2_on) for name, c in made.items()} == {
@@ -443,8 +456,9 @@ def test_every_recorded_run_is_asked_for_by_a_study(recorded):
 
 
 def test_the_studies_that_were_made_first_are_whole(recorded):
-    """E0, E2 and E3; of E1 all first choices have been judged."""
-    assert missing(["E0", "E2", "E3"], recorded) == []
+    """E0, E2, and E3 but for its caps; of E1 all first choices have been judged."""
+    assert missing(["E0", "E2"], recorded) == []
+    assert not [c for c in missing(["E3"], recorded) if not c.capped]
     assert not [c for c in missing(["E1"], recorded) if c.seed in SEEDS[8:]]
 
 

@@ -441,6 +441,28 @@ def test_what_takes_longer_than_the_time_is_put_off_and_told_once(
     assert held(tmp_path).total() == 108 + 42
 
 
+def test_what_is_cut_to_a_rank_trains_in_stacks_of_its_own_as_they_are(
+    tmp_path, monkeypatch
+):
+    """A cut takes most of a step: nothing is compiled for it, and no stack filled up."""
+    asked = []
+
+    def at_once(configs, **options):
+        asked.append((configs, options))
+        return [fake(config) for config in configs]
+
+    monkeypatch.setattr(study, "train_stack", at_once)
+    assert main(["study", "E3", "--out", str(tmp_path), "--device", "cuda"]) == 0
+    cut = [(cs, options) for cs, options in asked if cs[0].capped]
+    assert sum(len(configs) for configs, _ in cut) == 4 * 8
+    for configs, options in cut:
+        assert all(c.capped for c in configs)
+        assert options["size"] == len(configs) and not options["compile"]
+    assert not any(
+        c.capped for configs, _ in asked if not configs[0].capped for c in configs
+    )
+
+
 def test_no_time_at_all_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(study, "train_stack", None)
     line = ["study", "E4", "E8", "E9", "--out", str(tmp_path), "--device", "cuda"]
@@ -457,7 +479,7 @@ def test_stacks_are_of_runs_that_can_train_together_and_hold_each_once():
         stack = next_stack(todo, STACK)
         assert stack[0] == todo[0]
         check_stack(stack)
-        assert len({c.low_rank for c in stack}) == 1
+        assert len({(c.low_rank, c.capped) for c in stack}) == 1
         sizes.append(len(stack))
         seen += stack
         todo = [c for c in todo if c not in set(stack)]

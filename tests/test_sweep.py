@@ -195,6 +195,7 @@ CONFIGS = st.builds(
     ns_steps=st.sampled_from([None, 5]),
     scale=st.sampled_from([None, "norm"]),
     gains=st.booleans(),
+    rank=st.sampled_from([None, "flat", 1, 2]),
 )
 
 
@@ -237,7 +238,7 @@ def test_stacks_hold_each_run_once_and_can_train(configs, size):
     for stack in stacks:
         check_stack(stack)
         assert len(stack) <= size
-        assert len({config.low_rank for config in stack}) == 1
+        assert len({(config.low_rank, config.capped) for config in stack}) == 1
         assert stack == sorted(stack, key=configs.index)
     assert [stack[0] for stack in stacks] == sorted(
         (stack[0] for stack in stacks), key=configs.index

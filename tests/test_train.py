@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import oracles
@@ -155,6 +156,10 @@ CASES = {
     "uniform": {"rule": "l2", "weight_decay": 3.0, "attention": "uniform"},
     "flat": {"rule": "l2", "weight_decay": 3.0, "rank": "flat"},
     "flat-lrd": {"rule": "lrd", "weight_decay": 0.02, "rank": "flat"},
+    "cut": {"rule": "none", "rank": 1},
+    "cut-l2": {"rule": "l2", "weight_decay": 3.0, "rank": 3},
+    "cut-lrd": {"rule": "lrd", "weight_decay": 0.02, "rank": 2},
+    "cut-held": {"rule": "l2", "weight_decay": 3.0, "rank": 2, "hold": "norm"},
     "small-start": {
         "rule": "l2",
         "weight_decay": 3.0,
@@ -171,6 +176,18 @@ ALIKE = {
 }
 
 
+def decayed_and_cut(name, W, config, start, decayed=oracles.decay_weight):
+    """A weight after all that follows the optimiser, the cut at last, by float64 SVD."""
+    W = decayed(name, W, config, start)
+    if not isinstance(config.rank, int) or role(name) not in ("query", "key"):
+        return W
+    U, S, Vh = np.linalg.svd(W.detach().numpy())
+    r, long = config.rank, config.hold == "norm"
+    length = np.linalg.norm(start) / np.linalg.norm(S[:r]) if long else 1.0
+    return torch.from_numpy(U[:, :r] * S[:r] * length @ Vh[:r])
+
+
+@patch.object(oracles, "decay_weight", decayed_and_cut)
 def reference(config, steps):
     """The run of `config` by the plain loop of oracles.train: initial and final
     parameters."""
@@ -264,6 +281,42 @@ def test_a_stack_is_the_same_runs_alone(stack):
                 r,
                 name,
             )
+
+
+def test_queries_and_keys_have_the_rank_that_is_asked_for_and_others_are_untouched():
+    """Runs of every kind of rank in one stack, from the first step on; the runs without a
+    rank are to the bit those of a stack without one."""
+    ranks = [None, 1, "flat", 3, 16, None]
+    training = Training([tiny(rule="l2", rank=r, seed=i) for i, r in enumerate(ranks)])
+    plain = Training([tiny(rule="l2", seed=i) for i in range(len(ranks))])
+    for _ in range(2):
+        training.update()
+        plain.update()
+        for name, W in training.params.items():
+            for i, r in enumerate(ranks):
+                if role(name) not in ("query", "key"):
+                    continue
+                S = spectral.singular_values(W[i].detach().double())
+                if isinstance(r, int) and r < 16:
+                    assert S[r] < 1e-6 * S[0] < 1e-2 * S[r - 1], (name, r)
+                elif r == "flat":
+                    assert S[-1] > 0.9 * S[0]
+                else:
+                    assert S[-1] > 1e-5 * S[0] and S[-1] < 0.5 * S[0]
+            for i in (0, 5):
+                assert torch.equal(W[i], plain.params[name][i]), name
+
+
+def test_a_cut_can_neither_be_set_nor_come_while_a_step_is_captured():
+    """It waits for the device: what is captured, `_apply`, is that of a run without it."""
+    cut, plain = Training([tiny(rule="l2", rank=2)]), Training([tiny(rule="l2")])
+    for training in (cut, plain):
+        training._draw()
+        training._differentiate()
+        training._apply()
+    assert torch.equal(cut._weights, plain._weights)
+    with pytest.raises(ValueError, match="got 'rank'"):
+        cut.set(rank=None)
 
 
 def test_a_stack_in_single_precision_has_the_same_metrics_to_rounding():
@@ -1493,6 +1546,18 @@ def test_gradients_are_kept_where_they_were_switched_off():
 
 # --- configurations
 
+RANKS_REFUSED = [
+    (True, TypeError),
+    (2.0, TypeError),
+    ([2], TypeError),
+    (np.array(["flat", "flat"]), TypeError),
+    ("low", ValueError),
+    ("2", ValueError),
+    (0, ValueError),
+    (-1, ValueError),
+    (17, ValueError),  # d_model + 1
+]
+
 
 @pytest.mark.parametrize(
     "options, error, word",
@@ -1520,6 +1585,16 @@ def test_gradients_are_kept_where_they_were_switched_off():
         ({"weight_decay": float("inf")}, ValueError, "weight_decay"),
         ({"weight_decay": None}, TypeError, "weight_decay"),
         ({"l2": -0.1}, ValueError, "l2"),
+        *[
+            (
+                {"rank": r},
+                error,
+                "rank must be None, 'flat' or an integer from 1 to d_model",
+            )
+            for r, error in RANKS_REFUSED
+        ],
+        ({"rank": 2, "attention": "frozen"}, ValueError, "rank must be None for attention"),
+        ({"rank": "flat", "attention": "uniform"}, ValueError, "rank must .*, got 'flat'"),
         ({"l2": 0.1, "rule": "none"}, ValueError, "l2 must be 0 for rule 'none'"),
         ({"l2": 0.1, "rule": "l2"}, ValueError, "l2 must be 0 for rule 'l2'"),
         ({"mode": "coupled"}, ValueError, "mode"),
@@ -1603,6 +1678,14 @@ def test_every_rule_has_a_run():
         if rule != "proximal"
     ]
     assert list(train(stack))[-1].metrics["test_loss"].shape == (4,)
+
+
+@pytest.mark.parametrize("rank", [None, "flat", 1, np.int64(16)])
+def test_a_rank_comes_back_from_json(rank):
+    config = tiny(rank=rank)
+    again = TrainConfig(**json.loads(json.dumps(asdict(config))))
+    assert again == config and type(again.rank) is type(config.rank) is not np.int64
+    assert config.capped == isinstance(rank, (int, np.integer))
 
 
 def test_betas_may_be_a_list_as_json_has_them():

@@ -50,7 +50,8 @@ STACK = 144  # runs that train together on a GPU
 PLAN = "plan.json"
 SINGLE = "single"  # the folder of the runs that a CPU trains, as a sweep stores them
 Plan = dict[str, dict[str, Any]]
-GUESS = {True: 0.017, False: 0.01}  # seconds a step of a full stack, with low-rank decay
+# seconds a step of a full stack, without and with low-rank decay, and with a cut to a rank
+GUESS = {"plain": 0.01, "low-rank": 0.017, "cut": 0.1}
 COMPILING = 60.0  # seconds, once per model
 
 
@@ -241,12 +242,17 @@ def on_cpu(
 
 
 def next_stack(todo: Sequence[TrainConfig], size: int) -> list[TrainConfig]:
-    """The first run that is missing, and those that can train with it."""
+    """The first run that is missing, and those that can train with it and cost as much."""
 
     def kind(c: TrainConfig) -> tuple[object, ...]:
-        return *(getattr(c, name) for name in SHARED), c.low_rank
+        return *(getattr(c, name) for name in SHARED), c.low_rank, cost(c)
 
     return [c for c in todo if kind(c) == kind(todo[0])][:size]
+
+
+def cost(c: TrainConfig) -> str:
+    """What a step of a run takes its time for, a name of GUESS."""
+    return "cut" if c.capped else "low-rank" if c.low_rank else "plain"
 
 
 def on_gpu(
@@ -258,17 +264,18 @@ def on_gpu(
 ) -> None:
     """Stack after stack, each stored when it ends, as long as the time allows; what takes
     longer is put off for what does not."""
-    paces: dict[tuple[bool, bool], float] = {}
+    paces: dict[tuple[str, bool], float] = {}
     put_off: set[TrainConfig] = set()
     command = f"python -m lrdlib study {' '.join(names)} --device {device}"
     while todo := [c for c in missing(names, known) if c not in put_off]:
         note_choices(known, folder / PLAN)
         stack = next_stack(todo, STACK)
-        steps, low = stack[0].steps, stack[0].low_rank
-        full = 3 * len(stack) > STACK or steps >= 10_000
+        steps, kind = stack[0].steps, cost(stack[0])
+        # compiled where that is worth it: not where a step is mostly a cut
+        full = kind != "cut" and (3 * len(stack) > STACK or steps >= 10_000)
         size = STACK if full and steps < 10_000 else len(stack)
-        pace = paces.get((low, full), GUESS[low])
-        need = steps * pace + (COMPILING if full and (low, full) not in paces else 5)
+        pace = paces.get((kind, full), GUESS[kind])
+        need = steps * pace + (COMPILING if full and (kind, full) not in paces else 5)
         if time.monotonic() + need > end:
             put_off |= set(stack)
             continue
@@ -284,7 +291,7 @@ def on_gpu(
         if runs is None:
             break
         took = time.monotonic() - begin
-        paces[low, full] = min(took / steps, paces.get((low, full), math.inf))
+        paces[kind, full] = min(took / steps, paces.get((kind, full), math.inf))
         small = [thin(run) for run in runs]
         known |= {config: generalised(run) for config, run in zip(stack, runs, strict=True)}
         save_runs(small, path := folder / name_of(small))

@@ -1,10 +1,5 @@
 """Trained networks, cut: how much of what a network does is left when some of its matrices
-keep only rank k.
-
-The best approximation of W = U diag(s) V^T of rank k, in the Frobenius norm, keeps the k
-largest singular values (Eckart and Young 1936):
-
-    W_k = sum_{i <= k} s_i u_i v_i^T
+keep only rank k (see lrdlib.spectral.cut).
 
 A cut tells where the function of a trained network lies. It does not tell what training
 needs: a network that trains under a rank may find another way.
@@ -20,18 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from lrdlib._check import (
-    check_choice,
-    check_instance,
-    check_integer,
-    check_matrix,
-    check_real,
-    shown,
-)
+from lrdlib._check import check_choice, check_instance, check_real, shown
 from lrdlib.evidence.studies import generalised
 from lrdlib.model import MATRIX_ROLES, Params, forward, role
+from lrdlib.spectral import cut
 from lrdlib.tasks import split
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import runs_of
@@ -58,25 +46,6 @@ NETWORKS = {
     "strong L2": TrainConfig(**SHAPE, rule="l2", weight_decay=3.0),
     "weak L2": TrainConfig(**SHAPE, rule="l2", weight_decay=0.1),
 }
-
-
-def cut(W: Tensor, k: int) -> Tensor:
-    """The best approximation of rank k of each matrix: (..., m, n) -> (..., m, n), of W's
-    dtype. W itself where k is min(m, n) or more, zeros where it is 0.
-
-    Raises TypeError or ValueError unless W is a finite floating-point matrix or a stack of
-    them, and k an integer >= 0.
-
-    >>> cut(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), 1)
-    tensor([[3., 0.],
-            [0., 0.]])
-    """
-    check_matrix("W", W)
-    check_integer("k", k, at_least=0)
-    if k >= min(W.shape[-2:]):
-        return W
-    U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
-    return ((U[..., :k] * S[..., None, :k]) @ Vh[..., :k, :]).to(W.dtype)
 
 
 def cut_matrices(params: Params, roles: Sequence[str], k: int) -> Params:

@@ -155,6 +155,7 @@ def _switches(c: TrainConfig) -> list[str]:
         "norms held": c.hold == "norm",
         f"attention {c.attention}": c.attention != "learned",
         "Q and K flat": c.rank == "flat",
+        f"Q and K of rank {c.rank}": c.capped,
         "per head": c.per_head,
         c.optimizer: c.optimizer != "adamw",
         c.task: c.task != "add",

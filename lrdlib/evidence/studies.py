@@ -296,19 +296,28 @@ def parts_of_the_step(known: Known) -> list[TrainConfig]:
 # ---- E3 to E6
 
 
+CAPS = (1, 2, 4, 16)  # ranks of queries and keys
+
+
 def queries_and_keys(known: Known) -> list[TrainConfig]:
-    """E3: attention uniform, or frozen at the start, or kept flat; at E1's first choice."""
+    """E3: attention uniform, or frozen at the start, or queries and keys kept flat, then
+    cut to each of CAPS; no decay, and A1 and A4 at E1's first choice."""
     changes: list[dict[str, Any]] = [
         {"attention": "uniform"},
         {"attention": "frozen"},
         {"rank": "flat"},
     ]
-    asked = [
-        none(fraction=0.4, seed=s, **change) for change in [{}, *changes] for s in SEEDS[:8]
-    ]
-    for name, change in product(("A1", "A4"), changes):
-        if (trial := first_choice(name, known)) is not None:
-            asked += [arm(trial, fraction=0.4, seed=s, **change) for s in SEEDS[:8]]
+    trials = [first_choice(name, known) for name in ("A1", "A4")]
+    asked = [none(fraction=0.4, seed=s) for s in SEEDS[:8]]
+    for several in (changes, [{"rank": r} for r in CAPS]):
+        asked += [
+            none(fraction=0.4, seed=s, **change) for change in several for s in SEEDS[:8]
+        ]
+        asked += [
+            arm(trial, fraction=0.4, seed=s, **change)
+            for trial, change, s in product(trials, several, SEEDS[:8])
+            if trial is not None
+        ]
     return asked
 
 

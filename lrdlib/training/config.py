@@ -69,8 +69,11 @@ class TrainConfig:
     hold: "norm" puts every block matrix back to its first Frobenius norm after each step.
     attention: "learned"; "frozen", with queries, keys and their gains as they begin; or
         "uniform", with all scores 0.
-    rank: None, or "flat": after AdamW's step each query and key matrix becomes
-        |W|_F polar(W) / |polar(W)|_F, of full rank, in place of its low-rank decay.
+    rank: None; "flat": after AdamW's step each query and key matrix becomes
+        |W|_F polar(W) / |polar(W)|_F, of full rank, in place of its low-rank decay; or an
+        integer r: after all else of a step, decay too, each of them is cut to its best
+        approximation of rank r, with the norm that this leaves (their scale is nothing to
+        the network under QK-Norm), or, where hold is "norm", with the first.
     init_scale: a factor of the block matrices and the head at the start; 3^-1/2 for the
         standard deviation of torch's nn.Linear.
     per_head: the low-rank decay of attention matrices acts on each head by itself (rows of
@@ -115,7 +118,7 @@ class TrainConfig:
     decay_gains: bool = False
     hold: str = "none"
     attention: str = "learned"
-    rank: str | None = None
+    rank: str | int | None = None
     init_scale: float = 1.0
     per_head: bool = False
     decay_after: int | None = None
@@ -133,6 +136,7 @@ class TrainConfig:
         self._check_numbers()
         self._check_together()
         self._check_sizes()
+        self._check_rank()
 
     def _check_numbers(self) -> None:
         """Raise TypeError or ValueError for a number outside its range."""
@@ -176,6 +180,11 @@ class TrainConfig:
                 "late_gradient must be 1 without decay_after, got "
                 f"{shown(self.late_gradient)}"
             )
+        if self.rank is not None and self.attention != "learned":
+            raise ValueError(
+                f"rank must be None for attention {self.attention!r}, got "
+                f"{shown(self.rank)}"
+            )
 
     def _check_sizes(self) -> None:
         """Raise ValueError for a table, a model, a batch or records too large to be
@@ -192,6 +201,22 @@ class TrainConfig:
         each = 4 * (6 * self.layers * d + self.p // 2) + 512 * tensors
         given = f"steps = {self.steps} with eval_every = {self.eval_every}"
         check_bytes(given, f"{amount(records)} records", records * each, RECORD_BYTES)
+
+    def _check_rank(self) -> None:
+        """Raise TypeError or ValueError for a rank that queries and keys cannot have."""
+        if self.rank is None or (isinstance(self.rank, str) and self.rank == "flat"):
+            return
+        most = f"an integer from 1 to d_model = {self.d_model}"
+        said = f"rank must be None, 'flat' or {most}, got {shown(self.rank)}"
+        if isinstance(self.rank, bool) or not isinstance(self.rank, (int, str)):
+            raise TypeError(said)
+        if isinstance(self.rank, str) or not 1 <= self.rank <= self.d_model:
+            raise ValueError(said)
+
+    @property
+    def capped(self) -> bool:
+        """Whether each step ends with a cut of queries and keys to a rank."""
+        return isinstance(self.rank, int)
 
     @property
     def low_rank(self) -> bool:
@@ -231,7 +256,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "l2_on": ("all", "selected"),
     "hold": ("none", "norm"),
     "attention": ("learned", "frozen", "uniform"),
-    "rank": (None, "flat"),
     "optimizer": OPTIMIZERS,
 }
 

@@ -40,6 +40,7 @@ from lrdlib.model import (
     shapes,
 )
 from lrdlib.polar import polar_of_rescaled, rescale
+from lrdlib.spectral import truncated
 from lrdlib.training.config import LOW_RANK, TrainConfig
 
 EPS = 1e-8  # torch.optim.AdamW's default
@@ -195,6 +196,8 @@ class Coefficients:
     of which some run is not as all others. low: see Together. part: of the low-rank step
     (lrdlib.decay.PARTS). held: by name, the norms to go back to, and 1 where that is done.
     temper (...,): of the attention scores. proximal: whether `low` is the proximal step.
+    cap: the places (c,) on the runs axis of those whose queries and keys are cut, and their
+    ranks (c, 1, 1), or None.
     """
 
     lr: Tensor | float
@@ -206,6 +209,7 @@ class Coefficients:
     held: Mapping[str, tuple[Tensor, Tensor]]
     temper: Tensor | None
     proximal: bool = False
+    cap: tuple[Tensor, Tensor] | None = None
 
     def tensors(self) -> list[Tensor]:
         """All numbers, in an order that depends on the configs' structure alone."""
@@ -215,6 +219,7 @@ class Coefficients:
             found += [together.t] if together.flat is None else [together.t, together.flat]
         found += [x for x in self.part if isinstance(x, Tensor)]
         found += [x for pair in self.held.values() for x in pair]
+        found += [] if self.cap is None else self.cap
         return found + ([] if self.temper is None else [self.temper])
 
 
@@ -283,7 +288,19 @@ def coefficients(
         else {},
         temper=None if all(tempers) else per_run(tempers, 1),
         proximal=any(c.rule == "proximal" for c in configs),
+        cap=_cap(configs, like.device),
     )
+
+
+def _cap(
+    configs: Sequence[TrainConfig], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Which runs of a stack are cut, and to which rank; see Coefficients."""
+    ranks = {i: c.rank for i, c in enumerate(configs) if isinstance(c.rank, int)}
+    if not ranks:
+        return None
+    at, r = (torch.tensor(list(x), device=device) for x in (ranks, ranks.values()))
+    return at, r.view(-1, 1, 1)
 
 
 def _frozen(c: TrainConfig, name: str) -> bool:
@@ -360,8 +377,32 @@ def decay_(params: Params, c: Coefficients, config: TrainConfig) -> None:
     for name, t in c.frobenius.items():
         frobenius_update_(params[name], t)
     for name, (first, held) in c.held.items():
-        now = frobenius_norm(params[name])  # (..., 1, 1)
-        params[name].mul_(1 + held * (first / now - 1))
+        params[name].mul_(back_to(first, held, params[name]))
+
+
+def back_to(first: Tensor, held: Tensor, W: Tensor) -> Tensor:
+    """What W (..., m, n) is multiplied by, (..., 1, 1), to have the norm `first` where held
+    is 1; 1 where it is 0."""
+    return 1 + held * (first / frobenius_norm(W) - 1)
+
+
+def cap_(params: Params, c: Coefficients) -> None:
+    """Cut queries and keys of the runs that have a rank, in place, at the end of a step;
+    what is held has its norm again.
+
+    It is no part of `decay_`: what finds singular vectors waits for the device, and cannot
+    be captured.
+    """
+    if c.cap is None:
+        return
+    runs, ranks = c.cap
+    names = [name for name in params if role(name) in QK]
+    W = torch.stack([params[name][runs] for name in names])  # (matrices, c, d, d)
+    for name, low in zip(names, truncated(W, ranks), strict=True):
+        if name in c.held:
+            first, held = (x[runs] for x in c.held[name])
+            low = low * back_to(first, held, low)
+        params[name][runs] = low
 
 
 def low_rank_(together: Together, c: Coefficients, config: TrainConfig) -> None:

@@ -291,18 +291,17 @@ def _begun(
 def stacks_of(configs: Sequence[TrainConfig], size: int) -> list[list[TrainConfig]]:
     """The configs in stacks of at most `size` that can train together, in their order.
 
-    Runs with and without low-rank decay do not share a stack: all of a stack would pay for
-    it. Raises TypeError for other things than TrainConfigs, and TypeError or ValueError
-    unless size is an integer of at least 1.
+    Runs with and without low-rank decay do not share a stack, as all of it would pay for
+    that, nor do those that are cut to a rank and others. Raises TypeError for other things
+    than TrainConfigs, and TypeError or ValueError unless size is an integer of at least 1.
     """
     configs = _once(configs)
     check_integer("size", size)
     groups: dict[Any, list[TrainConfig]] = {}
     for config in configs:
         shared = tuple(getattr(config, name) for name in SHARED)
-        groups.setdefault((shared, config.low_rank, config.rule == "proximal"), []).append(
-            config
-        )
+        costs = config.low_rank, config.capped, config.rule == "proximal"
+        groups.setdefault((shared, costs), []).append(config)
     stacks = [
         group[i : i + size] for group in groups.values() for i in range(0, len(group), size)
     ]
@@ -348,8 +347,9 @@ def seconds(
     """About how long the runs take on this machine's CPU: `steps` steps and a record of
     each kind of run are timed.
 
-    A kind is what a stack shares, with or without low-rank decay; runs are trained one by
-    one, `workers` at a time. Raises TypeError or ValueError for bad arguments.
+    A kind is what a stack shares, with or without low-rank decay and a cut; runs are
+    trained one by one, `workers` at a time. Raises TypeError or ValueError for bad
+    arguments.
     """
     configs = _once(configs)
     check_integer("workers", workers)

@@ -50,6 +50,7 @@ from lrdlib.training.records import (
 from lrdlib.training.step import (
     Coefficients,
     adamw_update_,
+    cap_,
     coefficients,
     decay_,
     flat,
@@ -286,7 +287,7 @@ class Training(Iterator[Record]):
                 old.copy_(new)  # in place: a captured step reads them there
 
     def update(self) -> None:
-        """One step: batch, gradient, AdamW, decay. It happens whole or not at all."""
+        """One step: batch, gradient, AdamW, decay, cut. It happens whole or not at all."""
         assert self.params
         self._draw()
         if self._captures and self._graph is None:
@@ -299,6 +300,8 @@ class Training(Iterator[Record]):
                 self._apply()
             else:
                 self._graph.replay()
+            with torch.no_grad():
+                cap_(self._params, self.coefficients)
             self.step += 1
             if self._memorised and self.step == self.due:
                 self._grad_norm = torch.linalg.vector_norm(self._gradient, dim=-1)
