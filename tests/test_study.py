@@ -41,7 +41,7 @@ from lrdlib.training.sweep import file_name
 
 # how often a study is killed; LRDLIB_KILLS=100 for the whole, which takes minutes
 KILLS = int(os.environ.get("LRDLIB_KILLS", "4"))
-KILLED_SEEDS = 2 if KILLS < 5 else 8  # judging seeds: it must last for so many kills
+KILLED_SEEDS = 3 if KILLS < 5 else 8  # judging seeds: it must last for so many kills
 TINY = {"p": 11, "d_model": 16, "heads": 2, "layers": 1, "batch_size": 16}
 TINY |= {"steps": 20, "eval_every": 5, "mode": "decoupled"}
 PATCHES = {
