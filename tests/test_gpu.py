@@ -30,6 +30,7 @@ ARMS = [
     {"rule": "l2", "weight_decay": 3.0, "rank": "flat"},
     {"rule": "none", "weight_decay": 0.0, "rank": 4},
     {"rule": "lrd", "weight_decay": 0.02, "rank": 2, "hold": "norm"},
+    {"rule": "l2", "weight_decay": 3.0, "hold": "qk", "qk_rates": (1.0, 3.0)},
     {"rule": "lrd", "weight_decay": 0.02, "select": "vo+mlp"},
     {"rule": "l2", "weight_decay": 3.0, "decay_after": 0, "late_gradient": 0.1},
 ]

@@ -75,13 +75,19 @@ def known():
 
 
 @pytest.fixture(scope="module")
-def recorded():
-    """T_gen of the recorded runs."""
+def runs():
+    """The recorded runs by their configs."""
     return {
-        TrainConfig(**run.config): generalised(run)
+        TrainConfig(**run.config): run
         for path in sorted(RECORDED.glob("*.npz"))
         for run in load_runs(path)
     }
+
+
+@pytest.fixture(scope="module")
+def recorded(runs):
+    """T_gen of the recorded runs."""
+    return {config: generalised(run) for config, run in runs.items()}
 
 
 # ---- what is asked for
@@ -94,6 +100,7 @@ AT_FIRST = {  # runs of each study before anything is known
     "E4": 3 * 2 * 7,
     "E5": 3 * 6,
     "E6": (3 * 2 * 2 + 3 * 2) * 6,
+    "E7": 2 * 8,
     "E8": 2 * 4 * 3 * 3,
     "E9": (3 + 2) * (1 + 3 + 3) * 2,
     "E10": 8 * 3,
@@ -114,6 +121,7 @@ AT_LAST = {  # and when all is: judging runs of choices come on top
     "E4": (42, 42),
     "E5": (3 * 6 * 6,) * 2,
     "E6": (108, 108),
+    "E7": (16, 16),
     "E8": (72 + 24,) * 2,
     "E9": (70 + 24,) * 2,
     "E10": (40, 40),
@@ -141,8 +149,8 @@ def test_missing_is_in_order_of_worth_and_each_once():
     firsts = [todo.index(STUDIES[name].configs({})[0]) for name in WORTH]
     assert firsts == sorted(firsts) and sorted(WORTH) == sorted(STUDIES)
     assert missing(["E6"], dict.fromkeys(todo[:-1], 0.0)) == []
-    with pytest.raises(ValueError, match=r"study must be one of .*'E0'.*, got 'E7'"):
-        missing(["E7"], {})
+    with pytest.raises(ValueError, match=r"study must be one of .*'E0'.*, got 'E11'"):
+        missing(["E11"], {})
 
 
 def test_shared_runs_are_asked_for_once(known):
@@ -464,6 +472,16 @@ def test_the_studies_that_were_made_first_are_whole(recorded):
 
 def test_changes_of_the_rules_are_told_with_their_date():
     assert all(line[:10].replace("-", "").isdigit() for line in CHANGES)
+
+
+def test_the_rates_of_e7_are_what_the_recorded_norms_of_a1_imply(runs, recorded):
+    assert first_choice("A1", recorded) == studies.RATED
+    twins = [arm(studies.RATED, fraction=0.4, seed=s) for s in range(1000, 1008)]
+    norms = np.stack([runs[c].history["weight_norm_qk"] for c in twins])  # (8, records)
+    implied = (norms[:, :1] / norms).prod(axis=0) ** (1 / 8)
+    assert [float(f"{x:.3g}") for x in implied] == list(studies.QK_RATES)
+    scheduled = [c for c in STUDIES["E7"].configs({}) if c.qk_rates]
+    assert [replace(c, hold="none", qk_rates=()) for c in scheduled] == twins
 
 
 def test_e0_has_l2_beside_lrd_at_ten_times_its_lambda():

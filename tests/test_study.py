@@ -120,7 +120,7 @@ def refused(capsys, *line):
     "line, words",
     [
         ([], "STUDY must be one of E0, E1, E2"),
-        (["E7"], "STUDY must be one of 'E0', .*'all', got 'E7'"),
+        (["E11"], "STUDY must be one of 'E0', .*'all', got 'E11'"),
         (["all", "e1"], "got 'e1'"),
         (["E1", "--minutes", "0"], "--minutes must be a finite number > 0, got 0"),
         (["E1", "--minutes", "nan"], "--minutes must be a finite number > 0, got nan"),

@@ -159,6 +159,8 @@ CASES = {
     "cut": {"rule": "none", "rank": 1},
     "cut-l2": {"rule": "l2", "weight_decay": 3.0, "rank": 3},
     "cut-lrd": {"rule": "lrd", "weight_decay": 0.02, "rank": 2},
+    "qk-held": {"rule": "lrd", "weight_decay": 0.05, "hold": "qk"},
+    "qk-rates": {"rule": "l2", "weight_decay": 3.0, "hold": "qk", "qk_rates": (2.5,)},
     "cut-held": {"rule": "l2", "weight_decay": 3.0, "rank": 2, "hold": "norm"},
     "small-start": {
         "rule": "l2",
@@ -178,16 +180,26 @@ ALIKE = {
 
 def decayed_and_cut(name, W, config, start, decayed=oracles.decay_weight):
     """A weight after all that follows the optimiser, the cut at last, by float64 SVD."""
-    W = decayed(name, W, config, start)
-    if not isinstance(config.rank, int) or role(name) not in ("query", "key"):
+    W, qk = decayed(name, W, config, start), role(name) in ("query", "key")
+    if qk and config.hold == "qk":
+        W = W * (torch.linalg.norm(start) / torch.linalg.norm(W))
+    if not (qk and isinstance(config.rank, int)):
         return W
     U, S, Vh = np.linalg.svd(W.detach().numpy())
-    r, long = config.rank, config.hold == "norm"
+    r, long = config.rank, config.hold != "none"
     length = np.linalg.norm(start) / np.linalg.norm(S[:r]) if long else 1.0
     return torch.from_numpy(U[:, :r] * S[:r] * length @ Vh[:r])
 
 
+def stepped_by_rate(name, W, state, config, *, lr, stepped=oracles.optimiser_step):
+    """A weight after the optimiser, at the learning rate that queries and keys have before
+    any record."""
+    rate = config.qk_rates[0] if config.qk_rates and role(name) in ("query", "key") else 1
+    return stepped(name, W, state, config, lr=lr * rate)
+
+
 @patch.object(oracles, "decay_weight", decayed_and_cut)
+@patch.object(oracles, "optimiser_step", stepped_by_rate)
 def reference(config, steps):
     """The run of `config` by the plain loop of oracles.train: initial and final
     parameters."""
@@ -305,6 +317,32 @@ def test_queries_and_keys_have_the_rank_that_is_asked_for_and_others_are_untouch
                     assert S[-1] > 1e-5 * S[0] and S[-1] < 0.5 * S[0]
             for i in (0, 5):
                 assert torch.equal(W[i], plain.params[name][i]), name
+
+
+def test_the_rates_of_queries_and_keys_begin_with_their_records(tmp_path):
+    """The third record is that of step 4, from which on it is three times as quick; also
+    after a checkpoint, and the last rate stays."""
+    path = tmp_path / "c.npz"
+    rates = [(1.0,), (1.0, 1.0, 3.0)]
+    configs = [tiny(rule="none", steps=8, qk_rates=some) for some in rates]
+    training = Training(configs)
+    for _ in range(3):
+        next(training)
+        assert torch.equal(training._weights[0], training._weights[1])
+    training.save(path)
+    before = training._weights.clone()
+    training.update()
+    way = named(training._weights - before, training.model)
+    for name, (slow, quick) in way.items():
+        factor = 3.0 if role(name) in ("query", "key") else 1.0
+        # float32 differences of weights of about 1
+        assert torch.allclose(quick, factor * slow, rtol=1e-3, atol=1e-6), name
+        assert slow.norm() > 1e-3
+    again = Training(configs)
+    again.load(path)
+    for one in (training, again):
+        list(one)
+    assert torch.equal(again._weights, training._weights)
 
 
 def test_a_cut_can_neither_be_set_nor_come_while_a_step_is_captured():
@@ -1593,6 +1631,12 @@ RANKS_REFUSED = [
             )
             for r, error in RANKS_REFUSED
         ],
+        ({"hold": "vo"}, ValueError, "hold must be one of 'none', 'norm', 'qk', got 'vo'"),
+        ({"qk_rates": 2.0}, TypeError, "qk_rates must be numbers, got 2.0"),
+        ({"qk_rates": (1.0, 0.0)}, ValueError, r"qk_rates\[1\] must be"),
+        ({"qk_rates": ("1",)}, TypeError, r"qk_rates\[0\] must be"),
+        ({"qk_rates": (2.0,), "optimizer": "muon"}, ValueError, r"qk_rates must be \(\)"),
+        ({"qk_rates": (2.0,), "attention": "frozen"}, ValueError, r"qk_rates must be \(\)"),
         ({"rank": 2, "attention": "frozen"}, ValueError, "rank must be None for attention"),
         ({"rank": "flat", "attention": "uniform"}, ValueError, "rank must .*, got 'flat'"),
         ({"l2": 0.1, "rule": "none"}, ValueError, "l2 must be 0 for rule 'none'"),
@@ -1678,6 +1722,12 @@ def test_every_rule_has_a_run():
         if rule != "proximal"
     ]
     assert list(train(stack))[-1].metrics["test_loss"].shape == (4,)
+
+
+def test_rates_may_be_a_list_as_json_has_them():
+    config = tiny(hold="qk", qk_rates=(1.0, 2))
+    assert TrainConfig(**json.loads(json.dumps(asdict(config)))) == config
+    assert config.qk_rates == (1.0, 2) and hash(config)
 
 
 @pytest.mark.parametrize("rank", [None, "flat", 1, np.int64(16)])

@@ -153,6 +153,8 @@ def _switches(c: TrainConfig) -> list[str]:
     said = {
         f"{c.part} part": c.part != "both",
         "norms held": c.hold == "norm",
+        "norms of Q and K held": c.hold == "qk",
+        "lr of Q and K scheduled": bool(c.qk_rates),
         f"attention {c.attention}": c.attention != "learned",
         "Q and K flat": c.rank == "flat",
         f"Q and K of rank {c.rank}": c.capped,

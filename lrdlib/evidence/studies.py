@@ -363,6 +363,32 @@ def where_it_must_act(known: Known) -> list[TrainConfig]:
     return [one(*point) for point in (*single, *pairs)]
 
 
+# ---- E7: the effective learning rate
+
+# A1's first choice, and |W_0| / |W| of all its queries and keys together at each record:
+# the geometric mean over the eight runs recorded of it at f = 0.4. AdamW's steps are of one
+# length, so that a scale-invariant W turns by lr / |W|: at the norm |W_0| these factors of
+# lr turn it as decay's falling norms do. Written on 2026-11-28, before any run of E7.
+RATED = Trial("A1", 1e-2, 1.2e-2)
+QK_RATES = (
+    *(1.0, 1.35, 1.4, 1.28, 1.37, 1.59, 1.89, 2.15, 2.18, 2.54, 3.17, 2.18, 2.43, 2.56),
+    *(2.85, 2.49, 2.62, 2.37, 2.47, 2.49, 2.49, 2.36, 2.39, 2.4, 2.33, 2.51, 2.46, 2.4),
+    *(2.26, 2.24, 2.29, 2.28, 2.33, 2.25, 2.18, 2.28, 2.35, 2.2, 2.38, 2.28, 2.23, 2.12),
+    *(2.21, 2.24, 2.27, 2.18, 2.24, 2.18, 2.19, 2.15, 2.12, 2.08, 2.07, 2.08, 2.09, 2.09),
+    *(2.07, 2.01, 2.04, 2.03, 2.02),
+)
+
+
+def effective_rate(known: Known) -> list[TrainConfig]:
+    """E7: A1's first choice with queries and keys held at their first norm, lr constant,
+    then lr by QK_RATES. Without either it is in E1."""
+    schedules: list[dict[str, Any]] = [{}, {"qk_rates": QK_RATES}]
+    return [
+        arm(RATED, fraction=0.4, seed=s, hold="qk", **rates)
+        for rates, s in product(schedules, SEEDS[:8])
+    ]
+
+
 # ---- E8 to E10
 
 OTHER_TASKS = ("mul", "sub")
@@ -521,11 +547,13 @@ STUDIES = {
     "E4": Study("is weak L2 trapped, or late?", trapped_or_late),
     "E5": Study("what does decay do after memorisation?", after_memorisation),
     "E6": Study("where must decay act?", where_it_must_act),
+    "E7": Study("is it the effective learning rate of Q and K?", effective_rate),
     "E8": Study("does it hold on other tasks?", elsewhere),
     "E9": Study("does it hold with other optimisers?", other_optimisers),
     "E10": Study("per head, or whole matrices?", heads_by_themselves),
 }
-WORTH = ("E1", "E6", "E5", "E10", "E8", "E9", "E4", "E2", "E3", "E0")  # what to run first
+# what to run first
+WORTH = ("E1", "E6", "E5", "E10", "E8", "E9", "E4", "E7", "E2", "E3", "E0")
 
 
 def missing(names: Iterable[str], known: Known) -> list[TrainConfig]:

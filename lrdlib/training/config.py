@@ -66,14 +66,17 @@ class TrainConfig:
     l2_on: where rule "l2" acts: on "all" weights but the gains, or on those that `select`
         names, "selected".
     decay_gains: Frobenius decay of the gains too, as torch's AdamW has it.
-    hold: "norm" puts every block matrix back to its first Frobenius norm after each step.
+    hold: "norm" puts every block matrix back to its first Frobenius norm after each step,
+        "qk" each query and key matrix.
+    qk_rates: factors of lr for query and key matrices, the k-th from the k-th record on and
+        the last from then on; none for 1.
     attention: "learned"; "frozen", with queries, keys and their gains as they begin; or
         "uniform", with all scores 0.
     rank: None; "flat": after AdamW's step each query and key matrix becomes
         |W|_F polar(W) / |polar(W)|_F, of full rank, in place of its low-rank decay; or an
         integer r: after all else of a step, decay too, each of them is cut to its best
         approximation of rank r, with the norm that this leaves (their scale is nothing to
-        the network under QK-Norm), or, where hold is "norm", with the first.
+        the network under QK-Norm), or, where they are held, with the first.
     init_scale: a factor of the block matrices and the head at the start; 3^-1/2 for the
         standard deviation of torch's nn.Linear.
     per_head: the low-rank decay of attention matrices acts on each head by itself (rows of
@@ -124,6 +127,7 @@ class TrainConfig:
     decay_after: int | None = None
     late_gradient: float = 1.0
     optimizer: str = "adamw"
+    qk_rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -150,6 +154,11 @@ class TrainConfig:
         for i, beta in enumerate(self.betas):
             check_real(f"betas[{i}]", beta, at_least=0, below=1)
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON has no tuples
+        if not isinstance(self.qk_rates, (tuple, list)):
+            raise TypeError(f"qk_rates must be numbers, got {shown(self.qk_rates)}")
+        for i, rate in enumerate(self.qk_rates):
+            check_real(f"qk_rates[{i}]", rate, above=0)
+        object.__setattr__(self, "qk_rates", tuple(self.qk_rates))
         for name in ("batch_size", "steps", "eval_every"):
             check_integer(name, getattr(self, name), at_most=2**63 - 1)
         check_polar(self.method, self.ns_steps, name="ns_steps")
@@ -180,11 +189,17 @@ class TrainConfig:
                 "late_gradient must be 1 without decay_after, got "
                 f"{shown(self.late_gradient)}"
             )
-        if self.rank is not None and self.attention != "learned":
+        if self.qk_rates and self.optimizer != "adamw":
             raise ValueError(
-                f"rank must be None for attention {self.attention!r}, got "
-                f"{shown(self.rank)}"
+                f"qk_rates must be () for optimizer {self.optimizer!r}, got "
+                f"{shown(self.qk_rates)}"
             )
+        for name, none in (("rank", None), ("qk_rates", ())):
+            if self.attention != "learned" and (value := getattr(self, name)) != none:
+                raise ValueError(
+                    f"{name} must be {none} for attention {self.attention!r}, got "
+                    f"{shown(value)}"
+                )
 
     def _check_sizes(self) -> None:
         """Raise ValueError for a table, a model, a batch or records too large to be
@@ -254,7 +269,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "scale": SCALES,
     "part": tuple(PARTS),
     "l2_on": ("all", "selected"),
-    "hold": ("none", "norm"),
+    "hold": ("none", "norm", "qk"),
     "attention": ("learned", "frozen", "uniform"),
     "optimizer": OPTIMIZERS,
 }

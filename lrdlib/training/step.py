@@ -107,9 +107,9 @@ def adamw_update_(
     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,
     W <- W - lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + eps)
 
-    steps (1,): k, this step included. lr and the two betas: a number per run (..., 1), or
-    one for all, with which it is torch's own kernel. Source: Kingma and Ba 2015; Loshchilov
-    and Hutter 2019.
+    steps (1,): k, this step included. lr and the two betas: a number per run (..., 1), lr
+    also one per weight (..., n), or one for all, with which it is torch's own kernel.
+    Source: Kingma and Ba 2015; Loshchilov and Hutter 2019.
     """
     beta1, beta2 = betas
     if not isinstance(lr, Tensor):
@@ -190,7 +190,8 @@ class Together:
 class Coefficients:
     """What differs between the runs of a stack, as numbers per run.
 
-    lr (..., 1) and betas, two (..., 1): AdamW's, or numbers that all runs share. trained:
+    lr (..., 1) and betas, two (..., 1): AdamW's, or numbers that all runs share; lr (...,
+    n) where queries and keys of some run have one of their own. trained:
     by name, 0 where a parameter gets no gradient, 1 elsewhere. frobenius: by name, the
     strength of Frobenius decay. Both have the axes of their parameter, and hold only names
     of which some run is not as all others. low: see Together. part: of the low-rank step
@@ -228,11 +229,13 @@ def coefficients(
     configs: Sequence[TrainConfig],
     norms: Mapping[str, Tensor],
     awake: Sequence[bool] | None = None,
+    record: int = 0,
 ) -> Coefficients:
     """The coefficients of a stack: params with a runs axis, one config per run.
 
     norms: the first Frobenius norms (runs, 1, 1) by name, for what is held. awake: of each
     run whether its decay has begun (see TrainConfig.decay_after); by default of all.
+    record: the number of the last one (see TrainConfig.qk_rates).
     """
     on = [True] * len(configs) if awake is None else list(awake)
     like = params["embedding"]
@@ -254,8 +257,8 @@ def coefficients(
         for c, begun in zip(configs, on, strict=True)
     ]
     first = configs[0]
-    same = {(c.lr, c.betas, c.decay_after) for c in configs} == {
-        (first.lr, first.betas, None)
+    same = {(c.lr, c.betas, c.decay_after, c.qk_rates) for c in configs} == {
+        (first.lr, first.betas, None, ())
     }
     same = same and first.optimizer == "adamw" and like.device.type == "cpu"
     lr = [c.lr * k for c, k in zip(configs, late, strict=True)]
@@ -265,9 +268,11 @@ def coefficients(
     ]
     parts = [PARTS[c.part] for c in configs]
     tempers = [float(c.attention != "uniform") for c in configs]
-    held = [float(c.hold == "norm") for c in configs]
+    rates = [_qk_rate(c, record) for c in configs]
+    rated = any(c.qk_rates for c in configs)
+    each = _per_weight(params, per_run(rates, 2)) if rated else 1.0
     return Coefficients(
-        lr=first.lr if same else per_run(lr, 2),
+        lr=first.lr if same else per_run(lr, 2) * each,
         betas=first.betas if same else (betas[0], betas[1]),
         trained={name: 1 - per_run(v, params[name].ndim) for name, v in frozen.items()},
         frobenius={
@@ -283,9 +288,7 @@ def coefficients(
         part=PARTS["both"]
         if set(parts) == {PARTS["both"]}
         else (per_run([p[0] for p in parts]), per_run([p[1] for p in parts])),
-        held={name: (norm, per_run(held)) for name, norm in norms.items()}
-        if any(held)
-        else {},
+        held={name: (norms[name], per_run(v)) for name, v in some(_held).items()},
         temper=None if all(tempers) else per_run(tempers, 1),
         proximal=any(c.rule == "proximal" for c in configs),
         cap=_cap(configs, like.device),
@@ -306,6 +309,29 @@ def _cap(
 def _frozen(c: TrainConfig, name: str) -> bool:
     """Whether the run leaves this parameter as it begins."""
     return c.attention == "frozen" and role(name) in FROZEN
+
+
+def _qk_rate(c: TrainConfig, record: int) -> float:
+    """The factor of lr for queries and keys from a record on."""
+    return c.qk_rates[min(record, len(c.qk_rates) - 1)] if c.qk_rates else 1.0
+
+
+def _per_weight(params: Params, rates: Tensor) -> Tensor:
+    """The rates (runs, 1) at the weights of queries and keys, 1 at all others: (runs, n)."""
+    ones = torch.ones_like(rates)
+    return torch.cat(
+        [
+            (rates if role(name) in QK else ones).expand(-1, W[0].numel())
+            for name, W in params.items()
+        ],
+        -1,
+    )
+
+
+def _held(c: TrainConfig, name: str) -> float:
+    """1 where the run puts this matrix back to its first norm."""
+    roles = {"none": (), "norm": MATRIX_ROLES, "qk": QK}[c.hold]
+    return float(role(name) in roles)
 
 
 def _flattened(c: TrainConfig, name: str) -> float:

@@ -158,7 +158,7 @@ class Training(Iterator[Record]):
         self._norms = {  # (runs, 1, 1), to which some runs go back after each step
             name: frobenius_norm(W.detach())
             for name, W in self._params.items()
-            if role(name) in MATRIX_ROLES and any(c.hold == "norm" for c in configs)
+            if role(name) in MATRIX_ROLES and any(c.hold != "none" for c in configs)
         }
         self.tokens = self.task.tokens.to(device)  # (N, T)
         self.labels = self.task.labels.to(device)  # (N,)
@@ -216,7 +216,8 @@ class Training(Iterator[Record]):
     ) -> Coefficients:
         """Those of the next step, after records at which so many had memorised."""
         awake = [_begun(run, c.decay_after, memorised) for run, c in enumerate(live)]
-        return coefficients(self._params, live, self._norms, awake)
+        record = memorised[-1][0] // live[0].eval_every if memorised else 0
+        return coefficients(self._params, live, self._norms, awake, record)
 
     @property
     def params(self) -> Params:
@@ -279,9 +280,10 @@ class Training(Iterator[Record]):
         return self.snapshot(self._grad_norm)
 
     def _note(self, snapshot: Snapshot) -> None:
-        """Remember that a record has been made, and begin the decays that it starts."""
+        """Remember that a record has been made, and begin the decays and the learning
+        rates that it starts."""
         self._memorised.append(_memorised(snapshot.step, snapshot.metrics))
-        if any(c.decay_after is not None for c in self.live):
+        if any(c.decay_after is not None or len(c.qk_rates) > 1 for c in self.live):
             changed = self._coefficients(self.live, self._memorised).tensors()
             for old, new in zip(self.coefficients.tensors(), changed, strict=True):
                 old.copy_(new)  # in place: a captured step reads them there
