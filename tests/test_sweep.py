@@ -196,6 +196,7 @@ CONFIGS = st.builds(
     scale=st.sampled_from([None, "norm"]),
     gains=st.booleans(),
     rank=st.sampled_from([None, "flat", 1, 2]),
+    qk_rates=st.sampled_from([(), (1,), (1.0,), (1.0, 2.5)]),
 )
 
 

@@ -158,7 +158,7 @@ class TrainConfig:
             raise TypeError(f"qk_rates must be numbers, got {shown(self.qk_rates)}")
         for i, rate in enumerate(self.qk_rates):
             check_real(f"qk_rates[{i}]", rate, above=0)
-        object.__setattr__(self, "qk_rates", tuple(self.qk_rates))
+        object.__setattr__(self, "qk_rates", tuple(map(float, self.qk_rates)))
         for name in ("batch_size", "steps", "eval_every"):
             check_integer(name, getattr(self, name), at_most=2**63 - 1)
         check_polar(self.method, self.ns_steps, name="ns_steps")

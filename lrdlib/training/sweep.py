@@ -101,7 +101,7 @@ def file_name(config: TrainConfig) -> str:
 def _real(value: Any, default: Any) -> Any:
     """The value, as a float where the default is one, and so in a list."""
     if isinstance(default, list):
-        return [_real(v, d) for v, d in zip(value, default, strict=True)]
+        return [_real(v, d) for v, d in zip(value, default or value, strict=True)]
     return float(value) if isinstance(default, float) else value
 
 
