@@ -97,7 +97,7 @@ def by_cores(G: Tensor) -> Tensor:
     shares = G.cpu().flatten(0, -3).chunk(cores)  # (matrices, n, n) each
     with ThreadPoolExecutor(cores) as pool:
         found = list(pool.map(torch.linalg.eigh, shares))
-    return torch.cat([share.eigenvectors for share in found]).view(G.shape)
+    return torch.cat([share.eigenvectors for share in found]).reshape(G.shape)
 
 
 def soft_threshold(S: Tensor, threshold: float | Tensor) -> Tensor:
