@@ -389,6 +389,7 @@ OWN = [
     call(polar.polar_express_reach, steps=(value(3), integer(1, 1000))),
     # spectral
     call(spectral.singular_values, W=(W33, matrix)),
+    call(spectral.cut, W=(W33, matrix), k=(value(1), integer(0))),
     *(call(f, S=(S3, singular))
       for f in (spectral.nuclear_norm, spectral.stable_rank, spectral.effective_rank,
                 spectral.participation_ratio, spectral.half_time,
@@ -478,6 +479,9 @@ OWN = [
     rule_of("method", one_of(*polar.METHODS)),
     rule_of("ns_steps", or_none(integer(1, 1000))),
     rule_of("lr", real(0, open_low=True)),
+    rule_of("rank", lambda x: or_none(integer(1, 4))(x) or one_of("flat")(x)),
+    rule_of("qk_rates", lambda x: isinstance(x, (list, tuple))
+            and all(map(real(0, open_low=True), x))),
     rule_of("betas", never),
     rule_of("batch_size", integer(1, 10**6)),
     rule_of("steps", integer(1, 10**6)),
@@ -624,6 +628,7 @@ def test_there_are_thousands_of_them():
 UNCHECKED = {
     model: "rms_norm gained linear rows_times qk_norm attention",
     polar: "polar_iteration rescale polar_of_rescaled",
+    spectral: "truncated by_cores",
     decay: "strength frobenius_update_ low_rank_update_ proximal_update_ frobenius_norm "
     "subtract_polar_ frobenius_norms tall check_strength check_fit check_writable check_dtype "
     "generator_of stochastically_rounded",
