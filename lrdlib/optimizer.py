@@ -307,11 +307,13 @@ class LowRankDecay(torch.optim.Optimizer):
 
         optimizer may be a wrapper that keeps torch's as `.optimizer`, as accelerate and
         Lightning hand out; then that one is meant. Left alone are a matrix that is frozen
-        (requires_grad False) and a step that a GradScaler skips, of which the device is
-        asked; a matrix that merely got no gradient is decayed. Returns torch's handle;
-        `handle.remove()` detaches. The same optimizer again gives the handle that there is:
-        nothing is decayed twice. torch's optimizers leave their hooks behind when they are
-        copied or pickled: attach again then, the decay that was copied along with it.
+        (requires_grad False), a step that a GradScaler skips, of which the device is asked,
+        and the step of lr 0 by which torch.distributed.checkpoint makes the state of an
+        optimizer that has none; a matrix that merely got no gradient is decayed. Returns
+        torch's handle; `handle.remove()` detaches. The same optimizer again gives the handle
+        that there is: nothing is decayed twice. torch's optimizers leave their hooks behind
+        when they are copied or pickled: attach again then, the decay that was copied along
+        with it.
 
         Raises ValueError, now or after a step, unless the optimizer trains every matrix
         that is not frozen, and has an lr for it where the mode is "decoupled". Where
@@ -352,7 +354,8 @@ class LowRankDecay(torch.optim.Optimizer):
     ) -> None:
         # set by torch.amp.GradScaler during a fused step
         overflow = getattr(optimizer, "found_inf", None)
-        if overflow is None or not bool(overflow):
+        skipped = overflow is not None and bool(overflow)
+        if not skipped and not _only_makes_state(optimizer, kwargs):
             self._settle_groups()
             self._decay(self._rates(optimizer), frozen=self._frozen())
 
@@ -574,6 +577,14 @@ def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
             f".optimizer, got {type(optimizer).__name__}"
         )
     return found[-1]
+
+
+def _only_makes_state(optimizer: torch.optim.Optimizer, kwargs: Any) -> bool:
+    """Whether a step was that of torch.distributed.checkpoint's get_state_dict and its kin:
+    at lr 0 and called as nobody else does, so that the optimizer has a state to load into.
+    """
+    lrs = [group["lr"] for group in optimizer.param_groups if "lr" in group]
+    return kwargs == {"closure": None} and bool(lrs) and not any(lrs)
 
 
 # what a group holds beside its matrices; all but the strength have a default

@@ -1,5 +1,5 @@
-"""LowRankDecay under other people's training: wrapped optimizers, frozen, fused, sharded and
-bfloat16 matrices."""
+"""LowRankDecay under other people's training: wrapped optimizers, frozen, fused and bfloat16
+matrices."""
 
 import copy
 import io
@@ -616,67 +616,6 @@ def test_a_resumed_run_is_rounded_to_the_same_bit():
     for _ in range(5):
         resumed.step()
     assert all(map(torch.equal, params, through))
-
-
-def sharded_decay(rank, world, rendezvous):
-    """What one of two processes sees: each kind of sharding ends as one process does."""
-    import torch.distributed as dist
-    from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import (
-        Partial,
-        Replicate,
-        Shard,
-        distribute_tensor,
-        init_device_mesh,
-    )
-
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
-    mesh = init_device_mesh("cpu", (world,))
-    start = parameters((8, 6), (5, 8), (6, 6))
-    expected = [low_rank_decay_(W.detach().clone(), weight_decay=0.1) for W in start]
-    for placement in (Shard(0), Shard(1), Replicate()):
-        params = [
-            nn.Parameter(distribute_tensor(W.detach().clone(), mesh, [placement]))
-            for W in start
-        ]
-        decay = LowRankDecay(params, weight_decay=0.1)
-        decay.step(lr=1.0)
-        for W, alone in zip(params, expected, strict=True):
-            torch.testing.assert_close(W.full_tensor(), alone, rtol=1e-5, atol=1e-6)
-        # a state is one of whole matrices, however they are sharded
-        whole, again = (LowRankDecay(Ws, weight_decay=0.0) for Ws in (start, params))
-        whole.load_state_dict(decay.state_dict())
-        again.load_state_dict(whole.state_dict())
-        again.step(lr=1.0)
-        for W, alone in zip(params, expected, strict=True):
-            twice = low_rank_decay_(alone.clone(), weight_decay=0.1)
-            torch.testing.assert_close(W.full_tensor(), twice, rtol=1e-5, atol=1e-6)
-    model = nn.Linear(6, 8, bias=False)
-    model.weight.data.copy_(start[0].detach())
-    fully_shard(model, mesh=mesh)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    LowRankDecay(dict(model.named_parameters()), weight_decay=0.1).attach(optimizer)
-    optimizer.step()  # without a gradient: decay alone
-    full = model.weight.full_tensor()
-    torch.testing.assert_close(full, expected[0], rtol=1e-5, atol=1e-6)
-    from torch.distributed.tensor import DTensor
-
-    partial = DTensor.from_local(start[2].detach(), mesh, [Partial()])
-    with pytest.raises(ValueError, match=r"params\['w'\] must be sharded or replicated"):
-        LowRankDecay({"w": partial}, weight_decay=0.1)
-    meta = DTensor.from_local(torch.ones(4, 6, device="meta"), mesh, [Shard(0)])
-    with pytest.raises(TypeError, match=r"params\['w'\] must hold data"):
-        LowRankDecay({"w": meta}, weight_decay=0.1)
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="a torch without processes"
-)
-def test_sharded_matrices_are_decayed_as_in_one_process(tmp_path):
-    torch.multiprocessing.spawn(
-        sharded_decay, (2, f"file://{tmp_path / 'rendezvous'}"), nprocs=2
-    )
 
 
 @pytest.mark.parametrize("rule", ["low_rank", "proximal"])
