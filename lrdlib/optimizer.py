@@ -7,9 +7,10 @@ its settings, whose state is whose, and its matrices by name.
 """
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -53,7 +54,7 @@ from lrdlib.spectral import stable_rank
 Rounding = Literal["nearest", "stochastic"]
 ROUNDINGS = ("nearest", "stochastic")
 CUT = {"parts", "dim", "interleaved"}  # settings that cut a fused matrix
-# entries of the matrices that are computed at once; a step needs 8 such copies
+# entries of the matrices that are computed at once; a step needs 8 such copies at most
 BATCH = 2**24
 # torch.compiler.disable imports the compiler at once, more than half of what torch itself
 # takes to import; torch's own optimizers use the other, which waits for the first call.
@@ -65,6 +66,27 @@ class Wrapper(Protocol):
 
     @property
     def optimizer(self) -> Any: ...
+
+
+class _Kind(NamedTuple):
+    """What the matrices of a batch have in common."""
+
+    group: int
+    shape: tuple[int, ...]  # (..., m, n), m >= n
+    dtype: torch.dtype
+    device: torch.device
+    lr: float | Tensor
+
+
+_Part = tuple[str, Tensor, int]  # a matrix by name, and which part of it
+
+
+class _Batch(NamedTuple):
+    """Matrices that are decayed at once: views (matrices, repetitions, rows, columns), and
+    each sharded matrix with the whole that views are of."""
+
+    views: list[Tensor]
+    sharded: list[tuple[Tensor, Tensor]]
 
 
 class LowRankDecay(torch.optim.Optimizer):
@@ -127,14 +149,15 @@ class LowRankDecay(torch.optim.Optimizer):
         nearly the same decay at a k-th of its cost.
     max_batch: the largest number of matrices, those of a stack counted one by one, that are
         computed at once; None for as many as have 2^24 entries together. It bounds the
-        memory that a step needs beside a copy of the matrices.
+        memory of a step. An SVD may fail, so with one (method "svd", rule "proximal") a copy
+        of all matrices comes on top, and they change after the last of them.
     check_finite: look for NaN before each step, and at the value of an lr or a weight_decay
         that is a tensor, and change nothing if one is wrong. On a GPU the look waits for
         the device. Without it a NaN stays in its own matrix, and an attached low-rank decay
         by a polynomial waits for nothing, if such tensors lie where the matrices do.
 
     **Over processes.** A sharded matrix (torch's DTensor, as FSDP2 and tensor parallelism
-    make it) is gathered; each process decays the whole and keeps its shard.
+    make it) is gathered in its batch; each process decays the whole and keeps its shard.
 
     Raises TypeError or ValueError, before anything is changed, for a parameter that is not
     a finite dense float32, float64 or bfloat16 matrix or stack (k, m, n), no parameter at
@@ -435,69 +458,97 @@ class LowRankDecay(torch.optim.Optimizer):
     def _decay(
         self, rates: Mapping[int, float | Tensor], frozen: frozenset[int] = frozenset()
     ) -> None:
-        """Decay the matrices in batches of one shape, strength and setting: check all,
-        compute all, then write all."""
-        batches, sharded = self._batches(rates, frozen)
-        # (matrices, ..., rows, columns), rows >= columns
-        stacks = {
-            key: torch.stack([tall(matrix_of(part)) for _, part in named])
-            for key, named in batches.items()
+        """Decay the matrices in batches of one shape, strength and setting. What may fail
+        comes before anything is changed: the checks and, where there is one, every SVD."""
+        alike = self._alike(rates, frozen)
+        groups = {kind: self.param_groups[kind.group] for kind in alike}
+        looked_at = {
+            id(W): (name, W)
+            for kind, parts in alike.items()
+            for name, W, _ in parts
+            if groups[kind]["check_finite"]
         }
-        for key, W in stacks.items():
-            look = self.param_groups[key[0]]["check_finite"]
-            if look and not bool(torch.isfinite(W).all()):
-                for name, part in batches[key]:
-                    check_finite(name, part)
-        for place, (key, W) in enumerate(stacks.items()):
-            _decay_stack_(W, key[-1], self.param_groups[key[0]], place)
+        _check_all_finite(looked_at.values())
+        strengths = {
+            kind: _strength_of(kind, len(parts), groups[kind])
+            for kind, parts in alike.items()
+        }
+        by_svd = any(
+            group["rule"] == "proximal" or group["method"] == "svd"
+            for group in groups.values()
+        )
+        decayed: list[tuple[_Batch, Tensor]] = []
+        done = (lambda *both: decayed.append(both)) if by_svd else _write
+        gathered: dict[int, Tensor] = {}
+        for place, (kind, parts) in enumerate(alike.items()):
+            group = groups[kind]
+            batches = _batches(kind, parts, group, gathered, keep=by_svd)
+            _decay_batches(kind, batches, strengths[kind], group, place, done)
         for group in self.param_groups:
             group["steps_taken"] += 1
-        for key, named in batches.items():
-            parts = [part for _, part in named]
-            torch._foreach_copy_(parts, list(map(like, stacks[key], parts)))
-        for W, full in sharded:
-            _keep_shard(W, full)
+        for batch, X in decayed:
+            _write(batch, X)
 
-    def _batches(
+    def _alike(
         self, rates: Mapping[int, float | Tensor], frozen: frozenset[int]
-    ) -> tuple[
-        dict[tuple[Any, ...], list[tuple[str, Tensor]]], list[tuple[Tensor, Tensor]]
-    ]:
-        """Views (..., repetitions, rows, columns) of the parts of all matrices, with the
-        names of these, by what may differ between batches: (group, ..., lr); and each
-        sharded matrix with the whole that its views are of."""
-        batches: dict[tuple[Any, ...], list[tuple[str, Tensor]]] = {}
-        sharded = []
+    ) -> dict[_Kind, list[_Part]]:
+        """The parts of all matrices that are due, by what may differ between batches."""
+        alike: dict[_Kind, list[_Part]] = {}
         for i, group in enumerate(self.param_groups):
             if (group["steps_taken"] + 1) % group["every"]:
                 continue
             for name, W in zip(group["param_names"], group["params"], strict=True):
                 if id(W) in frozen:
                     continue
-                full = W
-                if _is_sharded(W):
-                    full = W.full_tensor()
-                    sharded.append((W, full))
-                for part in cut(full, group):
+                # a sharded one is cut after it has been gathered
+                shaped = torch.empty(W.shape, device="meta") if _is_sharded(W) else W
+                for j, part in enumerate(cut(shaped, group)):
                     *stack, times, rows, columns = part.shape
-                    sides = sorted((times * rows, columns))
-                    key = (i, *stack, *sides, part.dtype, part.device, rates[id(W)])
-                    batches.setdefault(key, []).append((name, part))
-        return batches, sharded
+                    shape = (*stack, *sorted((times * rows, columns), reverse=True))
+                    kind = _Kind(i, shape, W.dtype, W.device, rates[id(W)])
+                    alike.setdefault(kind, []).append((name, W, j))
+        return alike
 
 
-def _decay_stack_(
-    W: Tensor, lr: float | Tensor, group: Mapping[str, Any], place: int
-) -> None:
-    """Decay a stack W (matrices, ..., m, n) by the settings of a group of `LowRankDecay`, a
-    batch at a time.
+def _check_all_finite(named: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise ValueError for the first matrix that holds a NaN or an infinity, in each of the
+    processes that share it. Looks at all before it asks for an answer."""
+    together: dict[Any, list[tuple[str, Tensor]]] = {}
+    for name, W in named:
+        together.setdefault(getattr(W, "device_mesh", W.device), []).append((name, W))
+    for where, some in together.items():
+        wrong = torch.stack([_is_wrong(W) for _, W in some])  # (matrices,)
+        if not isinstance(where, torch.device):
+            wrong = _added_up(wrong, where)
+        if bool(wrong.any()):
+            for name, W in some:
+                check_finite(name, _whole(W, {}, keep=False))
 
-    place: of the stack among those of a step, for the noise of its rounding.
-    """
-    X = W.flatten(0, -3)  # (all, m, n), a view
-    rate = lr.reshape(()) if isinstance(lr, Tensor) else lr
-    t = strength(_beside(W, group["weight_decay"]), _beside(W, rate), group["mode"])
-    t = t * group["every"]
+
+def _is_wrong(W: Tensor) -> Tensor:
+    """1 if W, or this process's shard of it, holds a NaN or an infinity, else 0; without a
+    copy of W, as isfinite would make."""
+    local: Tensor = getattr(W, "to_local", lambda: W)()
+    if not local.numel():
+        return torch.zeros((), dtype=torch.int, device=local.device)
+    ends = torch.stack((local.amin(), local.amax()))  # of a NaN, NaN
+    return 1 - ends.isfinite().all().int()
+
+
+def _added_up(x: Tensor, mesh: Any) -> Tensor:
+    """The sum of the x of all processes of a mesh."""
+    from torch.distributed.tensor import DTensor, Partial
+
+    placements = [Partial()] * mesh.ndim
+    return DTensor.from_local(x, mesh, placements, run_check=False).full_tensor()
+
+
+def _strength_of(kind: _Kind, parts: int, group: Mapping[str, Any]) -> float | Tensor:
+    """The strength of a step for so many parts of a kind: a number, or one for each matrix,
+    (parts * ..., 1, 1)."""
+    rate = kind.lr.reshape(()) if isinstance(kind.lr, Tensor) else kind.lr
+    weight_decay = _on(kind.device, group["weight_decay"])
+    t = strength(weight_decay, _on(kind.device, rate), group["mode"]) * group["every"]
     if not isinstance(t, Tensor):
         check_real("weight_decay * lr", t)
         if t > 1 and (group["rule"], group["scale"]) == ("low_rank", "norm"):
@@ -506,25 +557,96 @@ def _decay_stack_(
                 "every) overshoots: above 1 a matrix may grow by decay alone",
                 stacklevel=2,
             )
-    elif t.ndim:  # one for each matrix of a stack
-        t = t.expand(*W.shape[:-2], 1, 1).reshape(-1, 1, 1)  # (all, 1, 1)
-    stochastic = W.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
-    if stochastic:
-        generator = generator_of(W.device, group["seed"], place, group["steps_taken"])
-    most = group["max_batch"] or max(1, BATCH // W.shape[-2:].numel())
-    for i in range(0, len(X), most):
-        batch = X[i : i + most]
-        exact = batch.float() if stochastic else batch
-        _update_(exact, t[i : i + most] if isinstance(t, Tensor) and t.ndim else t, group)
-        if stochastic:
-            batch.copy_(stochastically_rounded(exact, generator))
+    elif t.ndim:
+        t = t.expand(parts, *kind.shape[:-2], 1, 1).reshape(-1, 1, 1)
+    return t
 
 
-def _beside(W: Tensor, x: float | Tensor) -> float | Tensor:
-    """x on the device of W; one number that the CPU holds serves everywhere."""
+def _on(device: torch.device, x: float | Tensor) -> float | Tensor:
+    """x on a device; one number that the CPU holds serves everywhere."""
     if not isinstance(x, Tensor) or (x.is_cpu and x.ndim == 0):
         return x
-    return x.to(W.device)
+    return x.to(device)
+
+
+def _batches(
+    kind: _Kind,
+    parts: Sequence[_Part],
+    group: Mapping[str, Any],
+    gathered: dict[int, Tensor],
+    *,
+    keep: bool,
+) -> Iterator[_Batch]:
+    """The matrices of parts of a kind in turn, so many at once.
+
+    gathered: by id, the wholes of sharded matrices; of all, if they are written to later
+    (`keep`), else of the last.
+    """
+    most = group["max_batch"] or max(1, BATCH // math.prod(kind.shape[-2:]))
+    batch, room = _Batch([], []), most
+    last: Tensor | None = None
+    cuts: tuple[Tensor, ...] = ()
+    for _, W, j in parts:
+        if W is not last:
+            last, cuts = W, ()  # which frees the whole of the last
+            cuts = cut(_whole(W, gathered, keep=keep), group)
+        view = cuts[j] if W.ndim > 2 else cuts[j].unsqueeze(0)
+        while len(view):
+            batch.views.append(view[:room])
+            if id(W) in gathered and not (batch.sharded and batch.sharded[-1][0] is W):
+                batch.sharded.append((W, gathered[id(W)]))
+            room -= len(batch.views[-1])
+            view = view[len(batch.views[-1]) :]
+            if not room:
+                yield batch
+                batch, room = _Batch([], []), most
+    if batch.views:
+        yield batch
+
+
+def _whole(W: Tensor, gathered: dict[int, Tensor], *, keep: bool) -> Tensor:
+    """A sharded matrix gathered, if it has not been; any other as it is."""
+    if not _is_sharded(W):
+        return W
+    if id(W) not in gathered:
+        if not keep:
+            gathered.clear()
+        gathered[id(W)] = W.full_tensor()  # type: ignore[attr-defined]
+    return gathered[id(W)]
+
+
+def _decay_batches(
+    kind: _Kind,
+    batches: Iterable[_Batch],
+    t: float | Tensor,
+    group: Mapping[str, Any],
+    place: int,
+    done: Callable[[_Batch, Tensor], object],
+) -> None:
+    """Decay batches of a kind by the settings of a group of `LowRankDecay`, one by one: done
+    is given each, and what becomes of it, as matrices (matrices, m, n), m >= n.
+
+    place: of the kind among those of a step, for the noise of its rounding.
+    """
+    stochastic = kind.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
+    if stochastic:
+        generator = generator_of(kind.device, group["seed"], place, group["steps_taken"])
+    i = 0
+    for batch in batches:
+        X = torch.cat([tall(matrix_of(view)) for view in batch.views])
+        X = X.float() if stochastic else X
+        n = len(X)
+        _update_(X, t[i : i + n] if isinstance(t, Tensor) and t.ndim else t, group)
+        done(batch, stochastically_rounded(X, generator) if stochastic else X)
+        i += n
+
+
+def _write(batch: _Batch, X: Tensor) -> None:
+    """Put matrices (matrices, m, n), m >= n, where those of a batch were."""
+    rows = X.split([len(view) for view in batch.views])
+    torch._foreach_copy_(batch.views, list(map(like, rows, batch.views)))
+    for W, whole in batch.sharded:
+        _keep_shard(W, whole)
 
 
 def _update_(W: Tensor, t: float | Tensor, group: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import copy
 import io
 import pickle
 import warnings
+import weakref
 
 import numpy as np
 import oracles
@@ -288,7 +289,7 @@ def test_a_tensor_lr_that_is_no_number_is_refused():
     [
         (
             lambda W: W.fill_(float("nan")),
-            "^b must be finite, got 8 NaN and 0 infinite of 8",
+            "^b must be finite, got 16 NaN and 0 infinite of 16",
         ),
         (lambda W: W.half(), r"^b must be float32, .* got dtype torch\.float16"),
         (lambda W: W.flatten(), r"^b must be a matrix .* got shape \(16,\)"),
@@ -685,6 +686,64 @@ def test_a_stack_of_experts_is_computed_a_few_at_a_time(dtype, monkeypatch):
     (experts,) = parameters((64, 4, 4), dtype=dtype)
     LowRankDecay([experts], weight_decay=0.1, rounding="stochastic").step(lr=1.0)
     assert sum(sizes) == experts.numel() and max(sizes) == 48
+
+
+class Held(TorchDispatchMode):
+    """The most bytes that are held at once beside these tensors."""
+
+    def __init__(self, *given):
+        super().__init__()
+        self.given = {x.untyped_storage()._cdata for x in given}
+        self.sizes, self.most = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for x in made if isinstance(made, (list, tuple)) else [made]:
+            storage = x.untyped_storage() if isinstance(x, torch.Tensor) else None
+            if storage is not None and storage._cdata not in self.given:
+                self.sizes[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.sizes.pop, storage._cdata, None)
+        self.most = max(self.most, sum(self.sizes.values()))
+        return made
+
+
+def most_held(matrices, **settings):
+    """By a step of square matrices, in units of one of them."""
+    params = parameters(*[(64, 64)] * matrices)
+    decay = LowRankDecay(params, weight_decay=0.1, **settings)
+    with Held(*params) as held:
+        decay.step(lr=1.0)
+    return held.most / params[0].nbytes
+
+
+@pytest.mark.parametrize("method", ["polar_express", "cubic", "svd"])
+def test_max_batch_bounds_what_a_step_holds(method):
+    """Of the others it holds nothing; by SVD, a copy, as the last of them may fail."""
+    one, eight = most_held(1, method=method), most_held(8, method=method)
+    few = most_held(8, method=method, max_batch=1)
+    others = 7 if method == "svd" else 0
+    assert one <= 8.1 and eight > 7 * one
+    assert others <= few <= one + others + 0.1
+
+
+@pytest.mark.parametrize("settings", [{"rule": "proximal"}, {"method": "svd"}])
+def test_an_svd_that_fails_leaves_every_matrix_as_it_is(settings, monkeypatch):
+    params = parameters((4, 4), (4, 4), (5, 3))
+    start, taken, svd = copies(params), [], torch.linalg.svd
+
+    def failing(X, **kwargs):
+        taken.append(X)
+        if len(taken) == 3:
+            raise torch.linalg.LinAlgError("it did not converge")
+        return svd(X, **kwargs)
+
+    monkeypatch.setattr(torch.linalg, "svd", failing)
+    groups = [{"params": params[:2], **settings}, {"params": params[2:], **settings}]
+    decay = LowRankDecay(groups, weight_decay=0.1, max_batch=1)
+    with pytest.raises(torch.linalg.LinAlgError):
+        decay.step(lr=1.0)
+    assert all(map(torch.equal, params, start))
+    assert {group["steps_taken"] for group in decay.param_groups} == {0}
 
 
 def test_a_stack_of_no_matrices_has_nothing_to_decay():

@@ -20,7 +20,7 @@ from test_integrations import (
     net,
 )
 from torch import nn
-from weights import parameters
+from weights import copies, parameters
 
 from lrdlib.decay import low_rank_decay_
 from lrdlib.optimizer import LowRankDecay
@@ -152,6 +152,19 @@ def decayed(mesh):
     optimizer.step()  # without a gradient: decay alone
     full = model.weight.full_tensor()
     torch.testing.assert_close(full, expected[0], rtol=1e-5, atol=1e-6)
+    fused, experts = parameters((8, 6), (3, 4, 6))
+    for rule in ("low_rank", "proximal"):  # written batch by batch, and all at the end
+        alone = copies((fused, experts))
+        shards = [distribute_tensor(W.clone(), mesh, [Shard(0)]) for W in alone]
+        for a, b in (alone, shards):
+            groups = [{"params": [a], "parts": (4, 2, 2)}, {"params": [b]}]
+            LowRankDecay(groups, weight_decay=0.1, rule=rule, max_batch=2).step(lr=1.0)
+        for W, shard in zip(alone, shards, strict=True):
+            assert torch.equal(shard.full_tensor(), W)
+    if mesh.get_rank() == 1:  # it is told in both
+        shards[1].to_local()[0, 1, 2] = float("nan")
+    with pytest.raises(ValueError, match=r"^experts must be finite, got 1 NaN .* of 72"):
+        LowRankDecay({"experts": shards[1]}, weight_decay=0.1).step(lr=1.0)
     partial = DTensor.from_local(start[2].detach(), mesh, [Partial()])
     with pytest.raises(ValueError, match=r"params\['w'\] must be sharded or replicated"):
         LowRankDecay({"w": partial}, weight_decay=0.1)
