@@ -78,7 +78,14 @@ class _Kind(NamedTuple):
     lr: float | Tensor
 
 
-_Part = tuple[str, Tensor, int]  # a matrix by name, and which part of it
+class _Part(NamedTuple):
+    """Part j of a matrix of this name; of a sharded one, `view` has no more than the
+    shape."""
+
+    name: str
+    W: Tensor
+    j: int
+    view: Tensor  # (..., repetitions, rows, columns)
 
 
 class _Batch(NamedTuple):
@@ -463,9 +470,9 @@ class LowRankDecay(torch.optim.Optimizer):
         alike = self._alike(rates, frozen)
         groups = {kind: self.param_groups[kind.group] for kind in alike}
         looked_at = {
-            id(W): (name, W)
+            id(part.W): (part.name, part.W)
             for kind, parts in alike.items()
-            for name, W, _ in parts
+            for part in parts
             if groups[kind]["check_finite"]
         }
         _check_all_finite(looked_at.values())
@@ -502,11 +509,11 @@ class LowRankDecay(torch.optim.Optimizer):
                     continue
                 # a sharded one is cut after it has been gathered
                 shaped = torch.empty(W.shape, device="meta") if _is_sharded(W) else W
-                for j, part in enumerate(cut(shaped, group)):
-                    *stack, times, rows, columns = part.shape
+                for j, view in enumerate(cut(shaped, group)):
+                    *stack, times, rows, columns = view.shape
                     shape = (*stack, *sorted((times * rows, columns), reverse=True))
                     kind = _Kind(i, shape, W.dtype, W.device, rates[id(W)])
-                    alike.setdefault(kind, []).append((name, W, j))
+                    alike.setdefault(kind, []).append(_Part(name, W, j, view))
         return alike
 
 
@@ -517,22 +524,22 @@ def _check_all_finite(named: Iterable[tuple[str, Tensor]]) -> None:
     for name, W in named:
         together.setdefault(getattr(W, "device_mesh", W.device), []).append((name, W))
     for where, some in together.items():
-        wrong = torch.stack([_is_wrong(W) for _, W in some])  # (matrices,)
+        ends = torch.stack([end for _, W in some for end in _ends(W)])  # (2 * matrices,)
+        wrong = ends.isfinite().logical_not().any()
         if not isinstance(where, torch.device):
-            wrong = _added_up(wrong, where)
-        if bool(wrong.any()):
+            wrong = _added_up(wrong.int(), where)
+        if bool(wrong):
             for name, W in some:
                 check_finite(name, _whole(W, {}, keep=False))
 
 
-def _is_wrong(W: Tensor) -> Tensor:
-    """1 if W, or this process's shard of it, holds a NaN or an infinity, else 0; without a
-    copy of W, as isfinite would make."""
+def _ends(W: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest entry of W, or of this process's shard of it; both are NaN
+    if one is. No copy of W is made, as by isfinite."""
     local: Tensor = getattr(W, "to_local", lambda: W)()
     if not local.numel():
-        return torch.zeros((), dtype=torch.int, device=local.device)
-    ends = torch.stack((local.amin(), local.amax()))  # of a NaN, NaN
-    return 1 - ends.isfinite().all().int()
+        local = local.new_zeros(1)
+    return local.amin(), local.amax()
 
 
 def _added_up(x: Tensor, mesh: Any) -> Tensor:
@@ -586,17 +593,19 @@ def _batches(
     batch, room = _Batch([], []), most
     last: Tensor | None = None
     cuts: tuple[Tensor, ...] = ()
-    for _, W, j in parts:
-        if W is not last:
-            last, cuts = W, ()  # which frees the whole of the last
-            cuts = cut(_whole(W, gathered, keep=keep), group)
-        view = cuts[j] if W.ndim > 2 else cuts[j].unsqueeze(0)
+    for _, W, j, view in parts:
+        if _is_sharded(W):
+            if W is not last:
+                last, cuts = W, ()  # which frees the whole of the last
+                cuts = cut(_whole(W, gathered, keep=keep), group)
+            view = cuts[j]
+        view = view if view.ndim > 3 else view.unsqueeze(0)
         while len(view):
-            batch.views.append(view[:room])
+            taken, view = view[:room], view[room:]
+            batch.views.append(taken)
             if id(W) in gathered and not (batch.sharded and batch.sharded[-1][0] is W):
                 batch.sharded.append((W, gathered[id(W)]))
-            room -= len(batch.views[-1])
-            view = view[len(batch.views[-1]) :]
+            room -= len(taken)
             if not room:
                 yield batch
                 batch, room = _Batch([], []), most
