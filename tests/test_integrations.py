@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,24 +275,38 @@ def test_a_resumed_run_ends_as_an_unbroken_one(optimizer, loop):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="capturable needs a GPU")
-def test_a_capturable_optimizer_and_float16_on_a_gpu():
+def test_a_capturable_optimizer_on_a_gpu():
+    """As by hand, and resumed."""
     data = [tokens.cuda() for tokens in batches(STEPS)]
-    model, other = net().cuda(), net().cuda()
-    [optimizer], [plain] = adamw(capturable=True)(model), adamw()(other)
-    decay = decay_of(model)
-    decay.attach(optimizer)
-    Loop().run(model, [optimizer], data, None)
-    Loop().run(other, [plain], data, None, ByHand(other))
-    assert_same(model, other)
-    assert_taken(decay, STEPS)
+
+    def started(seed=0):
+        model = net(seed=seed).cuda()
+        [optimizer], decay = adamw(capturable=True)(model), decay_of(model)
+        decay.attach(optimizer)
+        return model, optimizer, decay
+
+    first, second = started(), started(seed=1)
+    Loop().run(first[0], [first[1]], data[:BREAK], None)
+    for x, y in zip(second, first, strict=True):
+        x.load_state_dict(copy.deepcopy(y.state_dict()))
+    other = net().cuda()
+    [plain], by_hand = adamw()(other), ByHand(other)
+    Loop().run(other, [plain], data[:BREAK], None, by_hand)
+    for model, optimizer, decay in (first, second):
+        Loop().run(model, [optimizer], data[BREAK:], None)
+        assert_taken(decay, STEPS)
+    Loop().run(other, [plain], data[BREAK:], None, by_hand)
+    assert_same(first[0], other)
+    assert_same(second[0], first[0])
 
 
-def test_the_matrices_of_another_copy_are_refused():
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_matrices_of_another_copy_are_refused(optimizer):
     """As when select came before what replaces the parameters."""
     model = net()
     decay = decay_of(copy.deepcopy(model))
     with pytest.raises(ValueError, match=r"optimizer must train .*blocks\.0\.attn"):
-        decay.attach(torch.optim.AdamW(model.parameters(), lr=LR))
+        decay.attach(OPTIMIZERS[optimizer](model)[0])
 
 
 def test_the_optimizer_of_other_parameters_is_refused():
@@ -334,6 +349,8 @@ def test_accelerate(tmp_path, accumulate):
     run(whole, data)
     assert_taken(whole[3], STEPS)
     other = net()
+    with pytest.raises(ValueError, match="optimizer must train"):
+        decay_of(other).attach(whole[2])
     [optimizer], by_hand = OPTIMIZERS["adamw"](other), ByHand(other)
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -542,6 +559,8 @@ def test_lora_decays_its_factors_alone():
     frozen = {n: W.clone() for n, W in model.named_parameters() if not W.requires_grad}
     [optimizer], [plain], decay = adamw()(model), adamw()(other), decay_of(model)
     decay.attach(optimizer)
+    with pytest.raises(ValueError, match=r"optimizer must train .*lora_A"):
+        decay.attach(plain)
     train_on(texts()[:STEPS], model, optimizer)
     train_on(texts()[:STEPS], other, plain, ByHand(other, factors))
     assert_same(model, other)
@@ -579,6 +598,53 @@ def test_lora_resumes():
     for W, expected in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(W, expected)
     assert_taken(decay, STEPS)
+
+
+# --- models of transformers; test_models.py has them trained as by hand
+
+MODELS = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma3", "olmo2", "phi3", "mixtral")
+MODELS += ("mamba", "wav2vec2", "vit")
+
+
+@THEIRS
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_resumes(name):
+    """To the same bit, however its matrices are cut; and no other's are taken for its."""
+    pytest.importorskip("transformers")
+    import test_models
+
+    def started():
+        model = test_models.built(name).double().eval()
+        model.set_experts_implementation("eager")  # the others take no float64
+        [optimizer] = adamw()(model)
+        decay = LowRankDecay(select(model, "attention+mlp"), weight_decay=DECAY, every=2)
+        decay.attach(optimizer)
+        return model, optimizer, decay
+
+    def train(model, optimizer, steps):
+        for step in steps:
+            optimizer.zero_grad()
+            test_models.loss_of(model, name, step).backward()
+            optimizer.step()
+
+    whole, optimizer, counted = started()
+    train(whole, optimizer, [0])
+    file = io.BytesIO()
+    torch.save([x.state_dict() for x in (whole, optimizer, counted)], file)
+    file.seek(0)
+    resumed = started()
+    with pytest.raises(ValueError, match="optimizer must train"):
+        counted.attach(resumed[1])
+    with torch.no_grad():
+        for W in resumed[0].parameters():
+            W.zero_()
+    for x, state in zip(resumed, torch.load(file, weights_only=True), strict=True):
+        x.load_state_dict(state)
+    train(whole, optimizer, [1, 2])
+    train(*resumed[:2], [1, 2])
+    assert_taken(resumed[2], 3)
+    for W, expected in zip(resumed[0].parameters(), whole.parameters(), strict=True):
+        assert torch.equal(W, expected)
 
 
 # --- Lightning
@@ -723,3 +789,65 @@ def test_a_callback_takes_numpy_s_numbers():
 
     callback = LowRankDecayCallback(weight_decay=np.float32(0.5), every=np.int64(3))
     assert json.loads(json.dumps(callback.state()))["args"]["every"] == 3
+
+
+# --- the table in the book
+
+BOOK = Path(__file__).parents[1] / "book" / "use_it.ipynb"
+COLUMNS = ("the same weights", "one decay per step", "resumes", "a mistake is an error")
+OF_OPTIMIZERS = (
+    *("test_attached_it_decays_as_by_hand", "test_attached_it_decays_as_by_hand"),
+    "test_a_resumed_run_ends_as_an_unbroken_one",
+    "test_the_matrices_of_another_copy_are_refused",
+)
+OF_PROCESSES = (
+    "test_two_processes_train_as_one_with_the_decay_by_hand",
+    *("test_two_new_processes_end_as_those_that_were_not_broken_off",) * 2,
+    "test_two_processes_train_as_one_with_the_decay_by_hand",
+)
+ON_A_GPU = "test_a_capturable_optimizer_on_a_gpu"
+BY_HAND = "test_a_model_is_trained_as_with_the_decay_by_hand"
+# what is trained, and the test of each column
+HELD = {
+    "AdamW: plain, foreach, fused, with a tensor as lr": OF_OPTIMIZERS,
+    "SGD, Adafactor, LBFGS, Muon with AdamW": OF_OPTIMIZERS,
+    "capturable AdamW": (*(ON_A_GPU,) * 3, OF_OPTIMIZERS[-1]),
+    "GradScaler, autocast, accumulated batches": OF_OPTIMIZERS,
+    "a compiled model, a compiled step": OF_OPTIMIZERS,
+    "accelerate": ("test_accelerate",) * 4,
+    "Trainer of transformers, twice": (
+        *("test_the_trainer_of_transformers", "test_the_trainer_of_transformers"),
+        "test_the_trainer_of_transformers_resumes",
+        "test_what_is_wrong_stops_the_trainer_before_its_first_step",
+    ),
+    "Lightning": (
+        *("test_lightning", "test_lightning", "test_lightning_resumes"),
+        "test_what_is_wrong_stops_lightning_before_its_first_step",
+    ),
+    "PEFT's LoRA": (
+        *("test_lora_decays_its_factors_alone", "test_lora_decays_its_factors_alone"),
+        *("test_lora_resumes", "test_lora_decays_its_factors_alone"),
+    ),
+    "GPT-2, GPT-NeoX, Llama, Qwen3, Gemma 3, OLMo 2, Phi-3, Mixtral, Mamba, Wav2Vec2, ViT": (
+        *(BY_HAND, BY_HAND, "test_a_model_resumes", "test_a_model_resumes"),
+    ),
+    "DDP": OF_PROCESSES,
+    "FSDP2": OF_PROCESSES,
+    "tensor parallelism": OF_PROCESSES,
+}
+
+
+def test_the_book_s_table_says_what_the_tests_hold():
+    """A row for each, no row beside them, and a test for each of its cells."""
+    cells = json.loads(BOOK.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    table = text[text.index(f"| under | {' | '.join(COLUMNS)} |") :].split("\n\n")[0]
+    _, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n")
+    )
+    assert [row[0] for row in rows] == list(HELD)
+    there = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for name, *words in rows:
+        assert len(words) == len(HELD[name]) == len(COLUMNS) and all(words)
+        for test in HELD[name]:
+            assert f"def {test}(" in there, test

@@ -64,8 +64,16 @@ def arranged(kind, model, mesh):
 
 def started(kind=None, mesh=None, seed=0):
     """A model, its optimizer and its decay; of one process without a kind."""
-    model = net(seed=seed) if kind is None else arranged(kind, net(seed=seed), mesh)
+    model = net(seed=seed)
+    early = decay_of(model)
+    if kind is not None:
+        model = arranged(kind, model, mesh)
     [optimizer], decay = OPTIMIZERS["adamw"](model), decay_of(model)
+    if kind in ("fsdp2", "tp"):  # which replace parameters
+        with pytest.raises(ValueError, match=r"optimizer must train .*blocks\.0\."):
+            early.attach(optimizer)
+    if kind == "ddp":
+        early.attach(optimizer).remove()
     decay.attach(optimizer)
     return model, optimizer, decay
 
@@ -208,7 +216,8 @@ def assert_close(weights, others):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one_with_the_decay_by_hand(folder, kind):
-    """And each kind of sharding is decayed as a whole matrix is: see `decayed`."""
+    """And each kind of sharding is decayed as a whole matrix is: see `decayed`; matrices
+    that were selected before they were sharded are refused: see `started`."""
     other = net()
     [optimizer] = OPTIMIZERS["adamw"](other)
     train(other, optimizer, batches(STEPS), after=ByHand(other))
