@@ -45,8 +45,8 @@ def made(shape: tuple[int, int], dtype: torch.dtype, device: str = "cpu") -> Ten
 
 
 def decay_of(matrices: list[Tensor], **settings: Any) -> LowRankDecay:
-    settings = {"weight_decay": 1e-4, "mode": "independent"} | settings
-    return LowRankDecay(matrices, rounding="stochastic", **settings)
+    how: dict[str, Any] = {"mode": "independent", "rounding": "stochastic"}
+    return LowRankDecay(matrices, weight_decay=1e-4, **how, **settings)
 
 
 def held(decay: LowRankDecay, device: str) -> int:
