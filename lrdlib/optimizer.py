@@ -54,7 +54,7 @@ from lrdlib.spectral import stable_rank
 Rounding = Literal["nearest", "stochastic"]
 ROUNDINGS = ("nearest", "stochastic")
 CUT = {"parts", "dim", "interleaved"}  # settings that cut a fused matrix
-# entries of the matrices that are computed at once; a step needs 8 such copies at most
+# entries of the matrices that are computed at once; a step needs 6 such copies at most
 BATCH = 2**24
 # torch.compiler.disable imports the compiler at once, more than half of what torch itself
 # takes to import; torch's own optimizers use the other, which waits for the first call.

@@ -342,22 +342,31 @@ def _compose(X: Tensor, coefficients: tuple[Quintic, ...], *, tight: bool) -> Te
     tall = X.shape[-2] == long
     stride = SEGMENT if 2 * long > 3 * short else 1
     for start in range(0, len(coefficients), stride):
-        G = X.mT @ X if tall else X @ X.mT  # (N, k, k), k = min(m, n), as H and Q
-        G2, scale = None, None
         if start == 0:
-            G, G2, scale = _normalise(G, tight=tight)
-        H = _polynomial(G, coefficients[start], G2)
-        Q = H if scale is None else H / scale
+            G, G2, scale = _normalised_gram(X, tight=tight)  # G (N, k, k), k = min(m, n)
+            H = _polynomial(G, coefficients[0], G2)
+            del G2
+            Q = H / scale
+        else:
+            G = _gram(X)
+            H = Q = _polynomial(G, coefficients[start])
         for quintic in coefficients[start + 1 : start + stride]:
             G = H @ G @ H
             H = _polynomial(G, quintic)
             # in the order in which X meets them: rounding makes it matter
             Q = Q @ H if tall else H @ Q
+        del G, H
         X = X @ Q if tall else Q @ X
+        del Q
     return X
 
 
-def _normalise(G: Tensor, *, tight: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+def _gram(X: Tensor) -> Tensor:
+    """X^T X or X X^T, whichever is smaller."""
+    return X.mT @ X if X.shape[-2] >= X.shape[-1] else X @ X.mT
+
+
+def _normalised_gram(X: Tensor, *, tight: bool) -> tuple[Tensor, Tensor | None, Tensor]:
     """G / s², its square where it was needed, and s: the Frobenius or Schatten-8 norm of
     the X with Gram matrix G.
 
@@ -365,14 +374,16 @@ def _normalise(G: Tensor, *, tight: bool) -> tuple[Tensor, Tensor | None, Tensor
     first step's own products: |X|_F² = tr G and |X|_S8⁴ = |G²|_F. The answer for X = 0 is
     finite, so that 0 stays 0. G (N, k, k), s (N, 1, 1).
     """
-    tiny = torch.finfo(G.dtype).tiny
+    G, tiny = _gram(X), torch.finfo(X.dtype).tiny
     square = G.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp_min(tiny)
     G = G / square
     if not tight:
         return G, None, square.sqrt()
     G2 = G @ G
     fourth = torch.linalg.matrix_norm(G2, keepdim=True).clamp_min(tiny)
-    return G / fourth.sqrt(), G2 / fourth, square.sqrt() * fourth**0.25
+    G = G / fourth.sqrt()
+    G2 = G2 / fourth
+    return G, G2, square.sqrt() * fourth**0.25
 
 
 def _polynomial(G: Tensor, quintic: Quintic, G2: Tensor | None = None) -> Tensor:
@@ -383,6 +394,7 @@ def _polynomial(G: Tensor, quintic: Quintic, G2: Tensor | None = None) -> Tensor
     elif G2 is None:
         H = torch.baddbmm(G, G, G, beta=b, alpha=c)
     else:
-        H = b * G + c * G2
+        H = b * G
+        H += c * G2
     H.diagonal(dim1=-2, dim2=-1).add_(a)
     return H
