@@ -8,11 +8,14 @@ for, the build fails.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from colab import Book
+from sheets import Names, joined
 from sphinx.errors import ExtensionError
 
 # The server answers with this page at any depth: all that it needs is in it, and its links
@@ -63,41 +66,116 @@ COLOURS = """<script>
 """
 
 
-# The script of a kind of picture -> what a page holds that has one.
-PICTURES = {
+# A script -> what a page holds that has use for it; all others are for every page.
+SCRIPTS = {
     "clock": 'class="lrd-clock"',
     "drag": 'class="lrd-drag"',
     "opening": 'class="lrd-opening"',
     "phase": '"phase"',
+    "solid": r'"(?:mesh3d|scatter3d)"',
+    "design-tabs": 'class="sd-tab-set',
+    "lab-page": r"pagename = 'lab'",
 }
+# Those that are a few lines, and are run before anything is seen: in the page itself.
+INLINE = ("documentation_options", "lab-page")
+# Those of every page, in their order, as two files: a fault of the theme stops none of ours.
+BUNDLES = {
+    "theme.js": (
+        *("doctools", "sphinx_highlight", "clipboard.min", "copybutton"),
+        *("scripts/sphinx-book-theme", "togglebutton", "scripts/bootstrap"),
+        "scripts/pydata-sphinx-theme",
+    ),
+    "book.js": ("lab-boot", "figures", "cards"),
+}
+TAG = r'<script[^>]*src="_static/(?:{})\.js[^>]*></script>\s*'
+SHEET = r'<link(?=[^>]*rel="stylesheet")[^>]*href="_static/([^"?]*)[^>]*>\s*'
 
 
-def light(page: str, name: str) -> str:
+def light(page: str, name: str, static: Path) -> str:
     """A page that loads no more than it needs before it is seen: scripts run when it is
-    there, that of a kind of picture where there is one, the index of all words is for the
-    search alone, and icons are in icons.css. It has the reader's colours from the start.
+    there, and only those that it has use for; the index of all words is for the search
+    alone, and icons are in icons.css. It has the reader's colours from the start.
 
     Raises ExtensionError if the theme's page has not what is changed.
     """
-    head, rest = page.split("</head>", 1)
-    change = {r'<script[^>]*src="[^"]*fontawesome\.js[^>]*></script>': ""}
-    change[r"(?=<noscript>)"] = COLOURS
+
+    def change(pattern: str, new: str, expected: int = 1) -> None:
+        nonlocal page
+        page, count = re.subn(pattern, lambda _: new, page)
+        if count != expected:
+            raise ExtensionError(
+                f"{name}.html has {count} of {pattern}, expected {expected}"
+            )
+
+    change(TAG.format("scripts/fontawesome"), "")
+    change(r"(?=<noscript>\s*<style>)", COLOURS)
+    change(r'<link rel="preload" as="script"[^>]*>\s*', "", 2)
     if name != "search":
         found = r"(?:searchtools|language_data|searchindex)\.js"
-        change[rf'(?:<script src="[^"]*{found}"></script>\s*){{3}}'] = ""
-    absent = [script for script, mark in PICTURES.items() if mark not in rest]
-    change |= {rf'<script[^>]*src="[^"]*/{s}\.js[^>]*></script>\s*': "" for s in absent}
-    for pattern, new in change.items():
-        head, count = re.subn(pattern, new, head)
-        if count != 1:
-            raise ExtensionError(f"{name}.html has {count} of {pattern}, expected 1")
-    # a label must not say something else than the words that it labels
-    rest = rest.replace('<summary aria-label="Toggle hidden content">', "<summary>")
-    rest = re.sub(
-        r'(<button class="btn search-button-field[^>]*) aria-label="Search"', r"\1", rest
+        change(rf'(?:<script src="[^"]*{found}"></script>\s*){{3}}', "")
+    for script, mark in SCRIPTS.items():
+        if not re.search(mark, page):
+            change(TAG.format(script), "")
+    for script in INLINE:
+        if re.search(TAG.format(script), page):
+            text = (static / f"{script}.js").read_text(encoding="utf-8")
+            change(TAG.format(script), f"<script>{text}</script>\n    ")
+    for bundle, scripts in BUNDLES.items():
+        change(
+            TAG.format(scripts[0]),
+            f'<script src="{stamped(static / bundle)}"></script>\n    ',
+        )
+        change(TAG.format("|".join(scripts[1:])), "", len(scripts) - 1)
+    # without a kernel no script asks for the state of a widget
+    page = re.sub(
+        r'<script type="application/vnd\.jupyter\.widget.*?</script>\s*', "", page
     )
-    later = r"<script (?![^>]*(?:documentation_options|lab-page))(?![^>]*\bdefer\b)([^>]*\bsrc=)"
-    return re.sub(later, r"<script defer \1", head) + "</head>" + rest
+    # a label must not say something else than the words that it labels
+    page = page.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    page = re.sub(
+        r'(<button class="btn search-button-field[^>]*) aria-label="Search"', r"\1", page
+    )
+    return re.sub(r"<script (?![^>]*\bdefer\b)([^>]*\bsrc=)", r"<script defer \1", page)
+
+
+def bundle(static: Path) -> None:
+    """Writes the files that BUNDLES names."""
+    for name, scripts in BUNDLES.items():
+        texts = [
+            (static / f"{script}.js").read_text(encoding="utf-8") for script in scripts
+        ]
+        # before the first one's "use strict", which would hold for all of them
+        text = "".join(f";\n{re.sub(r'//# sourceMappingURL.*', '', one)}" for one in texts)
+        (static / name).write_text(text, encoding="utf-8")
+
+
+def dress(out: Path, names: Collection[str]) -> None:
+    """Gives these pages one style sheet, in place of the many that they have; it has what
+    all pages of the site can use (sheets.py).
+
+    Raises ExtensionError if two pages have their sheets in different orders.
+    """
+    static = out / "_static"
+    pages = {path: path.read_text(encoding="utf-8") for path in out.glob("*.html")}
+    lists = {name: re.findall(SHEET, pages[out / f"{name}.html"]) for name in names}
+    longest = max(lists.values(), key=len)
+    for name, some in lists.items():
+        if [sheet for sheet in longest if sheet in some] != some:
+            raise ExtensionError(f"{name}.html has its sheets in another order: {some}")
+    scripts = [*static.glob("*.js"), *out.glob("lab/*.js")]
+    used = Names.of(pages.values(), (one.read_text(encoding="utf-8") for one in scripts))
+    text = joined([static / sheet for sheet in longest], static, used)
+    (static / "book.css").write_text(text, encoding="utf-8")
+    link = f'<link rel="stylesheet" href="{stamped(static / "book.css")}" />\n    '
+    for name in names:
+        before, *after = re.split(SHEET, pages[out / f"{name}.html"])[::2]
+        page = before + link + "".join(after)
+        (out / f"{name}.html").write_text(page, encoding="utf-8")
+
+
+def stamped(file: Path) -> str:
+    """The address of a static file from a page, other for other content: browsers keep it."""
+    return f"_static/{file.name}?v={sha256(file.read_bytes()).hexdigest()[:8]}"
 
 
 def finish(app: Any, problem: Exception | None, *, written: set[str]) -> None:
@@ -106,10 +184,14 @@ def finish(app: Any, problem: Exception | None, *, written: set[str]) -> None:
     if problem or app.builder.name != "html":
         return
     out, site = Path(app.outdir), Book.settings().site()
-    root = out / "index.html"  # what is there only sends the reader on
+    bundle(out / "_static")
     for name in sorted(written):
         path = out / f"{name}.html"
-        path.write_text(light(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+        page = light(path.read_text(encoding="utf-8"), name, out / "_static")
+        path.write_text(page, encoding="utf-8")
+    if written:
+        dress(out, written)
+    root = out / "index.html"  # what is there only sends the reader on
     first = (out / f"{app.config.root_doc}.html").read_text(encoding="utf-8")
     canonical = f'<link rel="canonical" href="{site}">\n  </head>'
     root.write_text(first.replace("</head>", canonical, 1), encoding="utf-8")
