@@ -87,6 +87,10 @@ BUNDLES = {
     ),
     "book.js": ("lab-boot", "figures", "cards"),
 }
+# The theme asks each box whether it scrolls, and writes that down before it asks the next:
+# the page is laid out as often as there are boxes. All are asked first.
+ASKED = r"\.forEach\((\w+)=>\{\1\.tabIndex=(\1\.scrollWidth>[^?{}]*)\?0:-1\}\)"
+FIRST = r".map(\1=>[\1,\2]).forEach(([\1,scrolls])=>{\1.tabIndex=scrolls?0:-1})"
 TAG = r'<script[^>]*src="_static/(?:{})\.js[^>]*></script>\s*'
 SHEET = r'<link(?=[^>]*rel="stylesheet")[^>]*href="_static/([^"?]*)[^>]*>\s*'
 
@@ -139,13 +143,20 @@ def light(page: str, name: str, static: Path) -> str:
 
 
 def bundle(static: Path) -> None:
-    """Writes the files that BUNDLES names."""
+    """Writes the files that BUNDLES names. Raises ExtensionError if the theme's script has
+    not what is changed."""
     for name, scripts in BUNDLES.items():
         texts = [
             (static / f"{script}.js").read_text(encoding="utf-8") for script in scripts
         ]
         # before the first one's "use strict", which would hold for all of them
-        text = "".join(f";\n{re.sub(r'//# sourceMappingURL.*', '', one)}" for one in texts)
+        text = "".join(f";\n{re.sub('//# sourceMappingURL.*', '', one)}" for one in texts)
+        if "scripts/pydata-sphinx-theme" in scripts:
+            text, count = re.subn(ASKED, FIRST, text)
+            if count != 1:
+                raise ExtensionError(
+                    f"the theme's script has {count} of {ASKED}, expected 1"
+                )
         (static / name).write_text(text, encoding="utf-8")
 
 
