@@ -89,8 +89,14 @@ BUNDLES = {
 }
 # The theme asks each box whether it scrolls, and writes that down before it asks the next:
 # the page is laid out as often as there are boxes. All are asked first.
-ASKED = r"\.forEach\((\w+)=>\{\1\.tabIndex=(\1\.scrollWidth>[^?{}]*)\?0:-1\}\)"
-FIRST = r".map(\1=>[\1,\2]).forEach(([\1,scrolls])=>{\1.tabIndex=scrolls?0:-1})"
+ASKED = (
+    r'document\.querySelectorAll\((\[[^\]]*\]\.join\(", "\))\)'
+    r"\.forEach\((\w+)=>\{\2\.tabIndex=(\2\.scrollWidth>[^?{}]*)\?0:-1\}\)"
+)
+FIRST = (
+    r"Array.from(document.querySelectorAll(\1),\2=>[\2,\3])"
+    r".forEach(([\2,scrolls])=>{\2.tabIndex=scrolls?0:-1})"
+)
 TAG = r'<script[^>]*src="_static/(?:{})\.js[^>]*></script>\s*'
 SHEET = r'<link(?=[^>]*rel="stylesheet")[^>]*href="_static/([^"?]*)[^>]*>\s*'
 

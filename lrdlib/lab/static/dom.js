@@ -26,6 +26,10 @@ const COLOURS = {pink: "#e8329a", grey: "#797979", pale: "#949494"}; // of no ru
 const percent = (value) => (value == null || Number.isNaN(value) ? "none" : `${Number((100 * value).toFixed(1))}%`);
 const short = (value) => (value == null || Number.isNaN(value) ? "none" : String(Number(value.toPrecision(3))));
 
+// Long work in parts, so that the page answers in between: rest() is a promise that is kept in another task.
+const rest = () => new Promise((resolve) => setTimeout(resolve));
+const PART = 10; // milliseconds of work after which a part may end
+
 // The last record that is not after `step`.
 const recordAt = (steps, step) => {
   let at = 0;

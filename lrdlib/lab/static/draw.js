@@ -3,7 +3,7 @@
  * A library of plots would be two thousand times as large, and redraw a moved slider in ten times the time that there
  * is. Colours of text and grid are the style sheet's, so that they follow the page by themselves.
  *
- * makePlot(box) -> {draw(axes, still, moving), move(moving), at(clientX, clientY)}: at is [x, y], the point under the pointer
+ * makePlot(box) -> {measure(), draw(axes, still, moving), move(moving), at(clientX, clientY)}: at is [x, y], the point under the pointer
  *   axes: {x: {low, high, title}, y: {low, high, title, log, words}, square}; words(value): the text of a tick
  *   shapes: {kind: "line", x, y, colour, dash, width} | {kind: "area", ...} as line | {kind: "band", x, low, high, colour}
  *     | {kind: "bars", x, y, colour} | {kind: "dot", x, y, colour} | {kind: "cursor", x}: what comes after it is pale
@@ -100,6 +100,12 @@ const makePlot = (box) => {
   let place = null; // the scales and the ends of the area
   let size = null; // of the box, as the browser has told it: to ask for it would have the whole page laid out
 
+  // Asked of all boxes before the first is drawn, the page is laid out once for them.
+  const measure = () => {
+    const {width, height} = size ?? box.getBoundingClientRect();
+    size = width ? {width, height} : null;
+  };
+
   const layOut = ({x, y, square}) => {
     const {width, height} = size ?? box.getBoundingClientRect();
     let [w, h] = [Math.max(width - ROOM.left - ROOM.right, 10), Math.max(height - ROOM.top - ROOM.bottom, 10)];
@@ -153,5 +159,5 @@ const makePlot = (box) => {
       draw(now.axes, now.still, now.moving);
   });
   resized.observe(box);
-  return {draw, move, at, remove: () => resized.disconnect()};
+  return {measure, draw, move, at, remove: () => resized.disconnect()};
 };

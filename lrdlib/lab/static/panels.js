@@ -1,8 +1,8 @@
 /* The linked panels of the lab, for runs from any source.
  *
  * makePanels(root, level, names, shy) -> {show(view), at(step), remove()}. level: of their headings; names: of the charts;
- * shy: of those, last, that are not there where a run has nothing for them. show draws everything anew; at(step) moves
- * what depends on the step. A pointer on a chart of steps sends "lrd:step" from root, one on the table of pairs "lrd:pair"
+ * shy: of those, last, that are not there where a run has nothing for them. show draws everything anew, in parts: it is a
+ * promise of its end, or of its being overtaken by another; at(step) moves what depends on the step. A pointer on a chart of steps sends "lrd:step" from root, one on the table of pairs "lrd:pair"
  * with {a, b}, another choice of matrix "lrd:matrix". A view is
  *   {runs: [run, ...], step, until?, matrix?}   1 or 2 runs, in one chart where they can; until: where the axis of steps ends
  *   run = {name, note, rule, steps, curves: {metric: [..]}, bands?: {seeds, steps, low: {metric: [..]}, high} | null,
@@ -103,7 +103,7 @@ const makeChart = (root, chart, slots) => {
       const [b, a] = plot.at(clientX, clientY).map(Math.round);
       if (drawn.length) send("lrd:pair", {a, b});
     });
-  return {chart, figure, show, at, remove: plot.remove};
+  return {chart, figure, show, at, measure: plot.measure, remove: plot.remove};
 };
 
 const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "fourier", "pattern"], shy = []) => {
@@ -137,7 +137,7 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
     root.replaceChildren(element("div", {className: "lab-panels", "data-runs": count}, ...panels));
   };
 
-  const show = (next) => {
+  const show = async (next) => {
     const matrices = [...new Set(next.runs.flatMap((run) => Object.keys(run.spectra ?? {})))];
     const wish = next.matrix ?? view?.matrix;
     const tints = next.runs.length > 1 ? tintsOf(next.runs.map(({rule}) => rule)) : [null];
@@ -153,7 +153,17 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
         const section = figure.closest("section");
         chart.missing(view.runs[0], view) === null ? root.firstElementChild.append(section) : section.remove();
       }
-    charts.forEach((one) => one.show(view));
+    const mine = view;
+    charts.forEach((one) => one.measure());
+    let start = performance.now();
+    for (const one of charts) {
+      if (performance.now() - start > PART) {
+        await rest();
+        if (view !== mine) return;
+        start = performance.now();
+      }
+      one.show(view);
+    }
   };
 
   const at = (step) => {

@@ -33,6 +33,7 @@ const stillMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").
 
 const makeRecorded = async (root, load) => {
   const index = await load("index");
+  await rest();
   const rows = rowsOf(index);
   const runOf = makeRuns(index, load);
   const {node: say, tell} = makeSay();
@@ -84,13 +85,15 @@ const makeRecorded = async (root, load) => {
     const steps = [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
     transport.set(steps, transport.step());
     source.textContent = `Recorded: ${runs.map((run) => `${run.name} (${run.note})`).join("; against it, ")}. ${rows.length} runs are recorded in all.`;
-    panels.show({runs, step: transport.step(), matrix});
+    const shows = panels.show({runs, step: transport.step(), matrix});
     if (runs[0].table !== table) ask.ready(null); // an answer of another network
     ask.ready((table = runs[0].table));
     RECORDED_SHOWN.run = runs[0];
     document.dispatchEvent(new CustomEvent("lrd:shown"));
+    await shows;
+    if (mine !== turn) return false;
     plots.setAttribute("aria-busy", "false");
-    return mine === turn;
+    return true;
   };
 
   const go = (slot) => async (row) => {

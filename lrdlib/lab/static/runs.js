@@ -20,23 +20,40 @@ const ruleOf = ({rule, amount, l2, variant, setting}) => {
   return actingRule({rule, weight_decay: amount, l2, l2_on, select: variant.split(",").includes("qk") ? "qk" : ""});
 };
 
+// An object (or a list) that reads each of its codes when it is first asked for: of six matrices one is shown.
+const readOnDemand = (codes, read) => {
+  const made = Array.isArray(codes) ? [] : {};
+  const keep = (name, how) => Object.defineProperty(made, name, {enumerable: true, configurable: true, ...how});
+  for (const [name, code] of Object.entries(codes))
+    keep(name, {
+      get: () => {
+        const value = read(code);
+        keep(name, {value});
+        return value;
+      },
+    });
+  return made;
+};
+
 const toRun = async (index, row, load) => {
   const data = await load(row.piece);
   const pattern = data.pattern ? await load(`${row.piece}.pattern`) : null;
   const answers = data.answers ? await load(`${row.piece}.answers`) : null;
-  await new Promise((resolve) => setTimeout(resolve)); // reading a piece and drawing it are two tasks
+  await rest(); // the last piece has been read in this task
+  const curves = decodeEach(data.curves);
+  await rest();
   return {
     name: nameOf(index, row),
     note: noteOf(index, row),
     rule: ruleOf(row),
     command: data.command,
     steps: data.steps,
-    curves: decodeEach(data.curves),
+    curves,
     bands: data.bands && {...data.bands, low: decodeEach(data.bands.low), high: decodeEach(data.bands.high)},
-    spectra: Object.fromEntries(Object.entries(data.spectra).map(([name, code]) => [name, decodeRows(code)])),
+    spectra: readOnDemand(data.spectra, decodeRows),
     fourier: data.fourier && decodeRows(data.fourier),
     table: answers && tableOfAnswers(answers),
-    pattern: pattern && {...pattern, values: pattern.values.map(decode)},
+    pattern: pattern && {...pattern, values: readOnDemand(pattern.values, decode)},
   };
 };
 
