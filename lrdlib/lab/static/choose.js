@@ -50,7 +50,13 @@ const chosen = (rows, row, key, value, wish = row) => {
 // Every recorded value of a key that can be had with what comes before it.
 const optionsOf = (rows, row, key) => {
   const before = KEYS.slice(0, KEYS.indexOf(key));
-  const values = [...new Set(rows.filter((one) => before.every((name) => one[name] === row[name])).map((one) => one[key]))];
+  const found = new Set();
+  for (const one of rows) {
+    let open = true; // a loop, as this is the longest work before the first picture
+    for (const name of before) if (one[name] !== row[name]) open = false;
+    if (open) found.add(one[key]);
+  }
+  const values = [...found];
   const numeric = ["lr", "strength", "fraction", "seed"].includes(key);
   return numeric ? values.sort((a, b) => amountOf(a) - amountOf(b) || String(a).localeCompare(String(b))) : values;
 };

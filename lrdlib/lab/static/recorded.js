@@ -33,7 +33,7 @@ const stillMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").
 
 const makeRecorded = async (root, load) => {
   const index = await load("index");
-  await rest();
+  await rest(); // it has been read in this task
   const rows = rowsOf(index);
   const runOf = makeRuns(index, load);
   const {node: say, tell} = makeSay();
@@ -178,5 +178,6 @@ const makeRecorded = async (root, load) => {
     here.scrollIntoView({block: "start", behavior: stillMotion() ? "auto" : "smooth"});
     await shown;
   });
+  await rest();
   await enter(location.hash, false);
 };
