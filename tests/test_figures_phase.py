@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from lrdlib.figures.canvas import rule_colours
 from lrdlib.figures.page import write_page
 from lrdlib.figures.phase import CURVES, agreement_figure, frontier_figure, phase_figure
 from lrdlib.figures.phase_layout import ink_on
@@ -440,6 +441,20 @@ def look_into_cells(page):
     assert page.evaluate(PEEK) is None
 
 
+# The colour of each seed's curves.
+INKS = """() => {
+    const {data, layout} = document.querySelector(".lrd-plot");
+    const {first, seeds, units} = layout.meta.phase;
+    const of = (slot) => data.slice(first + slot * units.length, first + (slot + 1) * units.length);
+    return seeds.map((_, slot) => [...new Set(of(slot).map(({line}) => line.color))].join());
+}"""
+
+
+def shades_of(rule):
+    """A colour for each of three seeds, all of them its rule's."""
+    return rule_colours([{"rule": rule, "weight_decay": 0.05}] * 3)
+
+
 def tap(page, x, y):
     touch = page.context.new_cdp_session(page)
     touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
@@ -464,8 +479,10 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
         )
         assert page.evaluate(DRAWN) == ["<b>L2</b><br>fraction 0.3, λ = 0.05"] + [5] * 12
         assert page.locator("code").inner_text() == "remake --rule l2 --fraction 0.3"
+        assert page.evaluate(INKS) == shades_of("l2")
         page.get_by_role("combobox", name="rule").select_option("LRD")
         page.get_by_role("combobox", name="λ").select_option("1e-3")
+        assert page.evaluate(INKS) == shades_of("lrd")
         one_seed = [5] * 4 + [0] * 8
         assert page.evaluate(DRAWN) == ["<b>LRD</b><br>fraction 0.3, λ = 1e-3", *one_seed]
         page.get_by_role("combobox", name="rule").select_option("L2")
@@ -495,6 +512,27 @@ def test_a_click_and_a_choice_draw_the_curves_of_a_cell(chromium, tmp_path):
             "document.querySelector('.lrd-plot').layout.xaxis2.domain[0] > 0.4"
         )
         assert seen.errors == []
+
+
+def test_under_a_finger_arrows_go_from_cell_to_cell(chromium, tmp_path):
+    from browser import PHONE, serve
+
+    write_page(phase_figure(RUNS, WANTED), tmp_path / "page.html", title="Phase diagram")
+    with serve(tmp_path) as site:
+        context = chromium.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+        page = context.new_page()
+        page.goto(f"{site}/page.html")
+        page.locator(".lrd-plot").tap()
+        page.locator(".lrd-plot[data-drawn]").wait_for()
+        choices = {name: page.get_by_role("combobox", name=name) for name in ("rule", "λ")}
+        choices["rule"].select_option("LRD")
+        choices["λ"].select_option("1e-3")
+        page.get_by_role("combobox", name="fraction").select_option("0.3")
+        page.get_by_role("button", name="one cell up").tap()
+        assert "LRD, fraction 0.3, λ = 0.05" in page.locator("[role=status]").inner_text()
+        page.get_by_role("button", name="one cell left").tap()  # into the next panel
+        assert page.evaluate(DRAWN)[0].startswith("<b>L2</b>")
+        context.close()
 
 
 def test_a_page_needs_words_for_those_who_cannot_see_it(tmp_path):

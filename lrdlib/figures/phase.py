@@ -417,8 +417,9 @@ def _draw_curve_panels(
     seeds = sorted({config.seed for cell in cells.values() for config in cell.configs})
     meta = {"first": len(fig.data), "seeds": seeds} | _packed_curves(cells, seeds)
     shown = {run.config["seed"]: run for run in cells[start].recorded}
-    for slot, seed in enumerate(seeds):
-        _draw_curves(fig, n, f"seed {seed}", PALETTE[slot % len(PALETTE)], shown.get(seed))
+    meta["colours"] = [_seed_colours(placed, len(seeds)) for placed in grid.cells]
+    for seed, colour in zip(seeds, meta["colours"][start[0]], strict=True):
+        _draw_curves(fig, n, f"seed {seed}", colour, shown.get(seed))
     for words, name in STYLES.items():
         key = {"name": words, "mode": "lines", "line": {"color": INK, **CURVES[name]}}
         fig.add_scatter(x=[None], y=[None], **key, hoverinfo="skip", row=n + 1, col=1)
@@ -434,6 +435,14 @@ def _draw_curve_panels(
     draw_frame(fig, *start, SELECTED)
     fig.update_layout(legend={"yref": "paper", "yanchor": "bottom"})
     return meta
+
+
+def _seed_colours(cells: Mapping[Place, Cell], count: int) -> list[str]:
+    """Shades of the colour of a panel's rule, one for each of `count` seeds."""
+    configs = [config for cell in cells.values() for config in cell.configs]
+    # a panel may begin at strength 0, where no rule acts
+    acting = next((one for one in configs if one.weight_decay or one.l2), configs[0])
+    return rule_colours([plain(acting)] * count)
 
 
 def _draw_curves(fig: go.Figure, n: int, name: str, colour: str, run: Run | None) -> None:

@@ -4,6 +4,7 @@
  * Works on any figure whose layout.meta.phase is what lrdlib/figures/phase.py writes there:
  *   panels, rows, columns: labels; prefix: what rows are ("λ = "); selected: [panel, row, column]
  *   heat: the trace of each panel; first: the first of the curves' traces, four to a seed; seeds: one per slot of four
+ *   colours: of each panel one for each seed, shades of its rule's
  *   note, frame: which annotation is the curves' headline, which shape goes around the selected cell
  *   steps: arrays of steps; curves: "panel,row,column" -> [[slot, steps, test, orbit-clean, train, rank], ...], where a
  *   number is two digits (of `digits`, in base 64) and stands for itself over its `units`; "~~" is none
@@ -27,9 +28,10 @@
 
   const text = (hover) => hover.replaceAll("<br>   ", "; ").replaceAll("<br>", "\n").replace(/<[^>]*>/g, "");
 
-  // The traces of one cell: x, y and whether the legend names it, four to a seed.
-  const traces = (phase, key) => {
-    const update = {x: [], y: [], showlegend: []};
+  // The traces of one cell: x, y, colour and whether the legend names it, four to a seed.
+  const traces = (phase, [p, r, c]) => {
+    const key = `${p},${r},${c}`;
+    const update = {x: [], y: [], showlegend: [], "line.color": []};
     phase.seeds.forEach((_, slot) => {
       const run = (phase.curves[key] ?? []).find(([theirs]) => theirs === slot);
       const steps = run ? phase.steps[run[1]] : [];
@@ -40,6 +42,7 @@
         update.x.push(values.length ? steps : []);
         update.y.push(values);
         update.showlegend.push(kind === 0 && Boolean(run));
+        update["line.color"].push(phase.colours[p][slot]);
       });
     });
     return update;
@@ -116,8 +119,8 @@
       const [p, r, c] = place;
       const [title, ...lines] = text(plot.data[phase.heat[p]].hovertext[r][c] ?? "").split("\n");
       if (!title) return hide();
-      const {x, y} = traces(phase, place.join());
-      const curves = x.map((steps, i) => ({x: steps, y: y[i], line: plot.data[phase.first + i].line}));
+      const {x, y, "line.color": colours} = traces(phase, place);
+      const curves = x.map((steps, i) => ({x: steps, y: y[i], line: {...plot.data[phase.first + i].line, color: colours[i]}}));
       const kinds = phase.units.length;
       const [accuracies, ranks] = [(i) => i % kinds < kinds - 1, (i) => i % kinds === kinds - 1].map((its) => curves.filter((_, i) => its(i)));
       const charts = place.join() in phase.curves ? [chart("accuracy; train dotted, orbit-clean dashed", accuracies, last, highest[0]), chart("stable rank of queries and keys", ranks, last, highest[1])] : [];
@@ -127,6 +130,16 @@
       put(boxOf(place));
     };
     return {show, hide, boxOf, under};
+  };
+
+  // The place beside one, [up, across] from it; at an edge of a panel, in the next.
+  const moved = (phase, [p, r, c], [up, across]) => {
+    const [panels, rows, columns] = [phase.panels.length, phase.rows.length, phase.columns.length];
+    const next = p + Math.sign(across);
+    const over = Number.isFinite(across) && (c + across < 0 || c + across >= columns);
+    if (over && next >= 0 && next < panels) return [next, r, across > 0 ? 0 : columns - 1];
+    const clip = (value, size) => Math.min(Math.max(value, 0), size - 1);
+    return [p, clip(r + up, rows), clip(c + across, columns)];
   };
 
   // What the keyboard holds: a frame that arrow keys move from cell to cell, and at an edge to the next panel.
@@ -143,13 +156,6 @@
       Object.assign(grip.style, {left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px`});
     };
     const moves = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0], Home: [0, -Infinity], End: [0, Infinity]};
-    const moved = ([p, r, c], [up, across]) => {
-      const next = p + Math.sign(across);
-      const over = Number.isFinite(across) && (c + across < 0 || c + across >= sizes[2]);
-      if (over && next >= 0 && next < sizes[0]) return [next, r, across > 0 ? 0 : sizes[2] - 1];
-      const clip = (value, size) => Math.min(Math.max(value, 0), size - 1);
-      return [p, clip(r + up, sizes[1]), clip(c + across, sizes[2])];
-    };
     grip.addEventListener("focus", () => {
       go();
       if (grip.matches(":focus-visible")) card.show(place);
@@ -161,7 +167,7 @@
       if (!moves[key] && key !== "Enter" && key !== " ") return;
       event.preventDefault();
       if (!moves[key]) return choose(place);
-      place = moved(place, moves[key]);
+      place = moved(phase, place, moves[key]);
       go();
       card.show(place);
     });
@@ -200,7 +206,7 @@
       const frame = {xref: xaxis, yref: yaxis, x0: c - 0.5, x1: c + 0.5, y0: r - 0.5, y1: r + 0.5};
       const layout = {[`annotations[${phase.note}].text`]: `<b>${phase.panels[p]}</b>${empty}<br>${cell}`};
       for (const [part, value] of Object.entries(frame)) layout[`shapes[${phase.frame}].${part}`] = value;
-      window.Plotly.update(plot, traces(phase, key), layout, indices);
+      window.Plotly.update(plot, traces(phase, place), layout, indices);
       describe(key, place);
       hold(place);
     };
@@ -236,9 +242,16 @@
       select.setAttribute("aria-label", name);
       return element("label", {className: "lrd-choice"}, name, select);
     };
+    // for a finger, under which cells are small
+    const steps = {"←": ["left", 0, -1], "→": ["right", 0, 1], "↑": ["up", 1, 0], "↓": ["down", -1, 0]};
+    const buttons = Object.entries(steps).map(([textContent, [way, up, across]]) => {
+      const place = () => [panel, row, column].map((select) => Number(select.value));
+      return element("button", {type: "button", textContent, ariaLabel: `one cell ${way}`, onclick: () => choose(moved(phase, place(), [up, across]))});
+    });
     const choices = [label("rule", panel), label("fraction", column), label(phase.prefix.replace(/[\s=]+$/, ""), row)];
     const lead = element("span", {textContent: "Point at a cell, click it, or choose one here:"});
-    plot.parentElement.append(element("div", {className: "lrd-controls lrd-choices"}, lead, ...choices, say));
+    const beside = element("span", {className: "lrd-steps"}, ...buttons);
+    plot.parentElement.append(element("div", {className: "lrd-controls lrd-choices"}, lead, ...choices, beside, say));
     describe(phase.selected.join(), phase.selected);
   };
 
