@@ -1,16 +1,23 @@
-"""What a page asks, where its reader is, and how long it takes, as a Sphinx extension
-(_config.yml).
+"""What a page asks, where its reader is, how long it takes, and which symbols it has, as a
+Sphinx extension (_config.yml).
 
 The question with which a page opens is what search engines and shared links say of it.
 
 Each chapter says below its title which one it is and how many minutes it takes to read, and
 the list on the first page has the same minutes. The numbers in the sidebar are counted by
 custom.css in the same order: that of _toc.yml, without the appendices.
+
+The search looks for whole words: a page with \\sigma_1 in a formula, or σ₁ in its text, has
+no word σ. So each page tells the index its Greek letters.
 """
 
 from __future__ import annotations
 
+import re
+from html.entities import html5
 from typing import Any
+from unicodedata import name as name_of
+from unicodedata import normalize
 
 from docutils import nodes
 
@@ -18,6 +25,7 @@ PACE = 200  # words per minute, of prose that has an argument
 FORMULA = 0.25  # minutes for a formula of its own
 # Not read word by word: code, formulas in a line, and what is folded away.
 PASSED = (nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment)
+FORMULAS = (nodes.math, nodes.math_block)
 APPENDICES = "Appendices"
 
 
@@ -80,7 +88,27 @@ def describe(app: Any, tree: nodes.document) -> None:
             tree.insert(0, nodes.meta(name="description", content=text))
 
 
+def letters(tree: nodes.document) -> set[str]:
+    """The Greek letters of a page: in its words, and by their names in its formulas."""
+    text = tree.astext()
+    commands = {
+        found
+        for formula in tree.findall(lambda node: isinstance(node, FORMULAS))
+        for found in re.findall(r"\\([A-Za-z]+)", formula.astext())
+    }
+    named = "".join(html5.get(f"{command};", "") for command in commands)
+    plain = normalize("NFKC", text + named)  # one letter for ϵ and ε
+    return {letter for letter in plain if name_of(letter, "").startswith("GREEK ")}
+
+
+def spell(app: Any, tree: nodes.document) -> None:
+    """Gives the letters of a page to the index of the search."""
+    if found := letters(tree):
+        tree.insert(0, nodes.meta(name="keywords", content=", ".join(sorted(found))))
+
+
 def setup(app: Any) -> dict[str, Any]:
     app.connect("doctree-read", describe)
+    app.connect("doctree-read", spell)
     app.connect("doctree-resolved", say)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

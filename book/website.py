@@ -176,7 +176,8 @@ def dress(out: Path, names: Collection[str]) -> None:
     scripts = [*static.glob("*.js"), *out.glob("lab/*.js")]
     used = Names.of(pages.values(), (one.read_text(encoding="utf-8") for one in scripts))
     text = joined([static / sheet for sheet in longest], static, used)
-    (static / "book.css").write_text(text, encoding="utf-8")
+    of = f"/* by book/sheets.py, of {' '.join(longest)} */"
+    (static / "book.css").write_text(f"{of}\n{text}", encoding="utf-8")
     link = f'<link rel="stylesheet" href="{stamped(static / "book.css")}" />\n    '
     for name in names:
         before, *after = re.split(SHEET, pages[out / f"{name}.html"])[::2]

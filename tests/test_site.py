@@ -253,8 +253,8 @@ def test_nothing_moves_while_a_page_is_laid_out(first_view):
 
 
 def test_a_page_is_light(first_view):
-    """470 kB are two or three seconds on a slow phone line; plotly alone is 500."""
-    assert first_view.weight < 470_000
+    """390 kB are two seconds on a slow phone line; plotly alone is 500."""
+    assert first_view.weight < 390_000
     assert not first_view.plotly, "plotly loads when the reader goes for a figure"
 
 
@@ -289,8 +289,58 @@ def test_the_script_of_a_picture_is_loaded_where_there_is_one(name):
     marks = ("lrd-clock", "lrd-drag", "lrd-opening")
     has = {mark[4:]: f'class="{mark}"' in text for mark in marks}
     has["phase"] = '"phase"' in text
+    has["solid"] = '"scatter3d"' in text or '"mesh3d"' in text
     for script, there in has.items():
         assert len(re.findall(rf'src="_static/{script}\.js', text)) == there
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_one_file_is_loaded_before_a_page_is_seen(name):
+    """Its style sheet: scripts are run when the page is there, but those in the page."""
+    head = (HTML / name).read_text(encoding="utf-8").split("</head>")[0]
+    if name == "404.html":
+        return  # which needs no file at all
+    assert len(re.findall("<link[^>]*stylesheet", head)) == 1
+    scripts = re.findall(r"<script[^>]*\bsrc=[^>]*>", head)
+    assert scripts and all(" defer " in script for script in scripts)
+    assert 'rel="preload"' not in head
+
+
+# Of each element, and of what stands before and after it, all that it is drawn with.
+STYLES = """() => [...document.querySelectorAll("html, body, body *")].flatMap((node) =>
+    [null, "::before", "::after"].map((part) => {
+        const style = getComputedStyle(node, part);
+        const keys = [...style].filter((key) => !key.startsWith("--"));
+        const values = keys.map((key) => `${key}: ${style.getPropertyValue(key)}`);
+        return part && style.content === "none" ? "" : values.join("; ");
+    }))"""
+# The sheets of which the page's one is made, in its place.
+UNDRESS = """async (sheets) => {
+    const one = document.querySelector('link[href*="book.css"]');
+    const links = sheets.map((name) => {
+        const link = document.createElement("link");
+        return Object.assign(link, {rel: "stylesheet", href: `_static/${name}`});
+    });
+    const loaded = links.map((link) => new Promise((done) => { link.onload = done; }));
+    one.before(...links);
+    await Promise.all(loaded);
+    one.remove();
+}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("intro.html", "light-desktop"), ("search.html", "dark-phone")]
+)
+def test_the_sheet_of_a_page_draws_it_as_all_its_sheets_would(chromium, site, name, way):
+    theme, size = WAYS[way]
+    said = (HTML / "_static" / "book.css").read_text(encoding="utf-8").split("*/")[0]
+    sheets = re.findall(r"\S+\.css\b", said.split(" of ")[1])
+    with visit(chromium, f"{site}/{name}", theme=theme, viewport=size) as seen:
+        seen.page.add_style_tag(content="* { transition: none !important }")
+        before = seen.page.evaluate(STYLES)
+        seen.page.evaluate(UNDRESS, sheets)
+        assert len(sheets) > 10 and seen.page.evaluate(STYLES) == before
+        assert seen.errors == []
 
 
 def test_links_can_be_read_in_boxes_too(first_view):
@@ -451,6 +501,17 @@ def test_the_search_finds_a_word(chromium, site):
         assert seen.page.locator("#searchbox").bounding_box()["height"] == 0
         button.click()  # its address is javascript:, which runs after the click
         expect(seen.page.locator("span.highlighted")).to_have_count(0)
+        assert seen.errors == []
+
+
+@pytest.mark.parametrize("symbol", ["σ", "λ"])
+def test_the_search_finds_a_symbol(chromium, site, symbol):
+    """On the pages that have it in their formulas too."""
+    with visit(chromium, f"{site}/search.html?q={symbol}") as seen:
+        results = seen.page.locator("#search-results li a")
+        results.nth(5).wait_for()
+        leads = [link.get_attribute("href") for link in results.all()]
+        assert any("notation.html" in lead for lead in leads)
         assert seen.errors == []
 
 
