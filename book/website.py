@@ -214,5 +214,6 @@ def finish(app: Any, problem: Exception | None, *, written: set[str]) -> None:
 def setup(app: Any) -> dict[str, Any]:
     written: set[str] = set()
     app.connect("html-page-context", lambda _app, name, *_: written.add(name))
-    app.connect("build-finished", partial(finish, written=written))
+    # after the theme, which writes the colours of code when the build is finished
+    app.connect("build-finished", partial(finish, written=written), priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

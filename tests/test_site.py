@@ -329,7 +329,7 @@ UNDRESS = """async (sheets) => {
 
 
 @pytest.mark.parametrize(
-    ("name", "way"), [("intro.html", "light-desktop"), ("search.html", "dark-phone")]
+    ("name", "way"), [("intro.html", "light-desktop"), ("sweeps.html", "dark-phone")]
 )
 def test_the_sheet_of_a_page_draws_it_as_all_its_sheets_would(chromium, site, name, way):
     theme, size = WAYS[way]

@@ -143,9 +143,11 @@
       choices.forEach((button, index) => button.setAttribute("aria-pressed", String(index === state.rule)));
       play.textContent = state.playing ? "❚❚" : "▶";
       play.ariaLabel = state.playing ? "pause" : "play";
-      said.textContent = words();
-      spectrum.svg.setAttribute("aria-label", `Singular values by size. ${words()}`);
-      accuracy.svg.setAttribute("aria-label", `Accuracy by step. ${words()}`);
+      const text = words();
+      if (said.textContent !== text) said.textContent = text;
+      if (state.playing) return; // who listens is told when it stands
+      spectrum.svg.setAttribute("aria-label", `Singular values by size. ${text}`);
+      accuracy.svg.setAttribute("aria-label", `Accuracy by step. ${text}`);
     };
 
     // ---- playing
