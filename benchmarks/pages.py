@@ -81,20 +81,25 @@ OPENING = """() => {
 # λ of the recorded lab, every value once before it is measured: then its run is there.
 STRENGTHS = """async (lab) => {
     const input = [...lab.querySelectorAll("input[type=range]")]
-        .find((one) => one.labels[0]?.innerText.trim().startsWith("λ"));
+        .find((one) => one.offsetWidth && one.labels[0].innerText.trim().startsWith("λ"));
     const plots = lab.querySelector(".lab-plots");
-    const shown = async () => {
-        do await new Promise((done) => setTimeout(done));
-        while (plots.getAttribute("aria-busy") === "true");
-    };
+    const shown = () => new Promise((done) => {
+        const watch = new MutationObserver(() => {
+            if (plots.getAttribute("aria-busy") === "true") return;
+            watch.disconnect();
+            done();
+        });
+        watch.observe(plots, {attributeFilter: ["aria-busy"]});
+    });
     const stops = Number(input.max) + 1;
     const moves = [];
     for (let i = 0; i < stops + 50; i += 1) {
         input.value = i % stops;
         await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+        const drawn = shown();
         const start = performance.now();
         input.dispatchEvent(new Event("input"));
-        await shown();
+        await drawn;
         plots.getBoundingClientRect();
         if (i >= stops) moves.push(performance.now() - start);
     }
