@@ -417,8 +417,9 @@ def _draw_curve_panels(
     seeds = sorted({config.seed for cell in cells.values() for config in cell.configs})
     meta = {"first": len(fig.data), "seeds": seeds} | _packed_curves(cells, seeds)
     shown = {run.config["seed"]: run for run in cells[start].recorded}
-    meta["colours"] = [_seed_colours(placed, len(seeds)) for placed in grid.cells]
-    for seed, colour in zip(seeds, meta["colours"][start[0]], strict=True):
+    colours = [_seed_colours(placed, len(seeds)) for placed in grid.cells]
+    meta |= {"colours": colours}
+    for seed, colour in zip(seeds, colours[start[0]], strict=True):
         _draw_curves(fig, n, f"seed {seed}", colour, shown.get(seed))
     for words, name in STYLES.items():
         key = {"name": words, "mode": "lines", "line": {"color": INK, **CURVES[name]}}
