@@ -138,6 +138,7 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
   };
 
   const show = async (next) => {
+    let start = performance.now();
     const matrices = [...new Set(next.runs.flatMap((run) => Object.keys(run.spectra ?? {})))];
     const wish = next.matrix ?? view?.matrix;
     const tints = next.runs.length > 1 ? tintsOf(next.runs.map(({rule}) => rule)) : [null];
@@ -155,7 +156,6 @@ const makePanels = (root, level = 3, names = ["accuracy", "rank", "spectrum", "f
       }
     const mine = view;
     charts.forEach((one) => one.measure());
-    let start = performance.now();
     for (const one of charts) {
       if (performance.now() - start > PART) {
         await rest();
