@@ -318,7 +318,11 @@ def sparkline(curve: Curve) -> str:
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
             f'stroke-dasharray="{dash}"/>'
         )
-        keys.append(f'<span style="color: {colour}">■</span> {_marked(name)}')
+        keys.append(
+            '<svg width="28" height="8" aria-hidden="true"><path d="M0 4h28" '
+            f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/></svg> '
+            f"{_marked(name)}"
+        )
     label = html.escape(curve_text(curve), quote=True)
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" '

@@ -68,14 +68,14 @@ RECORDED = "rgba(128, 128, 128, 0.3)"  # a cell with a run but without a number 
 SELECTED = PALETTE[3]
 VALUES = ("best", "final", "step")
 CURVES: dict[str, dict[str, Any]] = {  # what is drawn of a run, and how
-    "test_accuracy": {"width": 2.25},
-    "orbit_clean_accuracy": {"width": 1.25, "dash": "dash"},
+    "test_accuracy": {"width": 1.25, "dash": "dash"},
+    "orbit_clean_accuracy": {"width": 2.25},
     "train_accuracy": {"width": 1.25, "dash": "dot"},
     "qk_stable_rank": {"width": 2.25},
 }
 STYLES = {
-    "test": "test_accuracy",
     "orbit-clean": "orbit_clean_accuracy",
+    "test": "test_accuracy",
     "train": "train_accuracy",
 }
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
@@ -465,17 +465,17 @@ def _draw_curves(fig: go.Figure, n: int, name: str, colour: str, run: Run | None
             name=name,
             legendgroup=name,
             hovertemplate=f"{name}, step %{{x}}<br>{words} %{{y:.3~g}}<extra></extra>",
-            showlegend=run is not None and metric == "test_accuracy",
+            showlegend=run is not None and metric == "orbit_clean_accuracy",
             row=n + 1 + (metric == "qk_stable_rank"),
             col=1,
         )
 
 
 def _curve(run: Run, metric: str) -> np.ndarray | None:
-    """One curve of a run (T,); none where it is no other than test accuracy, as the task
-    does not commute."""
-    y, test = run.history[metric], run.history["test_accuracy"]
-    if metric == "orbit_clean_accuracy" and np.array_equal(y, test, equal_nan=True):
+    """One curve of a run (T,); none of the test accuracy where it is no other than that on
+    orbit-clean pairs, as the task does not commute."""
+    y, clean = run.history[metric], run.history["orbit_clean_accuracy"]
+    if metric == "test_accuracy" and np.array_equal(y, clean, equal_nan=True):
         return None
     return y
 

@@ -24,14 +24,15 @@ S5 |= dict(weight_decay=0.005, steps=2500, eval_every=100)
 SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "small": (
         "small: addition modulo 59",
-        "Addition under low-rank decay: the rank falls first, and the new pairs come "
-        "right long after, with hardly a plateau. With L2 as its rule it knows the trained "
-        "pairs by step 300, and hardly a new one by step 600.",
+        "Addition under low-rank decay: the rank falls first; later the trained pairs come "
+        "right and the new ones soon after, with hardly a plateau between. With L2 as its "
+        "rule it knows the trained pairs by step 300, and hardly a new one by step 600.",
         SMALL,
     ),
     "mul": (
         "quick: multiplication modulo 31",
-        "The quickest: both decays in one get there by step 700, and slip once after that. "
+        "The quickest: low-rank decay and L2 in one rule, elastic, get there by step 700, and "
+        "slip once after that. "
         "L2 of the same strength alone does not get there in 1000.",
         MUL,
     ),

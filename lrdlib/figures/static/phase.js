@@ -123,7 +123,7 @@
       const curves = x.map((steps, i) => ({x: steps, y: y[i], line: {...plot.data[phase.first + i].line, color: colours[i]}}));
       const kinds = phase.units.length;
       const [accuracies, ranks] = [(i) => i % kinds < kinds - 1, (i) => i % kinds === kinds - 1].map((its) => curves.filter((_, i) => its(i)));
-      const charts = place.join() in phase.curves ? [chart("accuracy; train dotted, orbit-clean dashed", accuracies, last, highest[0]), chart("stable rank of queries and keys", ranks, last, highest[1])] : [];
+      const charts = place.join() in phase.curves ? [chart("accuracy; train dotted, test dashed", accuracies, last, highest[0]), chart("stable rank of queries and keys", ranks, last, highest[1])] : [];
       card.replaceChildren(element("strong", {textContent: title}), ...charts, element("span", {textContent: lines.map((line) => line.split("; ")[0]).join("\n")}));
       card.hidden = false;
       plot.classList.add("lrd-peeking"); // the card says what plotly's label would

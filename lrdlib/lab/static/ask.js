@@ -10,6 +10,7 @@ const makeAsk = (root, ask, say) => {
   let shape = null;
   let asked = false; // something has been
   const [a, b] = ["a", "b"].map((name) => element("input", {type: "number", min: 0, step: 1, value: 0, inputMode: "numeric", "aria-label": name}));
+  const title = element("span");
   const answer = element("p", {className: "lab-answer", role: "status"});
   const bars = element("ol", {className: "lab-answers"});
   const put = async () => {
@@ -19,6 +20,10 @@ const makeAsk = (root, ask, say) => {
     try {
       const {answers: best, label, trained, step} = await ask(row);
       asked = true;
+      if (!Number.isFinite(best[0].share)) {
+        answer.textContent = `At step ${step} it answers nothing: its weights are no longer numbers.`;
+        return bars.replaceChildren();
+      }
       const right = best[0].value === label;
       answer.textContent = `At step ${step} it answers ${best[0].value} to (${a.value}, ${b.value}): ${right ? "right" : `wrong, ${label} is right`}. It has ${trained ? "" : "not "}been trained on this pair.`;
       bars.replaceChildren(...best.map(({share, value}) => {
@@ -30,7 +35,7 @@ const makeAsk = (root, ask, say) => {
       say(`No answer. ${error.message}`);
     }
   };
-  const form = element("form", {className: "lab-ask", hidden: true}, element("span", {textContent: "Ask it:"}), a, b, element("button", {type: "submit", textContent: "Ask"}), answer, bars);
+  const form = element("form", {className: "lab-ask", hidden: true}, title, a, b, element("button", {type: "submit", textContent: "Ask"}), answer, bars);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     put();
@@ -44,6 +49,8 @@ const makeAsk = (root, ask, say) => {
     form.hidden = !table;
     if (!table) return (asked = false), answer.replaceChildren(), bars.replaceChildren();
     [a.max, b.max] = [table.down - 1, table.across - 1];
+    const last = a.max === b.max ? a.max : `${a.max} and ${b.max}`;
+    title.textContent = `Ask it, 0 to ${last}:`;
   };
   return {node: form, ready, again: () => asked && put()};
 };

@@ -9,7 +9,10 @@ const liveStops = (first, last) => {
   return [...stops, Number(`1e${last}`)];
 };
 
-// A labelled slider over a list of numbers, which takes up a value that is not in it.
+// The strengths that a rule offers: below the first nothing happens within a run, above the last the weights do not last.
+const liveStrengths = (rule) => [0, ...(rule === "l2" ? liveStops(-2, 2) : [...liveStops(-3, -1), 0.15, 0.2, 0.3])];
+
+// A labelled slider over a list of numbers, which takes up a value that is not in it; over() gives it another list.
 const liveSlider = (name, stops, moved, words = String) => {
   let values = stops;
   const input = element("input", {type: "range", min: 0, max: values.length - 1, step: 1});
@@ -26,7 +29,8 @@ const liveSlider = (name, stops, moved, words = String) => {
     input.value = values.indexOf(value);
     tell();
   };
-  return {field, input, show, value: () => values[input.value]};
+  const over = (other) => (values = other);
+  return {field, input, show, over, value: () => values[input.value]};
 };
 
 // ask() calls at most every `gap` milliseconds, and always once more after the last time; waits() while that is to come.
@@ -56,7 +60,7 @@ const liveControls = (trainer, {moved, chosen}) => {
   seed.addEventListener("change", () => (seed.value = Math.min(Math.max(Math.trunc(Number(seed.value)) || 0, seed.min), seed.max)));
   const rule = element("select");
   fill(rule, trainer.rules.map((value) => ({value, text: LIVE_RULES[value] ?? value})), trainer.rules[0]);
-  const strength = liveSlider("strength λ", [0, ...liveStops(-4, 2)], () => {
+  const strength = liveSlider("strength λ", liveStrengths(rule.value), () => {
     strengths[rule.value] = strength.value();
     moved();
   });
@@ -81,6 +85,7 @@ const liveControls = (trainer, {moved, chosen}) => {
     switches.select.disabled = rule.value === "none";
   };
   rule.addEventListener("change", () => {
+    strength.over(liveStrengths(rule.value));
     strength.show(strengths[rule.value]);
     fit();
     moved();
@@ -89,6 +94,7 @@ const liveControls = (trainer, {moved, chosen}) => {
   const show = (config) => {
     rule.value = config.rule;
     strengths[config.rule] = config.weight_decay;
+    strength.over(liveStrengths(config.rule));
     strength.show(config.weight_decay);
     rest.show(config.l2 ?? 0);
     lr.show(config.lr);

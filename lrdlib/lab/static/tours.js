@@ -2,14 +2,15 @@
  *
  * A tour is a list in what stands in the lab before its script runs, so it can be read without one:
  *   <section class="lrd-tour" data-name="..."> <p><a class="lrd-go" href="#lab:...">...</a> ...</p> ... </section>
- * Each paragraph is a stop, and its first link is where it leads. makeTours(root, go) -> {choice, strip}, or null where
- * there are none; go(hash) shows a view.
+ * Each paragraph is a stop, and its first link is where it leads; with a data-panel it is about that panel, which the style
+ * sheet puts first where panels stand below one another. makeTours(root, go) -> {choice, strip}, or null where there are
+ * none; go(hash) shows a view.
  */
 
 const toursIn = (root) =>
   [...root.querySelectorAll(".lrd-tour")].map((tour) => ({
     name: tour.dataset.name,
-    stops: [...tour.querySelectorAll("p")].map((stop) => ({node: stop, hash: stop.querySelector("a[href^='#lab:']")?.getAttribute("href")})),
+    stops: [...tour.querySelectorAll("p")].map((stop) => ({node: stop, panel: stop.dataset.panel ?? "", hash: stop.querySelector("a[href^='#lab:']")?.getAttribute("href")})),
   }));
 
 const makeTours = (root, go) => {
@@ -29,6 +30,7 @@ const makeTours = (root, go) => {
     node.hidden = !tour;
     select.options[0].textContent = tour ? "end the tour" : "take a tour";
     text.replaceChildren(...(tour ? [tour.stops[at].node] : []));
+    root.dataset.tour = tour?.stops[at].panel ?? "";
     count.textContent = tour ? `${at + 1} of ${tour.stops.length}` : "";
     back.setAttribute("aria-disabled", String(at === 0));
     next.setAttribute("aria-disabled", String(!tour || at === tour.stops.length - 1));
