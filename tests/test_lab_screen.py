@@ -286,6 +286,13 @@ def test_a_tour_is_walked_inside_the_lab(desk):
         page.locator(part).first.bounding_box() for part in (".lab-tour", ".lab-plot")
     )
     assert 0 <= words["y"] < chart["y"] < LAPTOP["height"] - 100  # seen together
+    # below one another what the stop is about comes first
+    page.set_viewport_size({"width": 820, "height": 1180})
+    spectrum, accuracy = (
+        page.locator(f"{RECORDED} [data-panel={name}]").bounding_box()
+        for name in ("spectrum", "accuracy")
+    )
+    assert (spectrum["y"], spectrum["x"]) < (accuracy["y"], accuracy["x"])
     assert desk.errors == []
 
 
@@ -298,6 +305,7 @@ def test_every_stop_of_every_tour_is_a_recorded_run(desk):
         strip = page.get_by_role("region", name="tour")
         while True:
             page.wait_for_selector(f"{RECORDED} .lab-plots[aria-busy=false]")
+            assert "*" not in strip.inner_text()  # it is HTML, not Markdown
             link = strip.get_by_role("link").first.get_attribute("href")
             page.wait_for_function("(hash) => location.hash === hash", arg=link)
             assert page.locator(f"{RECORDED} .lab-say").inner_text() == ""
@@ -623,6 +631,17 @@ def test_it_says_which_pairs_are_right_and_answers(chromium, site):
             )
         assert 0 < trained < len(pairs)
         assert seen.errors == []
+
+
+def test_a_network_that_is_lost_answers_nothing(chromium, site):
+    lost = of_training("mul", rule="l2", weight_decay=100.0, lr=0.1)
+    with visit(chromium, f"{site}/{lost}") as seen:
+        root = seen.page.locator(TRAIN)
+        state(seen, "failed")
+        press(root, "Ask")
+        root.get_by_text("answers nothing: its weights are no longer numbers").wait_for()
+        assert root.locator(".lab-answers li").count() == 0
+        assert root.get_by_text("Ask it, 0 to 30:").is_visible()
 
 
 @pytest.mark.parametrize("preset", ["sub", "s5", "parity"])

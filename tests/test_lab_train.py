@@ -577,6 +577,14 @@ def test_a_seed_that_cannot_be_is_made_one_that_can(lab):
         assert lab.root.get_by_label("seed").input_value() == taken
 
 
+def test_a_rule_offers_strengths_that_its_weights_last_under(lab):
+    strength = lab.root.get_by_label("strength λ")
+    for rule, most in (("l2", "100"), ("lrd", "0.3"), ("elastic", "0.3")):
+        lab.root.get_by_label("rule").select_option(rule)
+        strength.press("End")
+        assert strength.get_attribute("aria-valuetext") == most
+
+
 def test_the_lab_says_how_much_it_loads():
     """ENGINES in worker.js: the engine with the larger of the presets."""
     graphs = max(
