@@ -634,7 +634,7 @@ def test_it_says_which_pairs_are_right_and_answers(chromium, site):
 
 
 def test_a_network_that_is_lost_answers_nothing(chromium, site):
-    lost = of_training("mul", rule="l2", weight_decay=100.0, lr=0.1)
+    lost = of_training("mul", rule="l2", weight_decay=100.0, l2=0.0, lr=0.1)
     with visit(chromium, f"{site}/{lost}") as seen:
         root = seen.page.locator(TRAIN)
         state(seen, "failed")

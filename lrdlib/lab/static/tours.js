@@ -2,7 +2,7 @@
  *
  * A tour is a list in what stands in the lab before its script runs, so it can be read without one:
  *   <section class="lrd-tour" data-name="..."> <p><a class="lrd-go" href="#lab:...">...</a> ...</p> ... </section>
- * Each paragraph is a stop, and its first link is where it leads; with a data-panel it is about that panel, which the style
+ * Each paragraph is a stop, and its first link is where it leads; with data-about it is about that panel, which the style
  * sheet puts first where panels stand below one another. makeTours(root, go) -> {choice, strip}, or null where there are
  * none; go(hash) shows a view.
  */
@@ -10,7 +10,7 @@
 const toursIn = (root) =>
   [...root.querySelectorAll(".lrd-tour")].map((tour) => ({
     name: tour.dataset.name,
-    stops: [...tour.querySelectorAll("p")].map((stop) => ({node: stop, panel: stop.dataset.panel ?? "", hash: stop.querySelector("a[href^='#lab:']")?.getAttribute("href")})),
+    stops: [...tour.querySelectorAll("p")].map((stop) => ({node: stop, panel: stop.dataset.about ?? "", hash: stop.querySelector("a[href^='#lab:']")?.getAttribute("href")})),
   }));
 
 const makeTours = (root, go) => {
