@@ -121,8 +121,8 @@ def test_every_control_moves_it(chromium, page):
         bars = seen.page.locator(".bars")
         # with reduced motion, which `visit` asks for, it stands at its end
         assert said.inner_text() == (
-            "Step 200: 100% of trained and 100% of unseen pairs right; stable rank of "
-            "queries and keys 4.0."
+            "Step 200: 100% of trained and 100% of unseen pairs right; mean stable "
+            "rank 4.0."
         )
         strength = seen.page.get_by_role("slider", name="λ")
         assert strength.get_attribute("aria-valuetext") == "0.01 a step"

@@ -113,7 +113,7 @@
     const words = () => {
       const {seen, unseen, rank} = run();
       const part = (list) => `${Math.round(between(list) / 10)}%`;
-      return `Step ${Math.round(stepNow())}: ${part(seen)} of trained and ${part(unseen)} of unseen pairs right; stable rank of queries and keys ${(between(rank) / 10).toFixed(1)}.`;
+      return `Step ${Math.round(stepNow())}: ${part(seen)} of trained and ${part(unseen)} of unseen pairs right; mean stable rank ${(between(rank) / 10).toFixed(1)}.`;
     };
 
     const show = () => {
