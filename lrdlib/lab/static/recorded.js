@@ -84,7 +84,7 @@ const makeRecorded = async (root, load) => {
     if (mine !== turn) return false;
     const steps = [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
     transport.set(steps, transport.step());
-    source.textContent = `Recorded: ${runs.map((run) => `${run.name} (${run.note})`).join("; against it, ")}. ${rows.length} runs are recorded in all.`;
+    source.textContent = `Recorded: ${runs.map((run) => `${run.name} (${run.note})`).join("; against it, ")}. ${rows.length} runs can be shown here.`;
     const shows = panels.show({runs, step: transport.step(), matrix});
     if (runs[0].table !== table) ask.ready(null); // an answer of another network
     ask.ready((table = runs[0].table));
