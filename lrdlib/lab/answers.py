@@ -149,7 +149,8 @@ def load_answers(path: str | Path) -> Answers:
     ValueError for one that is damaged or foreign."""
     header, arrays = read_arrays(path, KIND)
     try:
-        return Answers(header["config"], **arrays)
+        # a field that TrainConfig has got since is at its default
+        return Answers(plain(TrainConfig(**header["config"])), **arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"path must hold answers, got {str(path)!r}, which does not: "
