@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import pytest
 
@@ -475,6 +476,24 @@ def test_a_card_stays_under_the_mouse_and_goes_with_it(chromium, site):
         seen.page.mouse.move(5, 5)
         card.wait_for(state="hidden")
         assert seen.page.locator("[aria-describedby=lrd-card]").count() == 0
+
+
+# ---- formulas
+
+
+def test_every_formula_has_the_parts_that_its_elements_need():
+    """Browsers draw a MathML element that has too many or too few as an error."""
+    two = dict.fromkeys(("mfrac", "msup", "msub", "mroot", "munder", "mover"), 2)
+    parts = two | {"msubsup": 3, "munderover": 3}
+    formulas = 0
+    for page in HTML.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for formula in re.findall(r"<math\b.*?</math>", text, re.DOTALL):
+            formulas += 1
+            for element in ElementTree.fromstring(formula).iter():
+                name = element.tag.rpartition("}")[2]
+                assert len(element) == parts.get(name, len(element)), (page.name, formula)
+    assert formulas > 1000
 
 
 # ---- search
