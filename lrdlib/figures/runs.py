@@ -235,7 +235,7 @@ def _accuracy_panel(
         curves = [(r.history["step"], v) for r, v in zip(runs, values, strict=True)]
         style: dict[str, Any] = {"line": line, "showlegend": metric == metrics[0]}
         _draw_curves(fig, runs, curves, place, "step", f"{name} accuracy", **style)
-    for metric in shown[1:]:
+    for metric in shown if shown[1:] else ():
         name, line = STYLES[metric]
         key = {"name": name, "mode": "lines", "line": {"color": INK, **line}}
         fig.add_scatter(x=[None], y=[None], **key, hoverinfo="skip")
