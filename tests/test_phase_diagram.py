@@ -17,7 +17,8 @@ from waiting import wait_for
 
 from lrdlib.__main__ import main, parser
 from lrdlib.commands import phase_diagram as module
-from lrdlib.commands.phase_diagram import only, praise, read_grid, remakes
+from lrdlib.commands.common import only
+from lrdlib.commands.phase_diagram import praise, read_grid, remakes
 from lrdlib.evidence.grids import GRIDS
 from lrdlib.training.backend import use_onednn
 from lrdlib.training.sweep import expand, file_name, recorded, sweep

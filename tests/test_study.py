@@ -130,6 +130,11 @@ def refused(capsys, *line):
         (["E1", "--take-in", "nowhere"], "--take-in must be a folder that can be read"),
         (["E1", "--out", "/dev/null"], "--out must be a folder that can be read"),
         (["--take-in", "."], None),  # an empty folder: nothing is new
+        (["E1", "--only", "seeds=1"], "--only must be FIELD=VALUE .*got 'seeds=1'"),
+        (
+            ["E6", "--only", "seed=7"],
+            "--only must leave a run, got 'seed=7': there is 1000",
+        ),
         (["E4", "--device", "gpu"], "--device must be one that torch can use here"),
     ],
 )
@@ -358,6 +363,41 @@ def test_out_of_time_on_a_cpu_it_stops_and_goes_on(tmp_path, tiny, monkeypatch):
     assert held(tmp_path).total() == 4  # the last of them ended after a minute
     assert main([*line[:-1], "60"]) == 0
     assert_whole(tmp_path)
+
+
+def test_only_a_part_is_trained_and_the_rest_later(tmp_path, tiny, capsys):
+    line = ["study", "E2", "--out", str(tmp_path)]
+    part = ["--only", "rule=lrd,none", "seed=500,501"]
+    assert main([*line, *part]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("E2       0 of     4 runs")
+    assert told[-1].startswith("E2       4 of     4 runs")
+    assert {(c.rule, c.seed) for c in held(tmp_path)} == {("lrd", 500), ("lrd", 501)}
+    (made_by,) = {
+        run.provenance["command"]
+        for path in tmp_path.glob("*.npz")
+        for run in load_runs(path)
+    }
+    assert made_by == "python -m lrdlib study E2 --only rule=lrd,none seed=500,501"
+    assert set(read_plan(tmp_path / "plan.json")) == {"E2 R+T"}
+    assert main(line) == 0
+    assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_it_compiles_if_told_to(tmp_path, tiny, monkeypatch, compile):
+    told = []
+
+    def instead(configs, store, **options):
+        told.append(options)
+        yield from ()
+        raise KeyboardInterrupt  # before anything is trained
+
+    monkeypatch.setattr(study, "sweep", instead)
+    line = ["study", "E2", "--out", str(tmp_path), *["--compile"] * compile]
+    assert main(line) == 130
+    assert [options["compile"] for options in told] == [compile]
+    assert ("--compile" in next(iter(told[0]["commands"].values()))) == compile
 
 
 # ---- as on a GPU

@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import io
+import json
 import os
 import shlex
 import signal
@@ -10,15 +11,18 @@ import sys
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from lrdlib.training.config import TrainConfig
 from lrdlib.training.store import written_whole
 
 Subparsers = Any  # argparse's own name for it is private
 
+MAX_WORKERS = 32  # per core
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 
 # What a terminal without these letters gets instead.
@@ -42,6 +46,81 @@ def add_command(
     )
     command.set_defaults(run=run)
     return command
+
+
+def add_only(command: argparse.ArgumentParser) -> None:
+    """Add --only, whose conditions `only` takes."""
+    command.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE[,VALUE]",
+        help="the part of it to train",
+    )
+
+
+def add_compile(command: argparse.ArgumentParser) -> None:
+    """Add --compile and --no-compile."""
+    command.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="torch.compile the forward pass: 1.4 times as fast after half a minute (off)",
+    )
+
+
+def only(configs: Iterable[TrainConfig], conditions: Sequence[str]) -> list[TrainConfig]:
+    """The configs that meet every condition FIELD=VALUE[,VALUE]. Raises ValueError for a
+    condition that is none, or that leaves nothing.
+
+    >>> [c.seed for c in only([TrainConfig(seed=s) for s in range(4)], ["rule=lrd", "seed=1,2"])]
+    [1, 2]
+    """
+    chosen = list(configs)
+    for condition in conditions:
+        before, chosen = chosen, meeting(chosen, [condition])
+        if not chosen:
+            field, _ = values(condition)
+            there = ", ".join(sorted({str(getattr(c, field)) for c in before}))
+            raise ValueError(
+                f"--only must leave a run, got {condition!r}: there is {there or 'none'}"
+            )
+    return chosen
+
+
+def meeting(configs: Iterable[TrainConfig], conditions: Iterable[str]) -> list[TrainConfig]:
+    """Those of the configs that meet every condition; none may. Raises as `values`."""
+    wanted = [values(condition) for condition in conditions]
+    return [c for c in configs if all(getattr(c, field) in some for field, some in wanted)]
+
+
+def values(condition: str) -> tuple[str, list[Any]]:
+    """The field of TrainConfig that a condition FIELD=VALUE[,VALUE] is of, and its values.
+    Raises ValueError for what is none.
+
+    >>> values("rule=l2,lrd"), values("betas=[0.9,0.98]")
+    (('rule', ['l2', 'lrd']), ('betas', [(0.9, 0.98)]))
+    """
+    field, equals, text = condition.partition("=")
+    if not equals or field not in {f.name for f in fields(TrainConfig)}:
+        raise ValueError(
+            f"--only must be FIELD=VALUE with a field of TrainConfig, got {condition!r}"
+        )
+    whole = json_or_text(text)  # a list, as of betas, is one value
+    several = [json_or_text(part) for part in text.split(",")]
+    return field, [tuple(whole)] if isinstance(whole, list) else several
+
+
+def json_or_text(text: str) -> Any:
+    """What the text is as JSON, or else the text itself.
+
+    >>> [json_or_text(text) for text in ("0.1", "null", "[0.9, 0.98]", "lrd")]
+    [0.1, None, [0.9, 0.98], 'lrd']
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def command_line(*arguments: str) -> str:

@@ -13,11 +13,15 @@ from typing import Any
 
 from lrdlib._check import check_integer
 from lrdlib.commands.common import (
+    MAX_WORKERS,
     Subparsers,
     add_command,
+    add_compile,
+    add_only,
     check_folder,
     command_line,
     make_folder,
+    only,
     printable,
     reason,
 )
@@ -55,12 +59,11 @@ seed-agreement.html, frontier.html.
 
 MAX_BYTES = 2**24  # of a grid file
 MAX_RUNS = 100_000  # of a grid
-MAX_WORKERS = 32  # per core
 
 
 def add(commands: Subparsers) -> None:
     """Add the command to the command line's grammar."""
-    summary, part = "train a grid of runs and draw Figure 1", "FIELD=VALUE[,VALUE]"
+    summary = "train a grid of runs and draw Figure 1"
     command = add_command(commands, "phase-diagram", summary, DESCRIPTION, phase_diagram)
     option, source = (
         command.add_argument,
@@ -68,7 +71,7 @@ def add(commands: Subparsers) -> None:
     )
     source("--preset", choices=list(GRIDS), default="smoke", help="which grid (smoke)")
     source("--grid", type=Path, metavar="FILE", help="a grid of your own, as JSON")
-    option("--only", nargs="+", default=[], metavar=part, help="the part of it to train")
+    add_only(command)
     out = Path("phase-diagram")
     option("--out", type=Path, default=out, metavar="DIR", help=f"folder to write ({out})")
     option(
@@ -97,12 +100,7 @@ def add(commands: Subparsers) -> None:
         metavar="N",
         help="runs in one batched model (1; on a GPU what fits)",
     )
-    option(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="torch.compile the forward pass: 1.4 times as fast after half a minute (off)",
-    )
+    add_compile(command)
     option(
         "--full",
         action="store_true",
@@ -193,43 +191,6 @@ def read_grid(path: Path) -> list[TrainConfig]:
         raise ValueError(
             f"--grid must hold runs that can be trained, {given}: {error}"
         ) from error
-
-
-def only(configs: Sequence[TrainConfig], conditions: Sequence[str]) -> list[TrainConfig]:
-    """The configs that meet every condition FIELD=VALUE[,VALUE].
-
-    >>> [c.seed for c in only([TrainConfig(seed=s) for s in range(4)], ["rule=lrd", "seed=1,2"])]
-    [1, 2]
-    """
-    chosen = list(configs)
-    for condition in conditions:
-        field, equals, text = condition.partition("=")
-        if not equals or field not in {f.name for f in fields(TrainConfig)}:
-            raise ValueError(
-                f"--only must be FIELD=VALUE with a field of TrainConfig, got {condition!r}"
-            )
-        whole = json_or_text(text)  # a list, as of betas, is one value
-        wanted = [json_or_text(part) for part in text.split(",")]
-        wanted = [tuple(whole)] if isinstance(whole, list) else wanted
-        before, chosen = chosen, [c for c in chosen if getattr(c, field) in wanted]
-        if not chosen:
-            there = ", ".join(sorted({str(getattr(c, field)) for c in before}))
-            raise ValueError(
-                f"--only must leave a run of the grid, got {condition!r}: there is {there}"
-            )
-    return chosen
-
-
-def json_or_text(text: str) -> Any:
-    """What the text is as JSON, or else the text itself.
-
-    >>> [json_or_text(text) for text in ("0.1", "null", "[0.9, 0.98]", "lrd")]
-    [0.1, None, [0.9, 0.98], 'lrd']
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def remakes(

@@ -7,27 +7,38 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lrdlib._check import check_choice, check_integer, check_real
-from lrdlib.commands.common import Subparsers, add_command, check_folder, make_folder
-from lrdlib.commands.phase_diagram import MAX_WORKERS
+from lrdlib.commands.common import (
+    MAX_WORKERS,
+    Subparsers,
+    add_command,
+    add_compile,
+    add_only,
+    check_folder,
+    command_line,
+    make_folder,
+    meeting,
+    only,
+)
 from lrdlib.evidence.results import as_table, label, results
 from lrdlib.evidence.studies import (
     SEEDS,
     STUDIES,
     WORTH,
     Known,
+    asked_by,
     choices,
     generalised,
-    missing,
     packed,
     studied,
 )
+from lrdlib.training.backend import use_onednn
 from lrdlib.training.config import SHARED, TrainConfig
 from lrdlib.training.packs import save_runs
 from lrdlib.training.runs import Run, compact
@@ -42,6 +53,7 @@ digest of their outcomes, before the first run that judges. Started again, it go
 
     python -m lrdlib study E1 --dry-run
     python -m lrdlib study E1 E2 --table
+    python -m lrdlib study E1 --only seed=500,501 rule=lrd --compile --workers 2
     python -m lrdlib study all --device cuda --minutes 9
     python -m lrdlib study --take-in results
 """
@@ -62,6 +74,7 @@ def add(commands: Subparsers) -> None:
     )
     command.add_argument("names", nargs="*", metavar="STUDY", help="E0 ... E10, or all")
     command.add_argument("--out", type=Path, default=FOLDER, help="where runs are kept")
+    add_only(command)
     command.add_argument("--device", default="cpu")
     command.add_argument(
         "--minutes", type=float, help="stop by then (a CPU ends the run in training)"
@@ -69,6 +82,7 @@ def add(commands: Subparsers) -> None:
     command.add_argument(
         "--workers", type=int, default=1, help="processes, on a CPU (-1: one per core)"
     )
+    add_compile(command)
     command.add_argument("--dry-run", action="store_true", help="say what is missing")
     command.add_argument("--table", action="store_true", help="what the runs give")
     command.add_argument("--take-in", type=Path, metavar="FOLDER", help="add its runs")
@@ -96,24 +110,58 @@ def run_study(options: argparse.Namespace) -> None:
         for name in names:
             print(f"{name}: {STUDIES[name].question}\n\n{as_table(results(name, runs))}\n")
         return
-    report(names, known)
+    work = Work(names, options.only, known, options.out, math.inf)
+    only(asked_by(names, known), options.only)
+    work.report()
     if names and not options.dry_run:
         make_folder("--out", options.out)
-        left = math.inf if options.minutes is None else 60 * options.minutes
-        end = time.monotonic() + left
+        if options.minutes is not None:
+            work.end = time.monotonic() + 60 * options.minutes
         if options.device == "cpu":
-            on_cpu(names, known, options.out, options.workers, end)
+            use_onednn()
+            on_cpu(work, options.workers, compile=options.compile)
         else:
-            on_gpu(names, known, options.out, options.device, end)
-        report(names, known)
+            on_gpu(work, options.device)
+        work.report()
 
 
-def report(names: Sequence[str], known: Known) -> None:
-    """Say of each study how much of what it asks for so far is known."""
-    for name in names:
-        asked = dict.fromkeys(STUDIES[name].configs(known))
-        there = sum(config in known for config in asked)
-        print(f"{name:4} {there:5} of {len(asked):5} runs   {STUDIES[name].question}")
+@dataclass
+class Work:
+    """What is to be recorded into a folder: the runs that these studies ask for and that
+    meet the conditions, FIELD=VALUE each; what is known so far; and the time of the
+    monotonic clock at which it ends."""
+
+    names: Sequence[str]
+    conditions: Sequence[str]
+    known: dict[TrainConfig, float]
+    folder: Path
+    end: float
+
+    def asked(self, *names: str) -> list[TrainConfig]:
+        """All that these studies ask for so far and that meets the conditions."""
+        return meeting(asked_by(names, self.known), self.conditions)
+
+    def missing(self) -> list[TrainConfig]:
+        """What is not known of that."""
+        return [c for c in self.asked(*self.names) if c not in self.known]
+
+    def report(self) -> None:
+        """Say of each study how much of what it asks for so far is known."""
+        for name in self.names:
+            runs = self.asked(name)
+            there = sum(config in self.known for config in runs)
+            question = STUDIES[name].question
+            print(f"{name:4} {there:5} of {len(runs):5} runs   {question}")
+
+    def note_choices(self) -> None:
+        """Write into the plan what has been chosen since. Raises as `with_choices`."""
+        plan = self.folder / PLAN
+        write_plan(with_choices(read_plan(plan), chosen(self.known)), plan)
+
+    def command(self, *options: str) -> str:
+        """The command that does this work."""
+        conditions = ["--only", *self.conditions] if self.conditions else []
+        return command_line("study", *self.names, *conditions, *options)
 
 
 def take_in(source: Path, folder: Path) -> None:
@@ -179,11 +227,6 @@ def write_plan(plan: Plan, path: Path) -> None:
             file.write(json.dumps(plan, indent=1, sort_keys=True).encode() + b"\n")
 
 
-def note_choices(known: Known, path: Path) -> None:
-    """Write into the plan what has been chosen since. Raises as `with_choices`."""
-    write_plan(with_choices(read_plan(path), chosen(known)), path)
-
-
 def chosen(known: Known) -> Plan:
     """All that tuning has chosen so far, as a plan has it, with today's date."""
     return {
@@ -212,21 +255,21 @@ def thin(run: Run) -> Run:
     return small if shown else replace(small, spectra={}, fourier={})
 
 
-def on_cpu(
-    names: Sequence[str],
-    known: dict[TrainConfig, float],
-    folder: Path,
-    workers: int,
-    end: float,
-) -> None:
+def on_cpu(work: Work, workers: int, *, compile: bool) -> None:
     """One run at a time in each of the workers; each is stored when it ends."""
-    command = f"python -m lrdlib study {' '.join(names)}"
-    while time.monotonic() < end and (todo := missing(names, known)):
-        note_choices(known, folder / PLAN)
+    folder, known, end = work.folder, work.known, work.end
+    command = work.command(*(["--compile"] if compile else []))
+    while time.monotonic() < end and (todo := work.missing()):
+        work.note_choices()
         # what had been trained, and not yet packed, when this was stopped
         kept = recorded(todo, folder / SINGLE).values()
-        commands = dict.fromkeys(todo, command)
-        runs = sweep(todo, folder / SINGLE, workers=workers, commands=commands)
+        runs = sweep(
+            todo,
+            folder / SINGLE,
+            workers=workers,
+            compile=compile,
+            commands=dict.fromkeys(todo, command),
+        )
         try:
             for run in chain(kept, runs):
                 config = TrainConfig(**run.config)
@@ -238,7 +281,7 @@ def on_cpu(
                     break
         finally:
             runs.close()  # type: ignore[attr-defined]
-    note_choices(known, folder / PLAN)
+    work.note_choices()
 
 
 def next_stack(todo: Sequence[TrainConfig], size: int) -> list[TrainConfig]:
@@ -255,20 +298,15 @@ def cost(c: TrainConfig) -> str:
     return "cut" if c.capped else "low-rank" if c.low_rank else "plain"
 
 
-def on_gpu(
-    names: Sequence[str],
-    known: dict[TrainConfig, float],
-    folder: Path,
-    device: str,
-    end: float,
-) -> None:
+def on_gpu(work: Work, device: str) -> None:
     """Stack after stack, each stored when it ends, as long as the time allows; what takes
     longer is put off for what does not."""
+    folder, known, end = work.folder, work.known, work.end
     paces: dict[tuple[str, bool], float] = {}
     put_off: set[TrainConfig] = set()
-    command = f"python -m lrdlib study {' '.join(names)} --device {device}"
-    while todo := [c for c in missing(names, known) if c not in put_off]:
-        note_choices(known, folder / PLAN)
+    command = work.command("--device", device)
+    while todo := [c for c in work.missing() if c not in put_off]:
+        work.note_choices()
         stack = next_stack(todo, STACK)
         steps, kind = stack[0].steps, cost(stack[0])
         # compiled where that is worth it: not where a step is mostly a cut
@@ -301,6 +339,6 @@ def on_gpu(
             f"{won} generalise, {os.path.getsize(path) / 1e6:.2f} MB",
             flush=True,
         )
-    note_choices(known, folder / PLAN)
-    if left := missing(names, known):
+    work.note_choices()
+    if left := work.missing():
         print(f"out of time: {len(left)} runs are left", flush=True)

@@ -556,10 +556,15 @@ STUDIES = {
 WORTH = ("E1", "E6", "E5", "E10", "E8", "E9", "E4", "E7", "E2", "E3", "E0")
 
 
-def missing(names: Iterable[str], known: Known) -> list[TrainConfig]:
-    """What these studies ask for and is not known, each run once."""
-    asked: dict[TrainConfig, None] = {}
+def asked_by(names: Iterable[str], known: Known) -> list[TrainConfig]:
+    """What these studies ask for so far, each run once."""
+    every: dict[TrainConfig, None] = {}
     for name in names:
         check_choice("study", name, STUDIES)
-        asked |= dict.fromkeys(STUDIES[name].configs(known))
-    return [config for config in asked if config not in known]
+        every |= dict.fromkeys(STUDIES[name].configs(known))
+    return list(every)
+
+
+def missing(names: Iterable[str], known: Known) -> list[TrainConfig]:
+    """What these studies ask for and is not known, each run once."""
+    return [config for config in asked_by(names, known) if config not in known]
