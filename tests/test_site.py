@@ -65,6 +65,25 @@ def test_no_bar_of_icons_lies_over_a_figure_under_a_finger(chromium, site, size)
     context.close()
 
 
+def test_the_first_tap_on_a_map_chooses_a_cell(chromium, site):
+    """Not the second: what is tapped is a still, which the drawn map replaces."""
+    size = PHONE | {"height": 4000}
+    context = chromium.new_context(viewport=size, has_touch=True, is_mobile=True)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{site}/phase_diagram.html")
+    figure = page.locator(".lrd-figure", has=page.locator(".lrd-plot")).first
+    figure.locator(".lrd-still:visible").wait_for()
+    assert page.evaluate("!window.Plotly")
+    box = figure.locator(".lrd-plot").bounding_box()
+    figure.locator(".lrd-plot").tap(position={"x": 0.4 * box["width"], "y": 200})
+    figure.locator(".lrd-peek:visible strong").wait_for()
+    chosen = figure.locator(".lrd-choice select")
+    title = figure.locator(".lrd-peek strong").inner_text()
+    assert chosen.nth(1).locator("option:checked").inner_text() in title
+    context.close()
+
+
 GROUND = """(bar) => [...bar.querySelectorAll(".modebar-group")]
     .map((group) => getComputedStyle(group).backgroundColor)"""
 

@@ -43,6 +43,7 @@
   };
 
   const drawers = new WeakMap(); // plot -> what draws it: Plotly, or solid.js
+  const clicks = new WeakMap(); // plot -> what clicks again where its still was clicked last
 
   const element = (tag, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
@@ -182,6 +183,7 @@
     plot.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
     plot.dispatchEvent(new CustomEvent("lrd:drawn", {bubbles: true}));
     plot.dataset.drawn = "";
+    clicks.get(plot)?.();
   };
 
   const drawings = new WeakMap(); // plot -> the promise of its drawing
@@ -249,6 +251,17 @@
     reach(plot);
     for (const event of ["pointerenter", "pointerdown", "focusin"])
       plot.parentElement.addEventListener(event, () => drawOrSay(plot), {once: true, passive: true});
+    plot.addEventListener("click", (event) => keep(plot, event));
+  };
+
+  // A click on a still is made again where it was, once the figure is drawn: nobody should have to tap twice.
+  const keep = (plot, {clientX, clientY}) => {
+    if ("drawn" in plot.dataset) return;
+    const {left, top} = plot.getBoundingClientRect();
+    clicks.set(plot, () => {
+      const now = plot.getBoundingClientRect();
+      plot.dispatchEvent(new MouseEvent("click", {clientX: now.left + clientX - left, clientY: now.top + clientY - top}));
+    });
   };
 
   const start = () => {
