@@ -16,6 +16,8 @@ from lrdlib.evidence.claims import (
     CLAIMS,
     CODE,
     GRID,
+    THEIRS,
+    WHOSE,
     WRITTEN,
     Claim,
     findings,
@@ -489,10 +491,12 @@ def test_every_row_says_all_that_it_rests_on():
     assert all(claim.lrd for claim in CLAIMS if "LRD" in claim.statement)
 
 
-def test_questions_of_ours_say_so():
-    assert {claim.ours for claim in CLAIMS} == {True, False}
+def test_a_source_says_whose_a_statement_is():
+    assert {claim.whose for claim in CLAIMS} == set(WHOSE)
+    starts = {"paper": THEIRS, "README": THEIRS}
     for claim in CLAIMS:
-        assert claim.ours == claim.source.startswith("our question")
+        assert claim.whose == starts.get(re.split(r"[,;]", claim.source)[0], claim.whose)
+        assert claim.source.startswith((*starts, *WHOSE))
 
 
 def test_what_lrd_is_tells_the_settings_apart():

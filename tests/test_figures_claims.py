@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrdlib.evidence.cards import curve_text
-from lrdlib.evidence.claims import CHANGES, CLAIMS, GROUPS, findings
+from lrdlib.evidence.claims import CHANGES, CLAIMS, GROUPS, WHOSE, findings
 from lrdlib.evidence.grids import GRIDS
 from lrdlib.evidence.judging import VERDICTS, Curve, Evidence, Finding
 from lrdlib.figures.canvas import PALETTE
@@ -86,25 +86,33 @@ def test_the_overview_has_a_line_with_a_link_for_every_claim():
     rows = text.split("<tr class=")[1:]
     for (claim, found), row in zip(findings(NOTHING), rows, strict=True):
         assert f'href="#claim-{claim.name}"' in row and found.verdict in row
-        assert ("our question" in row) == claim.ours
+        marks = {"our question": 2, "author's later report": 1}
+        assert [mark in row for mark in marks] == [
+            claim.whose == list(WHOSE)[at] for at in marks.values()
+        ]
 
 
-def test_claims_and_questions_of_ours_are_counted_apart():
-    ours = [claim for claim in CLAIMS if claim.ours]
-    theirs = [claim for claim in CLAIMS if not claim.ours]
+def test_what_speaks_for_and_against_is_counted_apart():
+    theirs, later, ours = (
+        [claim for claim in CLAIMS if claim.whose == who] for who in WHOSE
+    )
     holds, fails = (Finding(v, "", "", "", provisional="one seed") for v in VERDICTS[:3:2])
     found = [
+        *((claim, fails) for claim in ours),
         *((claim, holds) for claim in theirs[:5]),
         *((claim, fails) for claim in theirs[5:7]),
-        *((claim, fails) for claim in ours),
+        *((claim, holds) for claim in later[:1]),
     ]
     assert counts_text(found) == (
-        "7 claims: holds 5, does not hold 2; 7 of them provisional. "
+        "7 claims of the paper and its first code: holds 5, does not hold 2; 7 of them "
+        "provisional. 1 of the author's later report: holds 1; 1 of them provisional. "
         f"{len(ours)} questions of ours: does not hold {len(ours)}; {len(ours)} of them "
         "provisional."
     )
     text = cards(NOTHING)
-    assert text.count("ours: not recorded yet") == len({claim.about for claim in ours})
+    for some, words in ((later, "author's later report"), (ours, "our question")):
+        groups = {claim.about for claim in some}
+        assert text.count(f"{words}: not recorded yet") == len(groups)
 
 
 def test_the_cards_hold_what_the_table_holds():

@@ -33,6 +33,15 @@ WRITTEN = TrainConfig(rule="lrd", mode="decoupled")
 TUNED = arm(Trial("A4", 1e-3, 0.01))
 WHOLE = part("R+T", 0.01)
 
+# whose a statement is, and what several of it are; claims for LRD and a report that doubts
+# them do not add up to one number
+THEIRS = "paper"
+WHOSE = {
+    THEIRS: "claims of the paper and its first code",
+    "the author's later report": "of the author's later report",
+    "our question": "questions of ours",
+}
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -40,8 +49,8 @@ class Claim:
 
     rule: of the verdict, in words; written: its day, as 2026-11-28; after_runs: whether the
     runs that it judges had been seen by then, so that the verdict is exploratory. lrd: what
-    LRD is in these runs. about: the group of the page. ours: whether it is a question of
-    ours, which is not counted among the claims.
+    LRD is in these runs. about: the group of the page. Whose statement it is, a key of
+    WHOSE, the source says.
     """
 
     name: str
@@ -53,11 +62,15 @@ class Claim:
     after_runs: bool
     lrd: tuple[TrainConfig, ...]
     judge: Callable[[Evidence], Finding]
-    ours: bool = False
 
     def __post_init__(self) -> None:
         check_choice("about", self.about, GROUPS)
         datetime.date.fromisoformat(self.written)
+
+    @property
+    def whose(self) -> str:
+        """Whose statement it is, a key of WHOSE: its source begins so."""
+        return next((who for who in WHOSE if self.source.startswith(who)), THEIRS)
 
 
 @dataclass(frozen=True)
@@ -440,7 +453,6 @@ CLAIMS = (
         True,
         (),
         studied_by.low_rank_needed("A1"),
-        ours=True,
     ),
     Claim(
         "qk-alone",
@@ -453,7 +465,6 @@ CLAIMS = (
         True,
         (CODE, TUNED),
         studied_by.queries_and_keys_alone,
-        ours=True,
     ),
     Claim(
         "stalls",
@@ -525,7 +536,6 @@ CLAIMS = (
         False,
         (TUNED,),
         studied_by.whole_matrices,
-        ours=True,
     ),
 )
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from lrdlib._check import check_choice, check_instance, check_real, shown
 from lrdlib.evidence.cards import changes, curve_text, lrd_text, rule_text, verdict_text
-from lrdlib.evidence.claims import Claim, findings
+from lrdlib.evidence.claims import THEIRS, WHOSE, Claim, findings
 from lrdlib.evidence.judging import Curve, Evidence, Finding
 from lrdlib.figures.canvas import (
     INK,
@@ -168,7 +168,8 @@ def _marks(
 def overview(evidence: Evidence) -> str:
     """All claims as an HTML table, a line each: the verdict, the claim as a link to its
     card, and the first clause of what was measured; above it, how many there are of each
-    verdict. Questions of ours are marked, and counted apart."""
+    verdict. What the author's later report says, and questions of ours, are marked and
+    counted apart."""
     found = findings(evidence)
     rows = [
         f'<tr class="lrd-{_slug(one.verdict)}"><td><strong>{one.verdict}</strong>'
@@ -185,23 +186,37 @@ def overview(evidence: Evidence) -> str:
 
 
 def counts_text(found: Sequence[tuple[Claim, Finding]]) -> str:
-    """How many claims have which verdict, how many of these are provisional; then the same
-    of questions of ours, which are no claims."""
+    """How many claims have which verdict, and how many of these are provisional, apart for
+    each of WHOSE."""
     parts = []
-    for noun, ours in (("claims", False), ("questions of ours", True)):
-        some = [one for claim, one in found if claim.ours == ours]
-        counts = Counter(one.verdict for one in some)
-        said = ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
+    for who, some in _by_whose(found).items():
         provisional = sum(bool(one.provisional) for one in some)
-        parts.append(f"{len(some)} {noun}: {said}; {provisional} of them provisional.")
+        number = f"{len(some)} {WHOSE[who]}"
+        parts.append(f"{number}: {_verdicts(some)}; {provisional} of them provisional.")
     return " ".join(parts)
 
 
+def _by_whose(found: Sequence[tuple[Claim, Finding]]) -> dict[str, list[Finding]]:
+    """The findings by whose the statements are, in the order of WHOSE."""
+    all_of = {who: [one for claim, one in found if claim.whose == who] for who in WHOSE}
+    return {who: some for who, some in all_of.items() if some}
+
+
+def _verdicts(found: Sequence[Finding]) -> str:
+    """How many there are of each verdict, the most common first."""
+    counts = Counter(one.verdict for one in found)
+    return ", ".join(f"{verdict} {n}" for verdict, n in counts.most_common())
+
+
+def _apart(who: str) -> str:
+    """Whose a statement is, in a word or two; "" of the paper and its code."""
+    return "" if who == THEIRS else who.removeprefix("the ")
+
+
 def _conditions(claim: Claim, found: Finding) -> list[str]:
-    """Whose the question is, if ours, and what a verdict is subject to."""
-    ours = "our question" if claim.ours else ""
+    """Whose the statement is, if not theirs, and what a verdict is subject to."""
     provisional = "provisional" if found.provisional else ""
-    return [words for words in (ours, found.note, provisional) if words]
+    return [words for words in (_apart(claim.whose), found.note, provisional) if words]
 
 
 def gist(effect: str) -> str:
@@ -236,8 +251,10 @@ def _section(
     found: Sequence[tuple[Claim, Finding]],
     lab: Mapping[str, tuple[str, str]],
 ) -> str:
-    counts = Counter(("ours: " * claim.ours) + one.verdict for claim, one in found)
-    said = ", ".join(f"{verdict} {n}" for verdict, n in counts.items())
+    said = "; ".join(
+        ": ".join(filter(None, (_apart(who), _verdicts(some))))
+        for who, some in _by_whose(found).items()
+    )
     blocks = "\n".join(_card(claim, one, lab.get(claim.name)) for claim, one in found)
     return (
         f'<details class="lrd-about"><summary><strong>{about}</strong> '
