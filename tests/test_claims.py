@@ -329,6 +329,48 @@ def test_the_formula_as_written_waits_for_three_seeds():
     )
 
 
+# ---- perfect accuracy from little data
+
+
+def never(preset, c):
+    return made(c, None, (33.0, 25.0), 300)
+
+
+def nearly(config):
+    """A run that reaches 0.99, and so succeeds, but is not perfect."""
+    run = made(config, 900)
+    almost = {"test_accuracy": 0.99 * run.history["test_accuracy"]}
+    return Run(run.config, run.history | almost, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("lrd", "l2", "verdict"),
+    [
+        (lambda p, c: made(c, 900), never, "holds"),
+        (lambda p, c: made(c, 900 if c.weight_decay == 0.01 else None), never, "holds"),
+        (lambda p, c: made(c, 900 if c.fraction == 0.5 else None), never, "holds in part"),
+        (lambda p, c: made(c, 900 if p == "paper" else None), never, "holds in part"),
+        (lambda p, c: nearly(c), never, "does not hold"),
+        (lambda p, c: made(c, 900 if c.seed == 0 else None), never, "does not hold"),
+        # L2 fails if no strength of it succeeds
+        (
+            lambda p, c: made(c, 900),
+            lambda p, c: made(c, 900 if c.weight_decay in (0.5, 0.05) else None),
+            "does not hold",
+        ),
+    ],
+)
+def test_perfect_accuracy_where_l2_fails(lrd, l2, verdict):
+    def make(preset, c):
+        if c.fraction not in (0.4, 0.5) or c.rule not in ("lrd", "l2"):
+            return None
+        return lrd(preset, c) if c.rule == "lrd" else l2(preset, c)
+
+    found = judged("perfect", make)
+    assert found.verdict == verdict and found.curve.used == 0.995
+    assert "of 3 at its best strength" in found.effect
+
+
 # ---- the numbers of section 6.2
 
 
@@ -341,10 +383,6 @@ def at_04(lrd, l2):
         return lrd(preset, c) if c.rule == "lrd" else l2(preset, c)
 
     return make
-
-
-def never(preset, c):
-    return made(c, None, (33.0, 25.0), 300)
 
 
 @pytest.mark.parametrize(

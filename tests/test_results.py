@@ -252,18 +252,30 @@ def test_an_arm_in_words(words):
 
 def test_the_table_is_markdown_with_a_cell_for_each_column():
     rows = [
-        Row("A", 0.25, 8, 3, 2500.0, 2345.6, Ratio(1.234, 0.5, 2.0, 0.95), 0.123, 0.5, 1.0),
-        Row("B", 0.4, 2, 0, 3000.0, 3000.0, None, math.nan, 0.05, 0.5),
-        Row("C", 0.4, 3, 0, 1.0, 1.0, Ratio(2.0, math.nan, math.nan, 0.95), 0.0, 1.0, 1.0),
+        Row(
+            "A",
+            0.25,
+            8,
+            3,
+            2500.0,
+            2345.6,
+            Ratio(1.234, 0.5, 2.0, 0.95),
+            0.123,
+            0.9,
+            0.5,
+            1,
+        ),
+        Row("B", 0.4, 2, 0, 3000.0, 3000.0, None, math.nan, 0.1, 0.05, 0.5),
+        Row("C", 0.4, 3, 0, 1.0, 1.0, Ratio(2.0, math.nan, math.nan, 0.95), 0.0, 1, 1, 1),
     ]
     lines = as_table(rows).splitlines()
     assert lines[0] == f"| {' | '.join(ROWS)} |"
     assert (
         lines[2]
-        == "| A | 0.25 | 8 | 3 | 2500 | 2346 | 1.23 [0.50, 2.00] | 0.12 | 0.50 | 1.00 |"
+        == "| A | 0.25 | 8 | 3 | 2500 | 2346 | 1.23 [0.50, 2.00] | 0.12 | 0.90 | 0.50 | 1.00 |"
     )
-    assert lines[3] == "| B | 0.4 | 2 | 0 | 3000 | 3000 | - | - | 0.05 | 0.50 |"
-    assert lines[4] == "| C | 0.4 | 3 | 0 | 1 | 1 | 2.00 | 0.00 | 1.00 | 1.00 |"
+    assert lines[3] == "| B | 0.4 | 2 | 0 | 3000 | 3000 | - | - | 0.10 | 0.05 | 0.50 |"
+    assert lines[4] == "| C | 0.4 | 3 | 0 | 1 | 1 | 2.00 | 0.00 | 1.00 | 1.00 | 1.00 |"
     assert {line.count("|") for line in lines} == {len(ROWS) + 1}
 
 

@@ -235,7 +235,7 @@ def test_a_choice_changes_with_its_tuning_runs(known):
     """Each by itself: its own runs, and no others, turn it."""
     before = choices(known)
     for key in ("E1 first A4", "E2 R", "E8 mul A5", "E9 muon A1"):
-        trial, runs, _ = before[key]
+        trial, runs = before[key].trial, before[key].runs
         turned = {c: 0.0 if c in set(runs) else T for c, T in known.items()}
         assert choices(turned)[key].trial.t <= trial.t  # all tie: the smallest strength
         spoilt = known | {c: math.inf for c in runs if _is_of(c, trial)}

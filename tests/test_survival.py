@@ -28,7 +28,9 @@ from lrdlib.evidence.survival import (
     instability,
     kaplan_meier,
     logrank,
+    logrank_scores,
     paired_ratio,
+    permuted_logrank,
     rmst,
     rmst_ratio,
 )
@@ -69,19 +71,27 @@ def test_a_step_counts_once_the_next_record_confirms_it():
 accuracies = st.lists(st.sampled_from([0.2, 0.95, 0.96, 1.0, nan]), min_size=1, max_size=9)
 
 
-@given(accuracies)
-def test_the_first_step_and_the_share_below_are_as_defined(values):
+@given(accuracies, st.integers(1, 10))
+def test_the_first_step_and_the_share_below_are_as_defined(values, records):
     steps = [10 * i for i in range(len(values))]
     up = [v > 0.95 for v in values]  # NaN is not
-    pairs = zip(steps, up, up[1:], strict=False)
-    T = next((step for step, first, second in pairs if first and second), inf)
+
+    def first_of(k):
+        starts = range(len(values) - k + 1)
+        return next((steps[i] for i in starts if all(up[i : i + k])), inf)
+
+    assert confirmed_step(steps, values, 0.95, records) == first_of(records)
+    T = first_of(2)
     assert confirmed_step(steps, values, 0.95) == T
     later = [v for step, v in zip(steps, values, strict=True) if step > T]
-    share = instability(steps, values)
-    if math.isinf(T):
-        assert math.isnan(share)
-    else:
-        assert share == pytest.approx(sum(not v >= 0.95 for v in later) / len(later))
+    for share, x in (
+        (instability(steps, values), 0.95),
+        (instability(steps, values, below=0.5), 0.5),
+    ):
+        if math.isinf(T):
+            assert math.isnan(share)
+        else:
+            assert share == pytest.approx(sum(not v >= x for v in later) / len(later))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +216,40 @@ def test_log_rank_is_the_sum_of_hypergeometric_draws(strata):
         assert found.z == pytest.approx((observed - expected) / math.sqrt(variance))
     else:
         assert (found.z, found.p) == (0.0, 1.0)
+
+
+@given(st.lists(st.tuples(times, times), min_size=1, max_size=1))
+def test_the_scores_of_an_arm_add_up_to_observed_less_expected(strata):
+    ((a, b),) = strata
+    scores = logrank_scores(Followed(*map(np.concatenate, zip(a, b, strict=True))))
+    found = logrank(strata)
+    assert scores[: len(a.time)].sum() == pytest.approx(found.observed - found.expected)
+    assert scores.sum() == pytest.approx(0)
+
+
+def test_the_permuted_test_counts_all_ways_to_name_the_first_arm():
+    """Three arms, four seeds: the 3^4 ways to call one run of each seed the first arm's
+    (those of the other two do not matter), and both tails."""
+    T = np.array([[100, 300, inf, 200], [400, inf, inf, 500], [350, 900, 800, 450]])
+    arms = [followed(row, 3000) for row in T]
+    scores = logrank_scores(followed(T.ravel(), 3000)).reshape(3, 4)
+    sums = [sum(scores[list(way), range(4)]) for way in product(range(3), repeat=4)]
+    here = scores[0].sum()
+    tails = [np.mean(np.array(sums) >= here - 1e-9), np.mean(np.array(sums) <= here + 1e-9)]
+    assert permuted_logrank([arms], rng()) == pytest.approx(2 * min(tails))
+    assert permuted_logrank([arms, arms], rng()) < permuted_logrank([arms], rng())
+    assert permuted_logrank([[arms[0], arms[0]]], rng()) == 1
+
+
+def test_a_control_that_counts_once_keeps_the_rate_of_false_alarms():
+    """Six arms and one control, all alike: at most 5% of such tests should be below 5%.
+    With a stratum for each pair a quarter are: the control counts six times."""
+    draw, once, several = rng(), 0, 0
+    for _ in range(300):
+        arms = [followed(draw.exponential(1000, 6), 3000) for _ in range(7)]
+        once += permuted_logrank([arms], draw, resamples=199) < 0.05
+        several += logrank([(arm, arms[0]) for arm in arms[1:]]).p < 0.05
+    assert once / 300 < 0.08 < 0.15 < several / 300
 
 
 # Efron and Tibshirani's patches: old less placebo, and new less old, of eight subjects
@@ -405,6 +449,16 @@ RUNS = followed([100, inf], until=3000)
         (lambda: logrank([]), ValueError, "strata must list at least one"),
         (lambda: logrank([RUNS]), TypeError, r"strata\[0\] must be two arms"),
         (lambda: logrank([(RUNS, None)]), TypeError, r"strata\[0\] must be Followed"),
+        (lambda: logrank_scores([1, 2]), TypeError, "runs must be Followed"),
+        (lambda: permuted_logrank([], rng()), ValueError, "strata must hold one or more"),
+        (lambda: permuted_logrank([[RUNS]], rng()), ValueError, "two arms or more each"),
+        (
+            lambda: permuted_logrank([[RUNS, followed([1], 9)]], rng()),
+            ValueError,
+            "of as many runs in all strata, got arms of 2, 1 runs",
+        ),
+        (lambda: permuted_logrank([[RUNS, RUNS]], 7), TypeError, "rng must be of type"),
+        (lambda: confirmed_step([0], [1.0], 0.9, records=0), ValueError, "records must be"),
         (lambda: holm([0.1, 2]), ValueError, "p must hold numbers from 0 to 1"),
         (lambda: holm([nan]), ValueError, "p must hold finite numbers"),
         (lambda: area_under_roc([1, 2], [1, 0]), TypeError, "success must be an array"),

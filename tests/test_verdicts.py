@@ -142,11 +142,65 @@ def test_what_is_lost_again_stands_beside_both():
 
     evidence = e1(A1=jitter(500), A2=NEVER, A4=lrd)
     share = np.mean([0.3 * bool(seed % 3) for seed in studies.SEEDS])
-    said = f"Below the threshold again, of the records after that: LRD {share:.0%}, L2 on all 0%"
+    said = (
+        f"Below the threshold again, of the records after that: LRD {share:.0%}, L2 on all "
+        "0%; below 0.8: LRD 0%, L2 on all 0%. Mean accuracy at the last record, of all runs: "
+        "LRD 100%, L2 on the blocks 0%, L2 on all 100%"
+    )
     for name in ("less-data", "faster", "much-faster"):
         assert judged(name, evidence).effect.endswith(said)
     neither = judged("faster", e1(A1=NEVER, A2=NEVER, A4=NEVER)).effect
-    assert neither.endswith("after that: none is")
+    assert "after that: none is; below 0.8: none is. Mean" in neither
+
+
+def test_a_verdict_that_turns_if_it_must_last_says_so():
+    """L2 is there first, for two records; LRD later, and stays."""
+
+    def l2(config):
+        run = run_of(config, 500)
+        history = {n: np.array(y) for n, y in run.history.items()}
+        history["orbit_clean_accuracy"][history["step"] > 550 + 50 * (config.seed % 4)] = (
+            0.9
+        )
+        return Run(run.config, history, {}, {}, {})
+
+    evidence = e1(A1=l2, A2=jitter(1000), A4=jitter(1000))
+    at_two = "so far, by 2 records in a row"
+    faster = judged("faster", evidence)
+    assert (faster.verdict, faster.note) == ("does not hold", at_two)
+    # for 3 a quarter of L2's runs fail, and for 5 three quarters
+    lines, at = faster.curve.lines, faster.curve.at
+    assert lines["L2 on all"][at.index(2)] == lines["LRD"][at.index(6)] == 1
+    assert [lines["L2 on all"][at.index(k)] for k in (3, 4, 5, 6)] == [0.75, 0.5, 0.25, 0]
+    assert "for 4, 0." in faster.effect and faster.curve.used == 2
+    superior = judged("no-superiority", evidence)
+    assert (superior.verdict, superior.note) == ("holds", at_two)
+    assert "for 4, L2 on all is sooner at none" in superior.effect
+    steady = judged("faster", e1(A1=jitter(500), A2=NEVER, A4=jitter(1000)))
+    assert (steady.verdict, steady.note) == ("does not hold", "so far")
+
+
+def test_uniform_attention_has_no_say():
+    """The p of H4 is of frozen and flat runs together against learned ones."""
+    rng = np.random.default_rng(0)
+    T = {s: rng.integers(4, 50, 3) * 50 for s in studies.SEEDS[:8]}
+
+    def p_with(uniform):
+        def make(config):
+            if config.seed not in studies.SEEDS[:8] or config.fraction != 0.4:
+                return 500
+            frozen, flat, learned = T[config.seed]
+            kinds = {"uniform": uniform, "frozen": frozen}
+            return kinds.get(config.attention, flat if config.rank else learned)
+
+        evidence = evidence_of(["E3", "E1"], make)
+        arms = comparing.altered(evidence, "A4")
+        pair = [arms["frozen"], arms["kept flat"]], arms["learned"]
+        p = comparing.shared_control_p(evidence, [pair])
+        assert f"p {comparing.p_text(p)} of both here" in judged("needed", evidence).effect
+        return p
+
+    assert p_with(50) == p_with(NEVER) < 1
 
 
 @pytest.mark.parametrize(
@@ -295,6 +349,20 @@ def test_a_choice_at_the_edge_of_its_grid_makes_a_verdict_provisional(t, words):
     # and the verdict is that of the ratio, edge or not
     assert found.verdict == "does not hold"
     assert judged("tangential-adds", e2(T=at_its_best(t), **inside)).provisional == ""
+
+
+def test_a_tie_of_trials_that_all_fail_is_no_choice():
+    """Where no tuning run generalises the smallest strength is taken, at an edge; but the
+    words must not say that tuning chose it."""
+    evidence = e2(T=NEVER, R=500)
+    assert evidence.choices["E2 T"].trial.t == min(studies.PART_STRENGTHS)
+    assert not evidence.choices["E2 T"].edges()
+    found = judged("mechanism", evidence)
+    assert "could choose nothing for tangential part" in found.provisional
+    assert "tangential part at the smallest" not in found.provisional
+    assert (
+        "of the tuning runs of tangential part, at all strengths, 0 of 10" in found.effect
+    )
 
 
 def test_so_it_does_for_every_arm_that_was_tuned():

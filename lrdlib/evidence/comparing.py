@@ -7,7 +7,7 @@ hypotheses of the plan share one error rate (Holm); one without runs counts as p
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +15,25 @@ import numpy as np
 from lrdlib.evidence import studies
 from lrdlib.evidence.judging import SEEDS_ENOUGH, Curve, Evidence, Finding, finding
 from lrdlib.evidence.proportions import sign_test
-from lrdlib.evidence.results import mean_instability
-from lrdlib.evidence.studies import FRACTIONS, OUTCOME, SEEDS, Trial, arm
+from lrdlib.evidence.results import final_accuracy, mean_instability
+from lrdlib.evidence.studies import (
+    FRACTIONS,
+    LONG_AT,
+    OUTCOME,
+    SEEDS,
+    Trial,
+    arm,
+    generalised,
+)
 from lrdlib.evidence.survival import (
+    CONFIRMED,
     GENERALISED,
     Ratio,
     equivalence,
     followed,
     holm,
     logrank,
+    permuted_logrank,
     rmst_ratio,
 )
 from lrdlib.training.config import TrainConfig
@@ -32,6 +42,9 @@ from lrdlib.training.runs import Run
 Arm = Mapping[int, Sequence[TrainConfig]]  # by seed, a config for each cell
 EIGHT = SEEDS[:8]
 ALPHA = 0.05
+STAYING = (1, 2, 3, 4, 5, 6)  # records in a row above the threshold, of a curve
+LONGER = (3, 4)  # and of what a card says beside its verdict
+FAR = 0.8  # an accuracy far below the threshold
 
 
 def recorded_by(*names: str) -> str:
@@ -62,9 +75,13 @@ class Versus(NamedTuple):
     ratio90: Ratio
 
 
-def times(evidence: Evidence, arm: Arm, seeds: Iterable[int]) -> np.ndarray:
-    """T_gen (seeds, cells) of an arm, inf for never."""
-    return np.array([[evidence.known[c] for c in arm[s]] for s in seeds])
+def times(
+    evidence: Evidence, arm: Arm, seeds: Iterable[int], records: int = CONFIRMED
+) -> np.ndarray:
+    """T_gen (seeds, cells) of an arm, inf for never; records: as of `confirmed_step`."""
+    return np.array(
+        [[generalised(evidence.studied[c], records) for c in arm[s]] for s in seeds]
+    )
 
 
 def complete(evidence: Evidence, *arms: Arm) -> list[int]:
@@ -78,20 +95,20 @@ def complete(evidence: Evidence, *arms: Arm) -> list[int]:
 
 
 def paired_times(
-    evidence: Evidence, a: Arm, b: Arm
+    evidence: Evidence, a: Arm, b: Arm, records: int = CONFIRMED
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """T_gen (seeds, cells) of two arms on the seeds that are complete; None if these are
-    fewer than three."""
+    """T_gen (seeds, cells) of two arms, as `times`, on the seeds that are complete; None if
+    these are fewer than three."""
     seeds = complete(evidence, a, b)
     if len(seeds) < SEEDS_ENOUGH:
         return None
-    return times(evidence, a, seeds), times(evidence, b, seeds)
+    return times(evidence, a, seeds, records), times(evidence, b, seeds, records)
 
 
-def versus(evidence: Evidence, a: Arm, b: Arm) -> Versus | None:
+def versus(evidence: Evidence, a: Arm, b: Arm, records: int = CONFIRMED) -> Versus | None:
     """Arm a against arm b on the seeds that are complete; None if these are fewer than
-    three."""
-    found = paired_times(evidence, a, b)
+    three. records: as of `times`."""
+    found = paired_times(evidence, a, b, records)
     if found is None:
         return None
     until = flat(a)[0].steps
@@ -111,6 +128,22 @@ def logrank_p(evidence: Evidence, a: Arm, b: Arm) -> float:
     until = flat(a)[0].steps
     pairs = zip(*(T.T for T in found), strict=True)
     return logrank([(followed(A, until), followed(B, until)) for A, B in pairs]).p
+
+
+def shared_control_p(
+    evidence: Evidence, strata: Iterable[tuple[Sequence[Arm], Arm]]
+) -> float:
+    """The p of several arms, taken together, against one, a stratum for each such pair
+    (`permuted_logrank`). Strata of fewer than three complete seeds are left out; 1 if none
+    is left."""
+    found = []
+    for several, control in strata:
+        seeds = complete(evidence, *several, control)
+        if len(seeds) >= SEEDS_ENOUGH:
+            until = flat(control)[0].steps
+            T = [times(evidence, one, seeds).ravel() for one in (control, *several)]
+            found.append([followed(one, until) for one in T])
+    return permuted_logrank(found, np.random.default_rng(0)) if found else 1.0
 
 
 def bounds(ratio: Ratio) -> tuple[float, float]:
@@ -181,12 +214,21 @@ def won_text(evidence: Evidence, name: str, arm: Arm) -> str:
 
 
 def instability_text(evidence: Evidence, arms: Mapping[str, Arm]) -> str:
-    """How unstable each arm is, in words: what RMST does not see."""
-    shares = {
-        name: mean_instability(evidence.those(flat(one)).runs) for name, one in arms.items()
-    }
-    said = ", ".join(f"{name} {x:.0%}" for name, x in shares.items() if not math.isnan(x))
-    return f"Below the threshold again, of the records after that: {said or 'none is'}"
+    """What RMST does not see, of each arm in words: how often accuracy falls again, a
+    little or far, and where it is at the end."""
+    runs = {name: evidence.those(flat(one)).runs for name, one in arms.items()}
+
+    def said(number: Callable[[list[Run]], float]) -> str:
+        of = {name: number(some) for name, some in runs.items()}
+        known = [f"{name} {x:.0%}" for name, x in of.items() if not math.isnan(x)]
+        return ", ".join(known) or "none is"
+
+    far = said(lambda some: mean_instability(some, FAR))
+    return (
+        f"Below the threshold again, of the records after that: {said(mean_instability)}; "
+        f"below {FAR:g}: {far}. Mean accuracy at the last record, of all runs: "
+        f"{said(final_accuracy)}"
+    )
 
 
 def best_twice(run: Run) -> float:
@@ -204,6 +246,27 @@ def accuracy_curve(evidence: Evidence, arms: Mapping[str, Arm]) -> Curve:
     }
     lines = {name: tuple(float((y > x).mean()) for x in at) for name, y in best.items()}
     return Curve("orbit-clean accuracy, twice in a row, above", at, lines, GENERALISED)
+
+
+def staying_curve(evidence: Evidence, arms: Mapping[str, Arm]) -> Curve:
+    """The share of each arm's runs that generalise, by how many records in a row have to be
+    above the threshold."""
+    lines = {}
+    for name, one in arms.items():
+        runs = evidence.those(flat(one)).runs
+        lines[name] = tuple(
+            float(np.mean([math.isfinite(generalised(run, k)) for run in runs]))
+            for k in STAYING
+        )
+    of = f"records in a row with an accuracy above {GENERALISED:g}, at least"
+    return Curve(of, STAYING, lines, CONFIRMED)
+
+
+def turns(verdicts: Mapping[int, str]) -> str:
+    """What goes with a verdict that is another one if more records in a row have to be
+    above the threshold; "" if none is. verdicts: by the number of records."""
+    others = {k for k, judged in verdicts.items() if judged != verdicts[CONFIRMED]}
+    return f"by {CONFIRMED} records in a row" if others else ""
 
 
 # ---- the primary hypotheses
@@ -256,19 +319,29 @@ PART_TITLES = {
 
 
 def at_edges(evidence: Evidence, keys: Iterable[str]) -> str:
-    """Which of these choices of tuning lie at an edge of what was tried, in words; "" if
-    none does. A verdict that rests on such an arm is provisional: beyond the edge the arm
-    may do better.
+    """Which of these choices of tuning lie at an edge of what was tried, and which are
+    none, as no tuning run generalises, in words; "" if there are no such. A verdict that
+    rests on such an arm is provisional: at another strength the arm may do better.
 
     keys: of lrdlib.evidence.studies.choices, as "E2 T"; those not chosen yet say nothing.
     """
-    words = []
+    words, none = [], []
     for key in keys:
         found = evidence.choices.get(key)
-        if found is not None and (edges := found.edges()):
-            name = {**studies.ARMS, **PART_TITLES}.get(found.trial.arm, "no decay")
+        if found is None:
+            continue
+        name = {**studies.ARMS, **PART_TITLES}.get(found.trial.arm, "no decay")
+        if edges := found.edges():
             words.append(f"{name} at the {' and the '.join(edges)}")
-    return f"tuning chose an edge of its grid, {', '.join(words)}" if words else ""
+        elif not found.any_generalises:
+            none.append(name)
+    said = [f"tuning chose an edge of its grid, {', '.join(words)}"] if words else []
+    if none:
+        said.append(
+            f"tuning could choose nothing for {', '.join(none)}: no run generalises, at any "
+            "strength, and the smallest was taken"
+        )
+    return "; ".join(said)
 
 
 def tuned_edges(evidence: Evidence, found: Tuned) -> str:
@@ -328,6 +401,7 @@ ALTERED: dict[str, dict[str, Any]] = {
     "kept flat": {"rank": "flat"},
     "uniform": {"attention": "uniform"},
 }
+CHANGED = ("frozen", "kept flat")  # what judges; uniform attention is a control
 
 
 def altered(evidence: Evidence, name: str) -> dict[str, Arm] | None:
@@ -353,10 +427,12 @@ def long_runs() -> tuple[Arm, Arm]:
     return weak, bare
 
 
-def smallest_fractions(evidence: Evidence, arm: Arm, seeds: Iterable[int]) -> np.ndarray:
+def smallest_fractions(
+    evidence: Evidence, arm: Arm, seeds: Iterable[int], records: int = CONFIRMED
+) -> np.ndarray:
     """Per seed, the smallest fraction at which its run generalises (seeds,), inf for
-    none."""
-    T = times(evidence, arm, seeds)  # (seeds, fractions)
+    none. records: as of `times`."""
+    T = times(evidence, arm, seeds, records)  # (seeds, fractions)
     return np.where(np.isfinite(T), np.array(FRACTIONS), np.inf).min(axis=1)
 
 
@@ -365,7 +441,9 @@ def primary(evidence: Evidence) -> dict[str, float]:
 
     H1 less data: the sign test over seeds on the smallest fraction. The others: the
     stratified log-rank test of H2 LRD against L2 on all, H3 the tangential against the
-    radial part, H4 altered against learned queries and keys, H5 weak L2 against no decay.
+    radial part; permuted within seeds, H4 queries and keys that are frozen or kept flat
+    against learned ones, a stratum for each rule, and H5 weak L2 of all strengths against
+    no decay, a stratum for each fraction.
     """
     p = dict.fromkeys(("H1", "H2", "H3", "H4", "H5"), 1.0)
     if one := tuned(evidence, "A1", "A4"):
@@ -377,20 +455,16 @@ def primary(evidence: Evidence) -> dict[str, float]:
     if two := parts(evidence, "T", "R"):
         p["H3"] = logrank_p(evidence, two["T"], two["R"])
     three = [altered(evidence, name) for name in ("A1", "A4")]
-    both = [arms for arms in three if arms is not None]
-    if both:
-        changed = [(arms[w], arms["learned"]) for arms in both for w in ALTERED]
-        p["H4"] = logrank_p(
-            evidence, *(side_by_side([pair[i] for pair in changed]) for i in (0, 1))
-        )
-    weak, bare = long_runs()
-    of = {s: {c.fraction: c for c in bare[s]} for s in bare}
-    beside = {s: [of[s][c.fraction] for c in weak[s]] for s in weak}
-    p["H5"] = logrank_p(evidence, weak, beside)
+    p["H4"] = shared_control_p(
+        evidence,
+        [([arms[w] for w in CHANGED], arms["learned"]) for arms in three if arms],
+    )
+    weak, bare = (
+        [{s: [c for c in one[s] if c.fraction == f] for s in one} for f in LONG_AT]
+        for one in long_runs()
+    )
+    p["H5"] = shared_control_p(
+        evidence, [([a], b) for a, b in zip(weak, bare, strict=True)]
+    )
     names = list(p)
     return dict(zip(names, holm([p[name] for name in names]).tolist(), strict=True))
-
-
-def side_by_side(arms: Sequence[Arm]) -> Arm:
-    """Arms as one, their cells one after the other."""
-    return {s: [c for one in arms for c in one[s]] for s in arms[0]}

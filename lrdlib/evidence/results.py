@@ -25,12 +25,15 @@ from lrdlib.evidence.studies import (
     first_choice,
     generalised,
 )
-from lrdlib.evidence.survival import Ratio, instability, rmst_ratio
+from lrdlib.evidence.survival import GENERALISED, Ratio, instability, rmst_ratio
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
 PLACES = {"attention+mlp": "the blocks", "qk": "Q and K", "vo": "V and O", "mlp": "the MLP"}
-ROWS = ("arm", "f", "n", "generalise", "median", "RMST", "to A1", "unstable", "QK", "VO")
+ROWS = (
+    *("arm", "f", "n", "generalise", "median", "RMST", "to A1", "unstable", "at N"),
+    *("QK", "VO"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Row:
 
     n runs, of which `won` generalise; median and RMST of min(T_gen, steps); ratio: of RMST
     to A1's with its 95% interval, where at least 3 seeds have both and not all agree;
-    unstable: the mean share of records after T_gen below 0.95, NaN if none generalises; qk,
-    vo: the last stable rank as a share of the first, mean over runs.
+    unstable: the mean share of records after T_gen below 0.95, NaN if none generalises;
+    final: the mean of the last accuracy, of all runs; qk, vo: the last stable rank as a
+    share of the first, mean over runs.
     """
 
     arm: str
@@ -51,6 +55,7 @@ class Row:
     rmst: float
     ratio: Ratio | None
     unstable: float
+    final: float
     qk: float
     vo: float
 
@@ -98,16 +103,25 @@ def _row(
         rmst=float(times.mean()),
         ratio=ratio,
         unstable=mean_instability(runs),
+        final=final_accuracy(runs),
         qk=_left(runs, "qk_stable_rank"),
         vo=_left(runs, "vo_stable_rank"),
     )
 
 
-def mean_instability(runs: Iterable[Run]) -> float:
+def mean_instability(runs: Iterable[Run], below: float = GENERALISED) -> float:
     """The mean `instability` of the runs that generalise; NaN if none does."""
-    shares = [instability(run.history["step"], run.history[OUTCOME]) for run in runs]
+    shares = [
+        instability(run.history["step"], run.history[OUTCOME], below=below) for run in runs
+    ]
     known = [share for share in shares if not math.isnan(share)]
     return float(np.mean(known)) if known else math.nan
+
+
+def final_accuracy(runs: Iterable[Run]) -> float:
+    """The mean of the last OUTCOME, of all runs; NaN without any."""
+    last = [run.history[OUTCOME][-1] for run in runs]
+    return float(np.mean(last)) if last else math.nan
 
 
 def _left(runs: Iterable[Run], name: str) -> float:
@@ -179,7 +193,8 @@ def as_table(rows: Iterable[Row]) -> str:
             ratio = f"{r.ratio.value:.2f} [{r.ratio.low:.2f}, {r.ratio.high:.2f}]"
         cells = (
             *(r.arm, f"{r.fraction:g}", str(r.n), str(r.won), f"{r.median:.0f}"),
-            *(f"{r.rmst:.0f}", ratio, _number(r.unstable), f"{r.qk:.2f}", f"{r.vo:.2f}"),
+            *(f"{r.rmst:.0f}", ratio, _number(r.unstable), _number(r.final)),
+            *(f"{r.qk:.2f}", f"{r.vo:.2f}"),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -126,7 +126,7 @@ README = _numbered(
     ),
     (
         "While L2 decay fails to generalize in data-scarce",
-        "claim:wider-published claim:upper-right claim:less-data",
+        "claim:wider-published claim:upper-right claim:perfect",
     ),
     ("Rank collapse is a pre-condition for generalization", "claim:pre-condition"),
     ("Our method induces a spectral phase transition", "claim:collapse claim:precedes"),

@@ -22,7 +22,7 @@ import numpy as np
 
 from lrdlib._check import check_choice
 from lrdlib.evidence.grids import published
-from lrdlib.evidence.survival import GENERALISED, confirmed_step
+from lrdlib.evidence.survival import CONFIRMED, GENERALISED, confirmed_step
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.packs import load_runs
 from lrdlib.training.runs import Run
@@ -130,10 +130,11 @@ def packed(path: Path) -> dict[TrainConfig, Run]:
     return {TrainConfig(**run.config): run for run in runs}
 
 
-def generalised(run: Run) -> float:
+def generalised(run: Run, records: int = CONFIRMED) -> float:
     """T_gen of a run: the first record with OUTCOME above GENERALISED that the next record
-    confirms; inf for never."""
-    return confirmed_step(run.history["step"], run.history[OUTCOME], GENERALISED)
+    confirms, or so many `records` in a row; inf for never."""
+    history = run.history
+    return confirmed_step(history["step"], history[OUTCOME], GENERALISED, records)
 
 
 def mean_time(configs: Iterable[TrainConfig], known: Known) -> float:
@@ -321,6 +322,9 @@ def queries_and_keys(known: Known) -> list[TrainConfig]:
     return asked
 
 
+LONG_AT = (0.4, 0.6)  # fractions of E4
+
+
 def trapped_or_late(known: Known) -> list[TrainConfig]:
     """E4: weak L2 over 30,000 steps."""
     long = {"steps": 30_000, "eval_every": 250}
@@ -328,7 +332,7 @@ def trapped_or_late(known: Known) -> list[TrainConfig]:
     rules.append({"rule": "none", "weight_decay": 0.0})
     return [
         made(BASE | long | rule | {"fraction": f, "seed": s})
-        for s, f, rule in product(SEEDS[:3], (0.4, 0.6), rules)
+        for s, f, rule in product(SEEDS[:3], LONG_AT, rules)
     ]
 
 
@@ -481,21 +485,26 @@ def the_first_code(known: Known) -> list[TrainConfig]:
 
 
 class Choice(NamedTuple):
-    """What tuning has chosen, the tuning runs that this rests on, and all trials that there
-    were."""
+    """What tuning has chosen, the tuning runs that this rests on, all trials that there
+    were, and whether any of the runs generalises. If none does all trials tie, and the
+    smallest strength is taken, by the rule; nothing has been chosen then."""
 
     trial: Trial
     runs: list[TrainConfig]
     tried: list[Trial]
+    any_generalises: bool = True
 
     def edges(self) -> list[str]:
         """At which edges of what was tried the choice lies: a strength beside those tried
-        at its learning rate, a learning rate beside all. What has one value has no edge.
+        at its learning rate, a learning rate beside all. What has one value has no edge,
+        nor has a tie of trials of which no run generalises.
 
         >>> tried = [Trial("A1", 1e-3, t) for t in (0.1, 0.2, 0.4)]
         >>> Choice(tried[0], [], tried).edges(), Choice(tried[1], [], tried).edges()
         (['smallest strength'], [])
         """
+        if not self.any_generalises:
+            return []
         beside = {
             "strength": (self.trial.t, {x.t for x in self.tried if x.lr == self.trial.lr}),
             "learning rate": (self.trial.lr, {x.lr for x in self.tried}),
@@ -527,7 +536,8 @@ def choices(known: Known) -> dict[str, Choice]:
             if key.startswith("E1 A"):  # and which trials lead
                 first = first_trials(trial.arm, further=True)
                 rest, tried = rest + runs_in(first), list(first)
-            found[key] = Choice(trial, list(dict.fromkeys(rest)), tried)
+            some = any(known[c] < c.steps for c in rest)
+            found[key] = Choice(trial, list(dict.fromkeys(rest)), tried, some)
     return found
 
 

@@ -5,6 +5,7 @@ nothing, the rule of the verdict, the words.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -140,6 +141,24 @@ def ranks_by_outcome(
     return left, never
 
 
+def _by_study(evidence: Evidence, rules: Mapping[str, Sequence[TrainConfig]]) -> str:
+    """Of how many runs that generalise the rank halves first, for each study by itself."""
+    code = set(studies.the_first_code({}))
+    said = []
+    for study, within in (("E1", False), ("E0", True)):
+        flags = {
+            name: [
+                share_before_half(evidence.studied[c]) < 0.5
+                for c in some
+                if (c in code) == within and math.isfinite(evidence.known[c])
+            ]
+            for name, some in rules.items()
+        }
+        counts = (f"{sum(some)} of {len(some)} {name}" for name, some in flags.items())
+        said.append(f"{study} {', '.join(counts)}")
+    return "; ".join(said)
+
+
 def precedes(evidence: Evidence) -> Finding:
     """In runs that generalise, the QK rank has halved before half of the orbit-clean pairs
     are right.
@@ -166,6 +185,7 @@ def precedes(evidence: Evidence) -> Finding:
         "in runs that generalise, the QK stable rank is below half of its start at the last "
         f"record before half of the orbit-clean pairs are right, in {shares_text(flags)}"
     )
+    words += f" ({_by_study(evidence, rules)})"
     if above := sum(x > 1 for x in left["LRD"]):
         words += f"; in {counted(above, 'LRD run')} it is above its start then"
     halves = {name: [x < 0.5 for x in some] for name, some in never.items()}

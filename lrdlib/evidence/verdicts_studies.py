@@ -13,10 +13,13 @@ from lrdlib._check import check_choice, check_real
 from lrdlib.evidence import studies
 from lrdlib.evidence.comparing import (
     ALPHA,
-    ALTERED,
+    CHANGED,
     EIGHT,
+    LONGER,
     PART_TITLES,
     Arm,
+    Tuned,
+    Versus,
     absent,
     accuracy_curve,
     alike,
@@ -28,7 +31,6 @@ from lrdlib.evidence.comparing import (
     flat,
     instability_text,
     judged_on,
-    logrank_p,
     long_runs,
     one_ratio,
     p_text,
@@ -36,13 +38,15 @@ from lrdlib.evidence.comparing import (
     primary,
     ratio_text,
     recorded_by,
-    side_by_side,
+    shared_control_p,
     smallest_fractions,
     so_far,
     sooner,
+    staying_curve,
     times,
     tuned,
     tuned_edges,
+    turns,
     versus,
     won,
     won_text,
@@ -54,9 +58,9 @@ from lrdlib.evidence.judging import (
     finding,
     verdict,
 )
-from lrdlib.evidence.proportions import binomial_interval
+from lrdlib.evidence.proportions import binomial_interval, sign_test
 from lrdlib.evidence.studies import ARMS, FRACTIONS, SEEDS, STEPS, arm, none
-from lrdlib.evidence.survival import Ratio
+from lrdlib.evidence.survival import CONFIRMED
 from lrdlib.evidence.verdicts_grids import UNEQUAL
 from lrdlib.training.config import TrainConfig
 
@@ -73,27 +77,63 @@ def less_data(evidence: Evidence) -> Finding:
     found = tuned(evidence, "A1", "A2", "A4")
     if found is None:
         return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
-    note, why = so_far(found)
     seeds = complete(evidence, *found.arms.values())
-    first = {n: smallest_fractions(evidence, a, seeds) for n, a in found.arms.items()}
-    less, more = (int((x * first["A4"] < x * first["A1"]).sum()) for x in (1, -1))
-    p = primary(evidence)["H1"]
-    if p >= ALPHA or less == more:
-        judged = "undecided"
-    else:
-        judged = "holds" if less > more else "does not hold"
+    first, counts = {}, {}  # by how many records in a row have to be above
+    for k in (CONFIRMED, *LONGER):
+        by_arm = {
+            n: smallest_fractions(evidence, a, seeds, k) for n, a in found.arms.items()
+        }
+        lrd, l2 = by_arm["A4"], by_arm["A1"]
+        first[k], counts[k] = by_arm, (int((lrd < l2).sum()), int((lrd > l2).sum()))
+    p = {k: sign_test(*counts[k]) for k in LONGER} | {CONFIRMED: primary(evidence)["H1"]}
+    judged = {k: _more_often(*counts[k], p[k]) for k in counts}
+    less, more = counts[CONFIRMED]
 
     low, high = binomial_interval(less, len(seeds))
     words = (
         f"LRD's smallest fraction is the smaller one in {less} of {len(seeds)} seeds (95% "
         f"interval {low:.0%} to {high:.0%}), the larger one in {more}; adjusted p "
-        f"{p_text(p)}. Median smallest fraction: "
+        f"{p_text(p[CONFIRMED])}. Median smallest fraction: "
     )
-    words += ", ".join(f"{ARMS[n]} {np.median(x):g}" for n, x in first.items())
-    words += ". " + instability_text(evidence, _titled(found.arms))
-    whys = (why, tuned_edges(evidence, found))
-    arms = found.arms.values()
-    return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
+    words += ", ".join(f"{ARMS[n]} {np.median(x):g}" for n, x in first[CONFIRMED].items())
+    words += ". " + _if_longer(
+        {k: "smaller in {}, larger in {}".format(*counts[k]) for k in LONGER}
+    )
+    return _on_the_first_study(evidence, found, judged, words)
+
+
+def _more_often(less: int, more: int, p: float) -> str:
+    """The verdict on "smaller in more seeds than larger", which counts only if p is below
+    5%."""
+    if p >= ALPHA or less == more:
+        return "undecided"
+    return "holds" if less > more else "does not hold"
+
+
+def _if_longer(said: Mapping[int, str]) -> str:
+    """What would be said if more records in a row had to be above the threshold."""
+    return "If more records in a row have to be above the threshold: " + "; ".join(
+        f"for {k}, {words}" for k, words in said.items()
+    )
+
+
+def _on_the_first_study(
+    evidence: Evidence, found: Tuned, judged: Mapping[int, str], words: str
+) -> Finding:
+    """The finding on arms of E1. judged: the verdict, by how many records in a row have to
+    be above the threshold."""
+    note, why = so_far(found)
+    arms = _titled(found.arms)
+    return judged_on(
+        evidence,
+        judged[CONFIRMED],
+        f"{words}. {instability_text(evidence, arms)}",
+        found.arms.values(),
+        "E1",
+        note=", ".join(filter(None, [note, turns(judged)])),
+        provisional=(why, tuned_edges(evidence, found)),
+        curve=staying_curve(evidence, arms),
+    )
 
 
 def faster(factor: float) -> Callable[[Evidence], Finding]:
@@ -109,28 +149,30 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
         found = tuned(evidence, "A1", "A2", "A4")
         if found is None:
             return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
-        note, why = so_far(found)
-        lrd = found.arms["A4"]
-        to = {n: versus(evidence, lrd, found.arms[n]) for n in ("A1", "A2")}
-        against, blocks = to["A1"], to["A2"]
-        assert against is not None and blocks is not None  # tuned() has three seeds of all
+        lrd, l2, blocks = (found.arms[n] for n in ("A4", "A1", "A2"))
+        to, to_blocks = (_by_records(evidence, lrd, one) for one in (l2, blocks))
         p = primary(evidence)["H2"] if factor == 1 else None
-        judged = sooner(against, p, 1 / factor)
+        judged = {
+            k: sooner(one, p if k == CONFIRMED else None, 1 / factor)
+            for k, one in to.items()
+        }
 
         words = (
-            f"ratio of RMST, LRD to L2 on all: {ratio_text(against.ratio)}"
+            f"ratio of RMST, LRD to L2 on all: {ratio_text(to[CONFIRMED].ratio)}"
             f"{'' if p is None else f', adjusted p {p_text(p)}'}; to L2 on the blocks: "
-            f"{ratio_text(blocks.ratio)}. Below {1 / factor:g} would be "
+            f"{ratio_text(to_blocks[CONFIRMED].ratio)}. Below {1 / factor:g} would be "
             f"{'faster' if factor == 1 else f'{factor:g} times as fast'}. Runs that "
             f"generalise: "
         )
         arms = _titled(found.arms)
         words += ", ".join(won_text(evidence, name, one) for name, one in arms.items())
-        words += ". " + instability_text(evidence, arms)
-        whys, all_arms = (why, tuned_edges(evidence, found)), found.arms.values()
-        return judged_on(
-            evidence, judged, words, all_arms, "E1", note=note, provisional=whys
-        )
+        longer = {
+            k: f"{ratio_text(to[k].ratio)} to L2 on all, {ratio_text(to_blocks[k].ratio)} "
+            "to L2 on the blocks"
+            for k in LONGER
+        }
+        words += ". " + _if_longer(longer)
+        return _on_the_first_study(evidence, found, judged, words)
 
     return judge
 
@@ -149,24 +191,40 @@ def no_superiority(evidence: Evidence) -> Finding:
     found = tuned(evidence, "A1", "A4")
     if found is None:
         return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
-    note, why = so_far(found)
-    at: dict[float, Ratio] = {}
-    for i, f in enumerate(FRACTIONS):
-        lrd, l2 = ({s: [a[s][i]] for s in a} for a in (found.arms["A4"], found.arms["A1"]))
-        if one := versus(evidence, lrd, l2):
-            at[f] = one.ratio
-    behind = [f for f, r in at.items() if bounds(r)[0] > 1]
-    ahead = [f for f, r in at.items() if bounds(r)[1] < 1]
-    never = len(ahead) == len(FRACTIONS)
-    judged = "holds" if behind else "does not hold" if never else "undecided"
+    judged, said = {}, {}  # by how many records in a row have to be above the threshold
+    for k in (CONFIRMED, *LONGER):
+        behind, ahead = _by_fraction(evidence, found.arms["A4"], found.arms["A1"], k)
+        never = len(ahead) == len(FRACTIONS)
+        judged[k] = "holds" if behind else "does not hold" if never else "undecided"
+        said[k] = (
+            f"L2 on all is sooner at {_listed(behind, 'f = ')}, LRD at "
+            f"{_listed(ahead, 'f = ')}"
+        )
+    words = f"{said[CONFIRMED]}, of {len(FRACTIONS)} fractions. "
+    words += _if_longer({k: said[k] for k in LONGER})
+    return _on_the_first_study(evidence, found, judged, words)
 
-    words = (
-        f"L2 on all is sooner at {_listed(behind, 'f = ')}, LRD at "
-        f"{_listed(ahead, 'f = ')}, of {len(at)} fractions"
-    )
-    whys = (why, tuned_edges(evidence, found))
-    arms = found.arms.values()
-    return judged_on(evidence, judged, words, arms, "E1", note=note, provisional=whys)
+
+def _by_records(evidence: Evidence, a: Arm, b: Arm) -> dict[int, Versus]:
+    """Arm a against arm b, which have three seeds in common, by how many records in a row
+    have to be above the threshold."""
+    found = {k: versus(evidence, a, b, k) for k in (CONFIRMED, *LONGER)}
+    return {k: one for k, one in found.items() if one is not None}
+
+
+def _by_fraction(
+    evidence: Evidence, a: Arm, b: Arm, records: int
+) -> tuple[list[float], list[float]]:
+    """The fractions at which arm a is later than arm b, by the whole 95% interval of the
+    ratio of RMST, and those at which it is sooner."""
+    at = {}
+    for i, f in enumerate(FRACTIONS):
+        here, there = ({s: [one[s][i]] for s in one} for one in (a, b))
+        if found := versus(evidence, here, there, records):
+            at[f] = bounds(found.ratio)
+    return [f for f, (low, _) in at.items() if low > 1], [
+        f for f, (_, high) in at.items() if high < 1
+    ]
 
 
 def _listed(numbers: Sequence[float], before: str = "") -> str:
@@ -234,6 +292,11 @@ def faster_there(factor: float) -> Callable[[Evidence], Finding]:
             ". A run that never generalises counts as 2500 steps: where L2 fails, the true "
             "ratio may be smaller"
         )
+        if len(complete(evidence, *lrd.values())) < len(EIGHT):
+            text += (
+                ". Intervals of three seeds are too narrow: of 95% they hold the truth in "
+                "about three of four cases"
+            )
         if judged == "undecided" and settled:
             text += f"; at λ = {_listed(settled)}, where most L2 runs do not, it is not that small"
         used = [evidence.those(every)]
@@ -247,8 +310,8 @@ def faster_there(factor: float) -> Callable[[Evidence], Finding]:
 
 def mechanism(evidence: Evidence) -> Finding:
     """The tangential part of LRD's step is what acts, not the radial one (H3): as `sooner`,
-    of the tangential part alone against the radial part alone, each at its own best
-    strength, with Holm."""
+    of the tangential part alone against the radial part alone, each at the strength that
+    tuning chose (the smallest, where no tuning run generalises), with Holm."""
     names = ("T", "R", "R+T", "T-held", "R+T-held")
     arms = parts(evidence, *names)
     found = versus(evidence, arms["T"], arms["R"]) if arms else None
@@ -258,9 +321,18 @@ def mechanism(evidence: Evidence) -> Finding:
     judged = sooner(found, p)
 
     best = [best_twice(run) for run in evidence.those(flat(arms["T"])).runs]
+    tuned_of = {
+        n: won(evidence, studies.runs_in(studies.part_trials(n)))
+        for n in names
+        if not evidence.choices[f"E2 {n}"].any_generalises
+    }
     words = (
         "runs that generalise: "
         + ", ".join(won_text(evidence, PART_TITLES[n], arms[n]) for n in names)
+        + "".join(
+            f"; of the tuning runs of {PART_TITLES[n]}, at all strengths, {wins} of {of}"
+            for n, (wins, of) in tuned_of.items()
+        )
         + f". Ratio of RMST, tangential to radial: {ratio_text(found.ratio)}, adjusted p "
         f"{p_text(p)}. The tangential part alone does reach an accuracy of "
         f"{min(best):.2f} to {max(best):.2f}"
@@ -344,20 +416,23 @@ def low_rank_needed(name: str) -> Callable[[Evidence], Finding]:
         if arms is None or len(complete(evidence, *arms.values())) < SEEDS_ENOUGH:
             return absent(evidence, every, "E3")
         counts = {words: won(evidence, flat(one)) for words, one in arms.items()}
-        still = [2 * counts[w][0] >= counts[w][1] for w in ("frozen", "kept flat")]
+        still = [2 * counts[w][0] >= counts[w][1] for w in CHANGED]
         judged = (
             "does not hold" if all(still) else "holds in part" if any(still) else "holds"
         )
 
         wins, of = won(evidence, [c for c in every if c.rule == "none"])
-        changed = side_by_side([arms[w] for w in ALTERED])
-        learned = side_by_side([arms["learned"]] * len(ALTERED))
+        slower = {w: versus(evidence, arms[w], arms["learned"]) for w in CHANGED}
+        changed = [arms[w] for w in CHANGED]
+        p = shared_control_p(evidence, [(changed, arms["learned"])])
         text = (
             f"under {ARMS[name]}: "
             + ", ".join(won_text(evidence, w, one) for w, one in arms.items())
-            + f"; without decay {wins} of {of}. Changed against learned: p "
-            f"{p_text(logrank_p(evidence, changed, learned))} here, not corrected; H4, over "
-            f"LRD and L2 together, adjusted p {p_text(primary(evidence)['H4'])}"
+            + f"; without decay {wins} of {of}. Ratio of RMST to learned, above 1 if the "
+            "change makes it later: "
+            + ", ".join(f"{w} {ratio_text(one.ratio)}" for w, one in slower.items() if one)
+            + f"; p {p_text(p)} of both here, not corrected; H4, over LRD and L2 together, "
+            f"adjusted p {p_text(primary(evidence)['H4'])}"
         )
         why = at_edges(evidence, [f"E1 first {name}"])
         return judged_on(evidence, judged, text, arms.values(), "E3", provisional=why)
