@@ -135,6 +135,10 @@ def refused(capsys, *line):
             ["E6", "--only", "seed=7"],
             "--only must leave a run, got 'seed=7': there is 1000",
         ),
+        (["E1", "--table", "--only", "seed=1"], "--only must be of what is trained"),
+        (["--only", "seed=500", "E1"], "STUDY must be one of .* before --only, got none"),
+        (["--take-in", ".", "--only", "seed=1"], "before --only, got none"),
+        (["E1", "--take-in", ".", "--only", "foo=1"], "--only must be FIELD=VALUE"),
         (["E4", "--device", "gpu"], "--device must be one that torch can use here"),
     ],
 )

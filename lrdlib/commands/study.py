@@ -75,7 +75,9 @@ def add(commands: Subparsers) -> None:
     command.add_argument("names", nargs="*", metavar="STUDY", help="E0 ... E10, or all")
     command.add_argument("--out", type=Path, default=FOLDER, help="where runs are kept")
     add_only(command)
-    command.add_argument("--device", default="cpu")
+    command.add_argument(
+        "--device", default="cpu", help="cpu, or cuda, where --compile is not asked (cpu)"
+    )
     command.add_argument(
         "--minutes", type=float, help="stop by then (a CPU ends the run in training)"
     )
@@ -93,8 +95,12 @@ def run_study(options: argparse.Namespace) -> None:
     for name in options.names:
         check_choice("STUDY", name, (*STUDIES, "all"))
     names = list(WORTH) if "all" in options.names else options.names
-    if not names and options.take_in is None:
-        raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, or all, got none")
+    if not names and (options.take_in is None or options.only):
+        there = "before --only" if options.only else "or all"
+        raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, {there}, got none")
+    if options.only and options.table:
+        raise ValueError("--only must be of what is trained, got --table beside it")
+    meeting([], options.only)  # which refuses what is no condition
     if options.minutes is not None:
         check_real("--minutes", options.minutes, above=0)
     most = MAX_WORKERS * (os.cpu_count() or 1)
