@@ -50,7 +50,7 @@ PATCHES = {
     "PART_STRENGTHS": (2.5e-3, 4e-2),
     "SEEDS": (1000,),
 }
-RUNS = 2 * 2 * 2 + 3 * (2 + 1)  # tuning, and fractions x (parts and norms held alone)
+RUNS = 2 * 2 * 2 + 3 * (2 + 1) + 3 * 2  # tuning; fractions x (parts, norms held, again)
 ROOT = Path(__file__).parent.parent
 OUTCOME = studies.OUTCOME
 RECORDED = ROOT / "book" / "runs" / "sweep" / "packs"
@@ -183,7 +183,7 @@ def test_the_table_is_the_results(done, tiny, capsys):
     told = capsys.readouterr().out
     assert as_table(results("E2", studied(done))) in told
     assert told.count("\n\n| arm |") == 2 and STUDIES["E3"].question in told
-    assert len(results("E2", studied(done))) == 3 * 3 and contents(done) == before
+    assert len(results("E2", studied(done))) == 3 * (3 + 2) and contents(done) == before
 
 
 def test_it_needs_neither_plotly_nor_joblib_nor_scipy(tmp_path):
@@ -246,7 +246,7 @@ def test_the_plan_is_written_before_the_first_run_that_judges(tmp_path, tiny, mo
     judging = [
         plan for config, plan in plans if config.rule != "none" and config.seed == 1000
     ]
-    assert len(judging) == 6 and all(plan == ["E2 L2b", "E2 R+T"] for plan in judging)
+    assert len(judging) == 12 and all(plan == ["E2 L2b", "E2 R+T"] for plan in judging)
     assert any(plan == [] for config, plan in plans if config.seed in (500, 501))
 
 
@@ -300,7 +300,7 @@ def test_kills_lose_nothing_and_choose_nothing_anew(tmp_path):
     end. Every kill strikes while something is left to do."""
     folder, trace = tmp_path / "out", tmp_path / "trace"
     plans, kept, draw = [], set(), random.Random(1)
-    runs = 2 * 2 * 2 + 9 * KILLED_SEEDS
+    runs = 2 * 2 * 2 + (9 + 6) * KILLED_SEEDS
     least = 3 if KILLS < 10 else 2 if KILLS < 30 else 1  # runs that begin before a kill
 
     def run(kill_after):

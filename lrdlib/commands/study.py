@@ -92,23 +92,8 @@ def add(commands: Subparsers) -> None:
 
 def run_study(options: argparse.Namespace) -> None:
     """Check the line, then take in, tell, or run."""
-    for name in options.names:
-        check_choice("STUDY", name, (*STUDIES, "all"))
-    names = list(WORTH) if "all" in options.names else options.names
-    if not names and (options.take_in is None or options.only):
-        there = "before --only" if options.only else "or all"
-        raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, {there}, got none")
-    if options.only and options.table:
-        raise ValueError("--only must be of what is trained, got --table beside it")
-    meeting([], options.only)  # which refuses what is no condition
-    if options.minutes is not None:
-        check_real("--minutes", options.minutes, above=0)
-    most = MAX_WORKERS * (os.cpu_count() or 1)
-    workers = 1 if options.workers == -1 else options.workers
-    check_integer("--workers", workers, at_most=most)
-    check_folder("--out", options.out, new=True)
+    names = checked(options)
     if options.take_in is not None:
-        check_folder("--take-in", options.take_in)
         take_in(options.take_in, options.out)
     runs = studied(options.out)
     known = {config: generalised(run) for config, run in runs.items()}
@@ -129,6 +114,29 @@ def run_study(options: argparse.Namespace) -> None:
         else:
             on_gpu(work, options.device)
         work.report()
+
+
+def checked(options: argparse.Namespace) -> list[str]:
+    """The names of the studies that a line asks for. Raises ValueError for one that is
+    wrong, before anything is written."""
+    for name in options.names:
+        check_choice("STUDY", name, (*STUDIES, "all"))
+    names = list(WORTH) if "all" in options.names else options.names
+    if not names and (options.take_in is None or options.only):
+        there = "before --only" if options.only else "or all"
+        raise ValueError(f"STUDY must be one of {', '.join(STUDIES)}, {there}, got none")
+    if options.only and options.table:
+        raise ValueError("--only must be of what is trained, got --table beside it")
+    meeting([], options.only)  # which refuses what is no condition
+    if options.minutes is not None:
+        check_real("--minutes", options.minutes, above=0)
+    most = MAX_WORKERS * (os.cpu_count() or 1)
+    workers = 1 if options.workers == -1 else options.workers
+    check_integer("--workers", workers, at_most=most)
+    check_folder("--out", options.out, new=True)
+    if options.take_in is not None:
+        check_folder("--take-in", options.take_in)
+    return names
 
 
 @dataclass

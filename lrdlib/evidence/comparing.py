@@ -427,6 +427,12 @@ def long_runs() -> tuple[Arm, Arm]:
     return weak, bare
 
 
+def _cell(arm: Arm, fraction: float, weight_decay: float) -> Arm:
+    """One cell of an arm."""
+    own = fraction, weight_decay
+    return {s: [c for c in arm[s] if (c.fraction, c.weight_decay) == own] for s in arm}
+
+
 def smallest_fractions(
     evidence: Evidence, arm: Arm, seeds: Iterable[int], records: int = CONFIRMED
 ) -> np.ndarray:
@@ -459,12 +465,14 @@ def primary(evidence: Evidence) -> dict[str, float]:
         evidence,
         [([arms[w] for w in CHANGED], arms["learned"]) for arms in three if arms],
     )
-    weak, bare = (
-        [{s: [c for c in one[s] if c.fraction == f] for s in one} for f in LONG_AT]
-        for one in long_runs()
-    )
+    weak, bare = long_runs()
+    strengths = {c.weight_decay for c in flat(weak)}
     p["H5"] = shared_control_p(
-        evidence, [([a], b) for a, b in zip(weak, bare, strict=True)]
+        evidence,
+        [
+            ([_cell(weak, f, w) for w in sorted(strengths)], _cell(bare, f, 0.0))
+            for f in LONG_AT
+        ],
     )
     names = list(p)
     return dict(zip(names, holm([p[name] for name in names]).tolist(), strict=True))

@@ -11,6 +11,7 @@ Strength is t, per step; lambda = t / lr (mode "decoupled"). Tuning seeds never 
 rules were written before the runs; what has been changed since is in CHANGES.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -57,6 +58,9 @@ CHANGES = (
     "all arms, after A4's choice lay at its edge; the four leading trials of each arm got "
     "seeds 502 and 503, after two seeds had chosen noisily; a choice per fraction is "
     "reported beside the common one.",
+    "2026-11-28: E2's parts of which no tuning run generalises are judged at strength 0.005 "
+    "too, at which their tuning runs came furthest: among failures the rule for ties had "
+    "taken the smallest strength, which is no choice.",
 )
 
 
@@ -252,6 +256,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "L2b": {"rule": "l2", "l2_on": "selected"},
 }
 PART_STRENGTHS = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
+AGAIN = 5e-3  # at which the tuning runs of T, T-held and R+T-held came furthest
 
 
 def part(name: str, t: float, **fields: Any) -> TrainConfig:
@@ -280,18 +285,27 @@ def none(**fields: Any) -> TrainConfig:
 
 
 def parts_of_the_step(known: Known) -> list[TrainConfig]:
-    """E2: each part at its own best strength, and norms held without decay."""
+    """E2: each part at the strength that tuning chose, and norms held without decay; then
+    at AGAIN what no tuning run generalises with."""
     asked = [
         part(name, t, fraction=0.4, seed=s)
         for name, t, s in product(PARTS, PART_STRENGTHS, TUNING)
     ]
-    for s, f in product(SEEDS[:8], (0.3, 0.4, 0.5)):
+    cells = list(product(SEEDS[:8], (0.3, 0.4, 0.5)))
+    for s, f in cells:
         chosen = {name: part_choice(name, known) for name in PARTS}
         asked += [
             part(name, t, fraction=f, seed=s) for name, t in chosen.items() if t is not None
         ]
         asked.append(none(hold="norm", fraction=f, seed=s))
-    return asked
+    failing = [
+        name
+        for name in PARTS
+        if all(known.get(c, 0) == math.inf for c in runs_in(part_trials(name)))
+    ]
+    return asked + [
+        part(name, AGAIN, fraction=f, seed=s) for (s, f), name in product(cells, failing)
+    ]
 
 
 # ---- E3 to E6

@@ -331,6 +331,7 @@ def mechanism(evidence: Evidence) -> Finding:
         + ", ".join(won_text(evidence, PART_TITLES[n], arms[n]) for n in names)
         + "".join(
             f"; of the tuning runs of {PART_TITLES[n]}, at all strengths, {wins} of {of}"
+            f"{_again(evidence, n)}"
             for n, (wins, of) in tuned_of.items()
         )
         + f". Ratio of RMST, tangential to radial: {ratio_text(found.ratio)}, adjusted p "
@@ -342,6 +343,17 @@ def mechanism(evidence: Evidence) -> Finding:
     return judged_on(
         evidence, judged, words, arms.values(), "E2", curve=curve, provisional=why
     )
+
+
+def _again(evidence: Evidence, name: str) -> str:
+    """How many runs of a part generalise at the strength at which its tuning runs came
+    furthest, in words; "" without any."""
+    asked = studies.parts_of_the_step(evidence.known)
+    strength = studies.part(name, studies.AGAIN).weight_decay
+    own = {**studies.PARTS[name], "weight_decay": strength}
+    there = [c for c in asked if all(getattr(c, k) == x for k, x in own.items())]
+    wins, of = won(evidence, [c for c in there if c.seed in SEEDS])
+    return f", at {studies.AGAIN:g} on judging seeds {wins} of {of}" if of else ""
 
 
 def tangential_adds(evidence: Evidence) -> Finding:
