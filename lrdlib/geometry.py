@@ -54,7 +54,7 @@ def radial_tangential(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
 
 def scaled_nuclear_norm(W: Tensor, *, rtol: float | None = None) -> Tensor:
     """|W|_F |W|_* / sqrt r (...), r the rank of W: what low-rank decay with the adaptive
-    scale goes down on.
+    scale goes down on between losses of rank.
 
     Why: with P = polar(W), rank r and Theta = W / |W|_F its gradient, at constant rank, is
 
@@ -62,8 +62,12 @@ def scaled_nuclear_norm(W: Tensor, *, rtol: float | None = None) -> Tensor:
 
     which is the step |W|_F P / |P|_F and a radial rest. So of a scale-invariant loss L, W'
     = -grad L - lambda |W|_F P / sqrt r is -(I - Theta Theta^T / 2) grad E for E = L +
-    lambda |W|_F |W|_* / sqrt r: E falls at the rate |W'|_F^2 + lambda^2 |W|_*^2 / r. It has
-    degree 2, as |W|_F^2 has, and lies between |W|_F^2 / sqrt r and |W|_F^2.
+    lambda |W|_F |W|_* / sqrt r: while the rank stays r, E falls at the rate |W'|_F^2 +
+    lambda^2 |W|_*^2 / r. It has degree 2, as |W|_F^2 has, and lies between |W|_F^2 / sqrt r
+    and |W|_F^2.
+
+    It is not continuous: where a singular value reaches zero, r falls to r - 1 >= 1 and it
+    jumps up, times sqrt(r / (r - 1)). So E falls between losses of rank only.
 
     W (..., m, n); autograd follows it where r = min(m, n). rtol: as in
     spectral.numerical_rank. A zero matrix has 0. Raises TypeError or ValueError for a

@@ -2,6 +2,7 @@
 autograd."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lrdlib.decay import proximal_decay_
 from lrdlib.geometry import (
     SCALES,
     euler_defect,
@@ -23,7 +25,7 @@ from lrdlib.geometry import (
     scaled_nuclear_norm,
 )
 from lrdlib.polar import polar_factor
-from lrdlib.spectral import polar_alignment, singular_values
+from lrdlib.spectral import numerical_rank, polar_alignment, singular_values
 
 # float64 (eps 2e-16) on matrices up to 6 x 6, singular values of order 1, condition < 1e4
 ROUNDING = 1e-10
@@ -198,6 +200,26 @@ def test_scaled_nuclear_norm_at_any_rank():
         scaled_nuclear_norm(W, rtol=2)
     with pytest.raises(ValueError, match="W must be a matrix"):
         scaled_nuclear_norm(W[0])
+
+
+@pytest.mark.parametrize("r", [2, 3, 5])
+def test_scaled_nuclear_norm_jumps_up_where_a_rank_is_lost(r):
+    S = torch.linspace(2, 1, r, dtype=torch.float64)
+    S[-1] = 1e-9
+    before = float(scaled_nuclear_norm(torch.diag(S)))
+    S[-1] = 0
+    after = float(scaled_nuclear_norm(torch.diag(S)))
+    assert after / before == pytest.approx((r / (r - 1)) ** 0.5, rel=1e-8)
+
+
+def test_scaled_nuclear_norm_falls_between_losses_of_rank_only():
+    W, path = torch.diag(torch.tensor([1.0, 0.05], dtype=torch.float64)), []
+    for _ in range(20):
+        path.append((numerical_rank(singular_values(W)), scaled_nuclear_norm(W)))
+        proximal_decay_(W, weight_decay=0.01)
+    falls = [bool(new[1] < old[1]) for old, new in pairwise(path)]
+    assert falls == [bool(new[0] == old[0]) for old, new in pairwise(path)]
+    assert falls.count(False) == 1
 
 
 def test_split_of_a_stack_and_of_other_precisions():
