@@ -57,11 +57,13 @@ def weight_decay_to_halve(steps: float, lr: float, *, h: float = 1.0) -> float:
     """The weight_decay at which decay alone, of mode "decoupled", needs so many steps at
     the learning rate lr to halve a matrix: h / (lr steps).
 
-    h: for low-rank decay with the adaptive scale, which takes half of the singular values,
-    `spectral.half_time` of them; about 1 for a random square matrix. For Frobenius decay
-    (L2), which halves each, ln 2. For grokking a hundredth to a tenth of the run's steps
-    worked; elsewhere start far lower. Under a schedule lr is the mean rate. Any of the
-    three may be a tensor of one number. Raises TypeError or ValueError unless all are > 0.
+    h: for proximal decay with the adaptive scale, which takes half of the singular values,
+    `spectral.half_time` of them; about 1 for a random square matrix. Low-rank decay
+    steps over zero, and then needs more steps, by up to a factor of sqrt 2 (see there). For
+    Frobenius decay (L2), which halves each, ln 2. For grokking a hundredth to a tenth of
+    the run's steps worked; elsewhere start far lower. Under a schedule lr is the mean rate.
+    Any of the three may be a tensor of one number. Raises TypeError or ValueError unless
+    all are > 0.
 
     >>> weight_decay_to_halve(500, lr=1e-3)
     2.0

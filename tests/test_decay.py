@@ -515,7 +515,7 @@ def test_whole_numbers_may_be_strengths():
 
 @pytest.mark.parametrize("steps", [40, 200])
 def test_the_weight_decay_to_halve_takes_so_many_steps(steps):
-    """Low-rank decay takes half of the singular values, L2 half of each."""
+    """Proximal decay takes half of the singular values, L2 half of each."""
     lr, W = 1e-2, torch.randn(24, 24, generator=torch.Generator().manual_seed(3)).double()
     S = torch.linalg.svdvals(W)
     wd = weight_decay_to_halve(steps, lr, h=float(half_time(S)))

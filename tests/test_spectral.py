@@ -9,6 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lrdlib.decay import low_rank_decay_
 from lrdlib.geometry import in_subdifferential
 from lrdlib.spectral import (
     effective_rank,
@@ -352,6 +353,35 @@ def test_half_time_is_that_of_many_small_steps(shape):
     else:
         assert abs(by_steps(S) / h - 1) < 5e-3  # first order in t
     assert abs(float(half_time(7 * S)) - h) < 1e-9 or h == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("method", "t", "jitters"),
+    [
+        ("svd", 5e-3, True),
+        ("svd", 1e-3, True),
+        ("polar_express", 5e-3, True),
+        ("polar_express", 1e-3, False),
+    ],
+)
+def test_half_time_of_a_rule_that_steps_over_zero(method, t, jitters):
+    """Those of its values that jitter count in |polar(W)|_F, which slows the rest down."""
+    W = torch.randn(32, 32, generator=torch.Generator().manual_seed(1)).double()
+    S = singular_values(W)
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000 * S[16]
+    gap = (S - u[:, None]).clamp(min=0)
+    left = (gap > 0).sum(1)
+    rms = (gap.square().sum(1) / left).sqrt()
+    slower = float(((32 / left).sqrt() / rms).sum() / (1 / rms).sum())
+    assert 1.15 < slower < 2**0.5
+    steps = 0
+    while (singular_values(W) < 1.5 * t * W.norm() / 32**0.5).sum() < 16:
+        low_rank_decay_(W, weight_decay=t, method=method)
+        steps += 1
+    expected = slower if jitters else 1.0
+    # a value counts from a step and a half on, that is so many steps too early, or one more
+    h = float(half_time(S))
+    assert abs(steps * t / h - expected) < 2.5 * t / h
 
 
 def test_half_time_by_the_midpoint_rule_and_at_its_ends():
