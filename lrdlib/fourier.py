@@ -41,8 +41,9 @@ def fourier_power(E: Tensor) -> Tensor:
     E (..., p, d): one row per number, such as an embedding without its "=" token, or a
     head; real, p >= 2. Returns (..., p // 2), which sums to 1: |sum_a E_a exp(-2 pi i k a /
     p)|^2 over the columns, both signs of k together (Parseval), divided by its sum; NaN if
-    all rows are zero. Raises TypeError or ValueError if E is no matrix. Source: Nanda,
-    Chan, Lieberum, Smith and Steinhardt 2023, section 4.2.
+    the rows do not vary, beyond the rounding of their mean. Raises TypeError or ValueError
+    if E is no matrix. Source: Nanda, Chan, Lieberum, Smith and Steinhardt 2023, section
+    4.2.
 
     >>> angle = 2 * torch.pi * 3 * torch.arange(11) / 11
     >>> fourier_power(torch.stack([angle.cos(), angle.sin()], -1)).argmax() + 1
@@ -52,7 +53,7 @@ def fourier_power(E: Tensor) -> Tensor:
     if E.shape[-2] < 2:
         raise ValueError(f"E must have at least 2 rows, got shape {tuple(E.shape)}")
     power = _power(E.float())
-    return power / power.sum(-1, keepdim=True)
+    return power / _unless_rounding(power.sum(-1), E.float()).unsqueeze(-1)
 
 
 def key_frequencies(power: Tensor, *, share: float | None = None) -> Tensor:
@@ -106,7 +107,7 @@ def sum_power(logits: Tensor) -> Tensor:
     logits (..., p^2, p) -> (..., p // 2), one share per k = 1 .. p // 2. All of them
     together are what depends on a + b alone, so they sum to at most 1; the rest tells pairs
     of one sum apart. The mean over the classes is taken off first, since a softmax cannot
-    see it. NaN if the logits do not vary. Raises as `restricted_loss`.
+    see it. NaN if they do not vary from pair to pair. Raises as `restricted_loss`.
 
     >>> right_answers = torch.tensor([0, 1, 2, 1, 2, 0, 2, 0, 1])  # modulo 3
     >>> sum_power(F.one_hot(right_answers, 3).float())
@@ -116,7 +117,7 @@ def sum_power(logits: Tensor) -> Tensor:
     X = logits.double() - logits.double().mean(-1, keepdim=True)  # (..., p^2, p)
     variance = (X - X.mean(-2, keepdim=True)).square().sum((-2, -1))  # (...)
     held = p * _power(_mean_by_sum(X, p))  # (..., p // 2); a sum stands for p pairs
-    return (held / variance.unsqueeze(-1)).float()
+    return (held / _unless_rounding(variance, logits.double()).unsqueeze(-1)).float()
 
 
 def sum_component(logits: Tensor, keys: Tensor) -> Tensor:
@@ -256,8 +257,9 @@ def distance_irrelevance(logits: Tensor) -> Tensor:
     (...), in [0, 1].
 
     mean_d std_i(L_{i, i + d}) / std_{i, j}(L_{i, j}), with L_{i, j} the logit of the right
-    answer i + j. 0 if L depends on a - b alone (a pizza: |cos(w (a - b) / 2)|); 1 if the
-    distance is irrelevant; NaN if L is constant. Raises as `restricted_loss`. Source:
+    answer i + j. 0 if L depends on a - b alone (a pizza: |cos(w (a - b) / 2)|); 1 if it
+    depends on a + b alone and p is odd; NaN if L is constant. (For even p a sum has the
+    parity of its distance, and (-1)^(a + b) gives 0.) Raises as `restricted_loss`. Source:
     Zhong, Liu, Tegmark and Andreas 2023, definition 4.2.
     """
     p = _check_table(logits)
@@ -265,7 +267,9 @@ def distance_irrelevance(logits: Tensor) -> Tensor:
     L = logits.double().gather(-1, answers.unsqueeze(-1)).squeeze(-1)  # (..., p^2)
     i = torch.arange(p, device=logits.device)
     by_distance = L[..., i * p + (i + i.unsqueeze(-1)) % p]  # (..., d, i)
-    return (by_distance.std(-1, correction=0).mean(-1) / L.std(-1, correction=0)).float()
+    squares = (L - L.mean(-1, keepdim=True)).square().sum(-1)  # (...)
+    whole = (_unless_rounding(squares, L.unsqueeze(-1)) / p**2).sqrt()
+    return (by_distance.std(-1, correction=0).mean(-1) / whole).float()
 
 
 # ---- numbers and checks
@@ -280,6 +284,13 @@ def _power(M: Tensor) -> Tensor:
     if p % 2 == 0:
         power[..., -1] /= 2  # k = p / 2 is its own negative
     return power
+
+
+def _unless_rounding(squares: Tensor, X: Tensor) -> Tensor:
+    """squares (...), the sum of the squared deviations of X (..., n, d) from its mean over
+    the n rows; NaN where that is no more than the rounding of a mean, n eps |X|_F."""
+    rounding = X.shape[-2] * torch.finfo(X.dtype).eps * torch.linalg.matrix_norm(X)
+    return squares.where(squares > rounding.square(), torch.nan)
 
 
 def _sums(p: int, device: torch.device) -> Tensor:

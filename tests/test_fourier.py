@@ -72,8 +72,27 @@ def test_one_frequency_holds_all_power():
     assert power.shape == (48,) and power[4] == pytest.approx(1, abs=1e-5)
 
 
-def test_equal_rows_have_no_share():
-    assert fourier_power(torch.ones(7, 3)).isnan().all()
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1e-20, 1e20])
+@pytest.mark.parametrize("p", [7, 29, 113])
+def test_equal_rows_have_no_share(p, value):
+    """0.1 has no exact mean: what is left of it is rounding, and no frequency's."""
+    equal = torch.full((p, 3), value)
+    assert fourier_power(equal).isnan().all()
+    assert fourier_power(equal.double()).isnan().all()
+
+
+def test_a_small_variance_on_a_long_mean_has_its_shares():
+    angle = 2 * torch.pi * 5 * torch.arange(97) / 97
+    E = torch.stack([angle.cos(), angle.sin()], -1)
+    assert fourier_power(1000 + E)[4] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("measure", [sum_power, distance_irrelevance])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_logits_have_no_variance_to_share(measure, dtype):
+    assert measure(torch.full((49, 7), 0.1, dtype=dtype)).isnan().all()
+    classes = 0.1 * torch.arange(1, 8, dtype=dtype)
+    assert sum_power(classes.expand(49, 7)).isnan().all()  # they tell no pair from another
 
 
 @pytest.mark.parametrize(
@@ -337,7 +356,13 @@ def test_distance_irrelevance_is_one_if_only_the_sum_counts():
     heights = torch.randn(p, generator=torch.Generator().manual_seed(0))
     logits = torch.nn.functional.one_hot(sums % p, p) * heights[sums % p].unsqueeze(-1)
     assert distance_irrelevance(logits).item() == pytest.approx(1, abs=1e-6)
-    assert distance_irrelevance(torch.ones(p * p, p)).isnan()
+
+
+@pytest.mark.parametrize("p", [4, 8])
+def test_for_even_p_the_distance_tells_the_parity_of_the_sum(p):
+    sums = torch.arange(p * p) // p + torch.arange(p * p) % p
+    logits = torch.nn.functional.one_hot(sums % p, p) * (-1.0) ** sums.unsqueeze(-1)
+    assert distance_irrelevance(logits).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
