@@ -532,6 +532,37 @@ def test_the_weight_decay_to_halve_takes_so_many_steps(steps):
     assert abs(float(W[0, 0]) / 0.5 - 1) < 0.01
 
 
+def test_half_of_the_rest_goes_in_each_half_time():
+    """What the solution of after-ex-scale says of this seed."""
+    W = torch.diag(
+        torch.linalg.svdvals(
+            torch.randn(
+                64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+            )
+        )
+    )
+    alive = []
+    for _ in range(109):
+        alive.append(int((W.diagonal() > 0).sum()))
+        proximal_decay_(W, weight_decay=0.02)
+    assert next(n for n, left in enumerate(alive) if left <= 32) == 54
+    assert alive[54] - alive[108] == 17
+
+
+@pytest.mark.parametrize("rule", [low_rank_decay_, proximal_decay_])
+def test_decay_of_a_block_diagonal_matrix_is_that_of_its_blocks_without_the_scale(rule):
+    blocks = [
+        size * torch.randn(n, n, generator=torch.Generator().manual_seed(n)).double()
+        for n, size in ((4, 1.0), (3, 5.0))
+    ]
+    settings = {"method": "svd"} if rule is low_rank_decay_ else {}
+    for scale in (None, "norm"):
+        apart = [rule(W.clone(), weight_decay=0.1, scale=scale, **settings) for W in blocks]
+        whole = rule(torch.block_diag(*blocks), weight_decay=0.1, scale=scale, **settings)
+        same = torch.allclose(whole, torch.block_diag(*apart), atol=1e-10)
+        assert same == (scale is None)
+
+
 def test_the_weight_decay_to_halve_takes_the_half_time_as_it_comes():
     h = half_time(torch.tensor([2.0, 1.0]))
     given = weight_decay_to_halve(500, torch.tensor(1e-3), h=h)
