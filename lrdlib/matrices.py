@@ -37,7 +37,7 @@ class Selection(dict[str, Tensor]):
     that is missing here is one plain matrix. roles: by name, what is printed of it.
 
     A plain dict that is made of it has forgotten both: choose some of it by `only`, and join
-    two by `|`.
+    two by `|`, `|=` or `update`.
     """
 
     def __init__(
@@ -59,9 +59,35 @@ class Selection(dict[str, Tensor]):
         """The same again."""
         return Selection(self, self.layouts, self.roles)
 
+    def update(  # type: ignore[override]
+        self,
+        other: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = (),
+        /,
+        **matrices: Tensor,
+    ) -> None:
+        """Take in others too; those of a Selection with what it knows of them."""
+        super().update(other, **matrices)
+        if isinstance(other, Selection):
+            known: list[tuple[dict[str, Any], Mapping[str, Any]]]
+            known = [(self.layouts, other.layouts), (self.roles, other.roles)]
+            for mine, theirs in known:
+                for name in other:
+                    mine.pop(name, None)
+                mine |= {name: theirs[name] for name in other if name in theirs}
+
     def __or__(self, other: Mapping[str, Tensor]) -> "Selection":  # type: ignore[override]
-        layouts, roles = getattr(other, "layouts", {}), getattr(other, "roles", {})
-        return Selection({**self, **other}, self.layouts | layouts, self.roles | roles)
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ror__(self, other: Mapping[str, Tensor]) -> "Selection":  # type: ignore[override]
+        return Selection(other) | self if isinstance(other, Mapping) else NotImplemented
+
+    def __ior__(self, other: Any) -> "Selection":  # type: ignore[override,misc]
+        self.update(other)
+        return self
 
     def groups(self, **settings: Any) -> list[dict[str, Any]]:
         """Parameter groups for `LowRankDecay`, one for each layout, each with `settings`

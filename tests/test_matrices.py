@@ -1,5 +1,6 @@
 """Which matrices of a model `select` takes, by the names that people give them."""
 
+import operator
 import re
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 from weights import net
 
-from lrdlib.matrices import _part_of, select
+from lrdlib.decay import low_rank_decay_
+from lrdlib.matrices import Selection, _part_of, select
 from lrdlib.model import ModelConfig, init_params, role, stack_params
 from lrdlib.optimizer import LowRankDecay
 
@@ -298,3 +300,43 @@ def test_why_nothing_is_selected():
         select(model, "mlp")
     with pytest.raises(ValueError, match=r"give it the nn\.Module"):
         select(model.state_dict(), "mlp")
+
+
+def updated(one, other):
+    one.update(other)
+    return one
+
+
+@pytest.mark.parametrize(
+    "join",
+    [lambda a, b: a | b, operator.ior, updated, lambda a, b: dict(a) | b],
+    ids=["|", "|=", "update", "dict |"],
+)
+def test_selections_that_are_joined_keep_what_is_known_of_both(join):
+    model = net()
+    attention, mlp = select(model, "attention"), select(model, "mlp")
+    whole = select(model, "attention+mlp")
+    joined = join(mlp, attention)
+    assert isinstance(joined, Selection) and {*joined} == {*whole}
+    fused = {f"blocks.{i}.attention.in_proj_weight": {"parts": 3} for i in (0, 1)}
+    assert joined.layouts == whole.layouts == fused
+    assert joined.roles == {n: whole.roles[n] for n in joined if n in joined.roles}
+    assert all(W is whole[name] for name, W in joined.items())
+    start = whole["blocks.0.attention.in_proj_weight"].detach().clone()
+    LowRankDecay(joined, weight_decay=0.1, method="svd").step(lr=1.0)
+    expected = start.clone()
+    for part in expected.chunk(3):
+        low_rank_decay_(part, weight_decay=0.1, method="svd")
+    after = joined["blocks.0.attention.in_proj_weight"].detach()
+    torch.testing.assert_close(after, expected)
+
+
+def test_what_the_second_selection_knows_of_a_name_holds():
+    W, V = torch.ones(6, 2), torch.ones(4, 2)
+    one = Selection({"x": W}, {"x": {"parts": 3}}, {"x": "fused"})
+    assert (one | Selection({"x": V})).layouts == {}
+    assert (Selection({"x": V}) | one).layouts == {"x": {"parts": 3}}
+    assert one.layouts == {"x": {"parts": 3}} and one["x"] is W  # `|` makes a new one
+    for wrong in (lambda: one | [("y", V)], lambda: [("y", V)] | one, lambda: one | None):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            wrong()
