@@ -140,8 +140,8 @@ def select(
         an nn.Sequential or nn.ModuleDict of two or more modules of one class: repeated
         blocks. Left out are embeddings and what is tied to one, heads (named lm_head),
         convolutions, norms, biases, the router of a mixture of experts, what a
-        parametrization, weight_norm or pruning keeps, what is frozen, Mamba's A_log, and
-        what is marked _no_weight_decay; and learned tables, which are no maps, by what the
+        parametrization, weight_norm or pruning keeps, what is frozen, Mamba's A_log and D,
+        and what is marked _no_weight_decay; and learned tables, which are no maps, by what the
         parameter itself is called: with pos, position(s), emb or latents as a word, as in
         rel_pos_h; with prompt(s) as the last word; latent, rpb; and with embed, token,
         relpos, bias or _table in it, as in query_tokens. Print what it returns.
@@ -418,6 +418,13 @@ def _of_mamba(module: nn.Module, W: Tensor) -> Layout:
     return {"parts": (_number(module, "time_step_rank", "dt_rank"), state, state)}
 
 
+def _of_mamba2(module: nn.Module, W: Tensor) -> Layout:
+    """The gate, what it gates, B, C, and the steps of the heads."""
+    inner, heads = _number(module, "intermediate_size"), _number(module, "num_heads")
+    state = _number(module, "n_groups") * _number(module, "ssm_state_size")
+    return {"parts": (inner, inner, state, state, heads)}
+
+
 def _thirds(module: nn.Module, W: Tensor) -> Layout:
     """Three blocks, if they are square."""
     return {"parts": 3} if max(W.shape) == 3 * min(W.shape) else {}
@@ -440,8 +447,13 @@ LAYOUTS: dict[str, Callable[[nn.Module, Tensor], Layout]] = {
         "parts": (_number(module, "qk_nope_head_dim"), _number(module, "v_head_dim")),
         "interleaved": _heads(module),
     },
+    r"ZambaMambaMixer\.in_proj": lambda module, W: {
+        "parts": 2,
+        "interleaved": W.shape[0] // 2,
+    },
+    r"(\w*Mamba2Mixer|Zamba2MambaMixer)\.in_proj": _of_mamba2,
     r"(\w*MambaMixer|Mamba)\.in_proj": lambda module, W: {"parts": 2},
-    r"(\w*MambaMixer|Mamba)\.x_proj": _of_mamba,
+    r"(\w*MambaMixer|Mamba)\.x_proj(_weight)?": _of_mamba,
     r"\w+\.gate_up_proj": _of_gate_and_up,
     r"DbrxExpertGLU\.(w1|v1|w2)": lambda module, W: {
         "parts": _number(module, "moe_num_experts")
@@ -546,6 +558,7 @@ def _is_other(modules: Mapping[str, nn.Module], name: str) -> bool:
         or re.search(r"Norm(?![a-z])|Router", type(owner).__name__)
         or "parametrizations" in path
         or "router" in path
+        or (name.endswith(".D") and hasattr(owner, "A_log"))  # Mamba's skip, a gain
         or any(module.startswith("lm_head") for module in path)
         or gate
     )

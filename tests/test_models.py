@@ -58,6 +58,30 @@ MODELS = {
     "gpt_oss": ("GptOssForCausalLM", "GptOssConfig", EXPERTS | {"head_dim": 8}),
     "deepseek_v3": ("DeepseekV3ForCausalLM", "DeepseekV3Config", DEEPSEEK),
     "mamba": ("MambaForCausalLM", "MambaConfig", dict(SIZES, state_size=4)),
+    "zamba": (
+        *("ZambaForCausalLM", "ZambaConfig"),
+        dict(
+            TEXT,
+            use_cache=False,
+            layers_block_type=["mamba"] * 2,
+            mamba_d_state=4,
+            mamba_dt_rank=3,
+        ),
+    ),
+    "zamba2": (
+        *("Zamba2ForCausalLM", "Zamba2Config"),
+        dict(
+            TEXT,
+            use_cache=False,
+            layers_block_type=["mamba"] * 2,
+            mamba_d_state=4,
+            mamba_ngroups=2,
+        ),
+    ),
+    "mamba2": (
+        *("Mamba2ForCausalLM", "Mamba2Config"),
+        dict(SIZES, state_size=4, num_heads=8, head_dim=8, n_groups=2),
+    ),
     "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config", SPEECH),
     "vit": (
         *("ViTForImageClassification", "ViTConfig"),
@@ -174,6 +198,12 @@ EXPECTED = {
             "backbone.layers", "mixer.in_proj mixer.x_proj mixer.dt_proj mixer.out_proj"
         )
     },
+    "zamba": {
+        "mlp": both("model.layers", "mamba.in_proj mamba.out_proj")
+        + " model.layers.{}.mamba.x_proj_weight model.layers.{}.mamba.dt_proj_weight"
+    },
+    "zamba2": {"mlp": both("model.layers", "mamba.in_proj mamba.out_proj")},
+    "mamba2": {"mlp": both("backbone.layers", "mixer.in_proj mixer.out_proj")},
     "wav2vec2": {
         "qk": both("encoder.layers", "attention.q_proj attention.k_proj"),
         "vo": both("encoder.layers", "attention.v_proj attention.out_proj"),
@@ -232,6 +262,11 @@ LAYOUTS = {
         "gate_up_proj": {"parts": 2},
     },
     "mamba": {"in_proj": {"parts": 2}, "x_proj": {"parts": (2, 4, 4)}},
+    "zamba": {
+        "in_proj": {"parts": 2, "interleaved": 64},
+        "x_proj_weight": {"parts": (3, 4, 4)},
+    },
+    **{key: {"in_proj": {"parts": (64, 64, 8, 8, 8)}} for key in ("zamba2", "mamba2")},
     "timesformer": {"qkv": {"parts": 3}},
     "deberta": {"in_proj": {"parts": 3, "interleaved": 4}},
     "bloom": {"query_key_value": {"parts": 3, "interleaved": 4}},
@@ -386,6 +421,11 @@ GATE = (0, {1})
         ("deepseek_v3", "kv_a_proj_with_mqa", 0, {1}),  # what is compressed; the position
         ("mamba", "in_proj", 1, {0}),  # gate; what is gated
         ("mamba", "x_proj", 2, {0, 1}),  # C; the step and B
+        ("zamba", "in_proj", 1, {0}),
+        ("zamba", "x_proj_weight", 2, {0, 1}),
+        ("zamba2", "in_proj", 3, {2, 4}),  # C; B and the steps
+        ("mamba2", "in_proj", 3, {2, 4}),
+        ("mamba2", "in_proj", 0, {1, 2, 3, 4}),  # gate; what is gated
     ],
 )
 def test_the_forward_reads_the_parts_as_the_layout_says(name, leaf, zeroed, without):
