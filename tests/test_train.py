@@ -1779,6 +1779,12 @@ def test_numpy_scalars_are_numbers(tmp_path):
     config = tiny(seed=np.int64(3), weight_decay=np.float32(0.25), steps=np.int32(2))
     assert config == tiny(seed=3, weight_decay=0.25, steps=2)
     assert isinstance(config.seed, int) and isinstance(config.weight_decay, float)
+    betas = (np.float32(0.875), np.float32(0.5))
+    config = replace(config, betas=betas, qk_rates=(np.float32(0.25),))
+    assert config == tiny(
+        seed=3, weight_decay=0.25, steps=2, betas=(0.875, 0.5), qk_rates=(0.25,)
+    )
+    assert {*map(type, config.betas)} == {float}
     training = train(
         config, checkpoint=tmp_path / "c.npz"
     )  # the checkpoint's header is JSON

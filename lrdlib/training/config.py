@@ -153,7 +153,8 @@ class TrainConfig:
             raise ValueError(f"betas must be two numbers, got {shown(self.betas)}")
         for i, beta in enumerate(self.betas):
             check_real(f"betas[{i}]", beta, at_least=0, below=1)
-        object.__setattr__(self, "betas", tuple(self.betas))  # JSON has no tuples
+        # JSON has no tuples, and none of NumPy's numbers
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))
         if not isinstance(self.qk_rates, (tuple, list)):
             raise TypeError(f"qk_rates must be numbers, got {shown(self.qk_rates)}")
         for i, rate in enumerate(self.qk_rates):
