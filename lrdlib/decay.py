@@ -50,6 +50,8 @@ def strength(weight_decay: float | Tensor, lr: float | Tensor, mode: str) -> flo
     """
     if not isinstance(weight_decay, Tensor):
         weight_decay = float(weight_decay)  # torch takes no integer beyond 64 bits
+    elif not weight_decay.is_floating_point():  # whose products would wrap around
+        weight_decay = weight_decay.to(torch.get_default_dtype())
     return lr * weight_decay if mode == "decoupled" else weight_decay
 
 

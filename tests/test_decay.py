@@ -568,3 +568,14 @@ def test_the_weight_decay_to_halve_takes_the_half_time_as_it_comes():
     given = weight_decay_to_halve(500, torch.tensor(1e-3), h=h)
     assert isinstance(given, float)
     assert given == pytest.approx(weight_decay_to_halve(500, 1e-3, h=float(h)))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
+def test_whole_numbers_do_not_wrap_around(dtype):
+    strength, kept = torch.tensor(2, dtype=dtype), {"mode": "independent"}
+    W = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+    assert torch.equal(frobenius_decay_(W.clone(), weight_decay=strength, **kept), -W)
+    decayed = low_rank_decay_(
+        W.clone(), weight_decay=strength, scale=None, method="svd", **kept
+    )
+    torch.testing.assert_close(decayed, torch.diag(torch.tensor([1.0, 0.0, -1.0])))
