@@ -308,6 +308,7 @@ class LowRankDecay(torch.optim.Optimizer):
         self.defaults.pop("differentiable", None)  # torch's own
         self.__dict__.setdefault("_handles", WeakKeyDictionary())
 
+    @outside_compiler  # as an attached one
     @torch.no_grad()
     def step(self, lr: float | Tensor | None = None) -> None:  # type: ignore[override]
         """Decay every matrix once, a frozen one too. `lr` is needed if a group is

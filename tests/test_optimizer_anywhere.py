@@ -375,6 +375,37 @@ def test_a_compiled_step_decays_as_an_eager_one_does():
         assert torch.equal(ours, eager)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_step_by_hand_inside_a_compiled_function_is_the_eager_one():
+    def trained(compiled):
+        A, B = parameters((6, 6), (3, 5))
+        decay = LowRankDecay([A, B], weight_decay=0.5)
+
+        def scaled_and_decayed(W):
+            with torch.no_grad():
+                W.mul_(0.75)
+            decay.step(lr=0.1)
+            return W.detach().sum() * 2
+
+        if compiled:
+            scaled_and_decayed = torch.compile(scaled_and_decayed, backend="eager")
+        sums = [float(scaled_and_decayed(A)) for _ in range(3)]
+        return copies([A, B]), sums
+
+    (ours, sums), (eager, eager_sums) = trained(True), trained(False)
+    assert all(map(torch.equal, ours, eager)) and sums == eager_sums
+
+
+def test_a_whole_strength_over_many_steps_does_not_wrap_around():
+    W = torch.diag(torch.tensor([900.0, 600.0]))
+    strength = torch.tensor(1, dtype=torch.uint8)
+    settings = dict(mode="independent", scale=None, method="svd", every=300)
+    decay = LowRankDecay([W], weight_decay=strength, **settings)
+    for _ in range(300):
+        decay.step()
+    torch.testing.assert_close(W, torch.diag(torch.tensor([600.0, 300.0])))
+
+
 def test_a_kernel_of_a_convolution_is_refused():
     with pytest.raises(ValueError, match=r"params\[0\] must be a matrix .*\(8, 4, 3, 3\)"):
         LowRankDecay([nn.Conv2d(4, 8, 3).weight], weight_decay=0.1)
