@@ -287,18 +287,56 @@ def _checked_strength(
 
 
 def check_writable(name: str, W: Tensor) -> None:
-    """Raise unless W can be changed in place: torch refuses it of an inference tensor, and
-    of entries that share their memory."""
+    """Raise unless W can be changed in place: not an inference tensor, nor one of entries
+    that share their memory, whether torch would see it or not."""
     if W.is_inference() and not torch.is_inference_mode_enabled():
         raise TypeError(
             f"{name} must be a tensor that can be changed in place, got one that was made "
             "in inference mode"
         )
-    if any(step == 0 and n > 1 for step, n in zip(W.stride(), W.shape, strict=True)):
+    if _shares_entries(W):
         raise ValueError(
-            f"{name} must have memory for each entry, got an expanded tensor of strides "
-            f"{W.stride()} (clone it)"
+            f"{name} must have memory for each entry, got shape {tuple(W.shape)} with "
+            f"strides {W.stride()} (clone it)"
         )
+
+
+def _shares_entries(W: Tensor) -> bool:
+    """Whether two entries of W lie in one place."""
+    sides = sorted((step, n) for step, n in zip(W.stride(), W.shape, strict=True) if n > 1)
+    reach = 0  # of the sides before; a longer step than that passes them all
+    for step, n in sides:
+        if step <= reach:
+            return step == 0 or int(_marks(W, _end(W)).sum()) < W.numel()
+        reach += step * (n - 1)
+    return False
+
+
+def overlap(W: Tensor, V: Tensor) -> bool:
+    """Whether an entry of W is one of V, for two views of one storage and one dtype.
+
+    >>> X = torch.ones(4, 4)
+    >>> overlap(X[:2], X[1:].mT), overlap(X[:, ::2], X[:, 1::2])
+    (True, False)
+    """
+    end = min(_end(W), _end(V))
+    if not (W.numel() and V.numel()) or end <= max(W.storage_offset(), V.storage_offset()):
+        return False
+    size = max(_end(W), _end(V))
+    return bool((_marks(W, size) & _marks(V, size)).any())
+
+
+def _end(W: Tensor) -> int:
+    """The place in its storage after the last entry of W."""
+    steps = zip(W.stride(), W.shape, strict=True)
+    return W.storage_offset() + sum(step * (n - 1) for step, n in steps) + 1
+
+
+def _marks(W: Tensor, size: int) -> Tensor:
+    """Which of the first places of its storage W has, (size,): the slow, exact way."""
+    marks = torch.zeros(size, dtype=torch.bool)
+    marks.as_strided(W.shape, W.stride(), W.storage_offset()).fill_(True)
+    return marks
 
 
 def _check_settings(W: Tensor, scale: str | None, method: str, steps: int | None) -> None:

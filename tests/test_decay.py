@@ -579,3 +579,23 @@ def test_whole_numbers_do_not_wrap_around(dtype):
         W.clone(), weight_decay=strength, scale=None, method="svd", **kept
     )
     torch.testing.assert_close(decayed, torch.diag(torch.tensor([1.0, 0.0, -1.0])))
+
+
+def test_entries_that_share_their_memory_are_refused():
+    for strides in [(1, 1), (2, 1), (1, 2), (4, 2)]:
+        W = torch.arange(25.0).as_strided((3, 3), strides)
+        before = W.clone()
+        places = {strides[0] * i + strides[1] * j for i in range(3) for j in range(3)}
+        assert len(places) < 9  # some are written twice
+        with pytest.raises(
+            ValueError, match=r"^W must have memory for each entry, got shape"
+        ):
+            frobenius_decay_(W, weight_decay=0.5)
+        assert torch.equal(W, before)
+
+
+def test_entries_that_lie_between_others_are_decayed():
+    """No longer side passes all of the shorter, and still no place is met twice."""
+    W = torch.arange(1.0, 9.0).as_strided((2, 3), (3, 2))  # places 0 2 4, 3 5 7
+    expected = W / 2
+    assert torch.equal(frobenius_decay_(W, weight_decay=0.5), expected)
