@@ -8,8 +8,11 @@ its settings, whose state is whose, and its matrices by name.
 
 import inspect
 import math
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -20,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lrdlib._check import (
     check_bool,
+    check_callable,
     check_choice,
     check_dense,
     check_finite,
@@ -42,6 +46,7 @@ from lrdlib.decay import (
     check_writable,
     generator_of,
     low_rank_update_,
+    overlap,
     proximal_update_,
     stochastically_rounded,
     strength,
@@ -79,20 +84,23 @@ class _Kind(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Part j of a matrix of this name; of a sharded one, `view` has no more than the
-    shape."""
+    """Part j of a matrix of this name, the i-th of its group; of a sharded one, `view` has
+    no more than the shape."""
 
     name: str
     W: Tensor
+    i: int
     j: int
     view: Tensor  # (..., repetitions, rows, columns)
 
 
 class _Batch(NamedTuple):
-    """Matrices that are decayed at once: views (matrices, repetitions, rows, columns), and
-    each sharded matrix with the whole that views are of."""
+    """Matrices that are decayed at once: views (matrices, repetitions, rows, columns), what
+    tells each matrix (its place in the group, the part, and the place in a stack), and each
+    sharded matrix with the whole that views are of."""
 
     views: list[Tensor]
+    keys: list[tuple[int, int, int]]
     sharded: list[tuple[Tensor, Tensor]]
 
 
@@ -143,10 +151,10 @@ class LowRankDecay(torch.optim.Optimizer):
     later; one that is cast to float16 is an error at the next step.
 
     rounding: "nearest", or "stochastic", which is right on average.
-    seed: of stochastic rounding. What a step draws depends on the seed, on `steps_taken`
-        and on the matrix's place in the decay, and on nothing else: torch's generators are
-        left alone, replicas of a matrix (as under DDP) stay equal, and a run that is
-        resumed from its state goes on to the same bit on the same kind of device.
+    seed: of stochastic rounding. What a step draws for a matrix depends on the seed, on
+        `steps_taken` and on the matrix's place in the decay, and on nothing else: torch's
+        generators are left alone, replicas of a matrix (as under DDP) stay equal, and a run
+        that is resumed from its state goes on to the same bit on the same kind of device.
 
     **What a step costs.** All matrices of one shape (up to transposition) and one setting
     are decayed in one batch.
@@ -204,6 +212,7 @@ class LowRankDecay(torch.optim.Optimizer):
     ) -> None:
         self._handles: WeakKeyDictionary[torch.optim.Optimizer, RemovableHandle]
         self._handles = WeakKeyDictionary()  # of what it is attached to
+        self._overshot = False  # and said so
         super().__init__(
             _listed([{"params": params}] if isinstance(params, Selection) else params),
             dict(weight_decay=weight_decay, mode=mode, scale=scale, method=method)
@@ -221,8 +230,13 @@ class LowRankDecay(torch.optim.Optimizer):
         chosen = param_group.get("params")
         if isinstance(chosen, Selection) and chosen and not param_group.keys() & CUT:
             settings = {name: x for name, x in param_group.items() if name != "params"}
-            for group in chosen.groups(**settings):
-                self.add_param_group(group)
+            before = len(self.param_groups)
+            try:
+                for group in chosen.groups(**settings):
+                    self.add_param_group(group)
+            except BaseException:
+                del self.param_groups[before:]
+                raise
             return
         named = _named_entries(param_group, self.param_groups)
         group = {**self.defaults, **param_group, "params": [W for _, W in named]}
@@ -233,7 +247,7 @@ class LowRankDecay(torch.optim.Optimizer):
             warnings.warn(
                 f"{rounded[0]} is bfloat16, where most steps of a decay are rounded away: "
                 'keep float32 master weights, or give rounding="stochastic"',
-                stacklevel=2,
+                stacklevel=_caller(),
             )
         super().add_param_group(_Group(group))
 
@@ -307,6 +321,7 @@ class LowRankDecay(torch.optim.Optimizer):
         super().__setstate__({**state, "defaults": defaults, "param_groups": groups})
         self.defaults.pop("differentiable", None)  # torch's own
         self.__dict__.setdefault("_handles", WeakKeyDictionary())
+        self.__dict__.setdefault("_overshot", False)
 
     @outside_compiler  # as an attached one
     @torch.no_grad()
@@ -367,7 +382,7 @@ class LowRankDecay(torch.optim.Optimizer):
             warnings.warn(
                 f"{_told(self._named_matrices())} are frozen, and so are all matrices of this "
                 "decay: attached, it leaves them as they are",
-                stacklevel=2,
+                stacklevel=_caller(),
             )
         known: RemovableHandle | None = self._handles.get(trained)
         if known is None or known.id not in (known.hooks_dict_ref() or ()):
@@ -412,12 +427,14 @@ class LowRankDecay(torch.optim.Optimizer):
         """A measure of the singular values of each matrix: by name, with the part of a
         fused matrix and the place in a stack in brackets.
 
-        measure: singular values (..., k) -> (...), such as those of lrdlib.spectral.
+        measure: singular values (..., k) -> (...), such as those of lrdlib.spectral. It is
+        NaN for a matrix that is not finite. Raises TypeError for no function.
 
         >>> W = torch.nn.Parameter(torch.diag(torch.tensor([2.0, 1.0])))
         >>> LowRankDecay({"query": W}, weight_decay=0.1).ranks()
         {'query': 1.25}
         """
+        check_callable("measure", measure)
         found = {}
         for group in self.param_groups:
             for name, W in zip(group["param_names"], group["params"], strict=True):
@@ -425,13 +442,15 @@ class LowRankDecay(torch.optim.Optimizer):
                 full = full.to(torch.promote_types(full.dtype, torch.float32))
                 parts = cut(full, group)
                 for i, part in enumerate(parts):
-                    S = torch.linalg.svdvals(matrix_of(part))  # (k,) or (stack, k)
+                    X = matrix_of(part)  # (m, n) or (stack, m, n)
+                    finite = torch.isfinite(X).all(-1).all(-1)
+                    S = torch.linalg.svdvals(X.where(finite[..., None, None], 0.0))
+                    values = torch.where(finite, measure(S), torch.nan)  # () or (stack,)
                     label = f"{name}[{i}]" if len(parts) > 1 else name
-                    if S.ndim == 1:
-                        found[label] = float(measure(S))
+                    if values.ndim == 0:
+                        found[label] = float(values)
                     else:
-                        values = measure(S).tolist()
-                        found |= {f"{label}[{j}]": x for j, x in enumerate(values)}
+                        found |= {f"{label}[{j}]": float(x) for j, x in enumerate(values)}
         return found
 
     def _rates(self, optimizer: torch.optim.Optimizer) -> dict[int, float | Tensor]:
@@ -481,6 +500,7 @@ class LowRankDecay(torch.optim.Optimizer):
             kind: _strength_of(kind, len(parts), groups[kind])
             for kind, parts in alike.items()
         }
+        self._warn_of_overshoot(strengths)
         by_svd = any(
             group["rule"] == "proximal" or group["method"] == "svd"
             for group in groups.values()
@@ -488,24 +508,39 @@ class LowRankDecay(torch.optim.Optimizer):
         decayed: list[tuple[_Batch, Tensor]] = []
         done = (lambda *both: decayed.append(both)) if by_svd else _write
         gathered: dict[int, Tensor] = {}
-        for place, (kind, parts) in enumerate(alike.items()):
+        for kind, parts in alike.items():
             group = groups[kind]
             batches = _batches(kind, parts, group, gathered, keep=by_svd)
-            _decay_batches(kind, batches, strengths[kind], group, place, done)
+            _decay_batches(kind, batches, strengths[kind], group, done)
         for group in self.param_groups:
             group["steps_taken"] += 1
         for batch, X in decayed:
             _write(batch, X)
+
+    def _warn_of_overshoot(self, strengths: Mapping[_Kind, float | Tensor]) -> None:
+        """Say it once if a step's strength, where it is a number, is above 1."""
+        for kind, t in strengths.items():
+            group = self.param_groups[kind.group]
+            relative = (group["rule"], group["scale"]) == ("low_rank", "norm")
+            if relative and not isinstance(t, Tensor) and t > 1 and not self._overshot:
+                self._overshot = True
+                warnings.warn(
+                    f"a step of strength {t:g} (weight_decay, times lr in mode decoupled, "
+                    "times every) overshoots: above 1 a matrix may grow by decay alone (this "
+                    "decay says it once)",
+                    stacklevel=_caller(),
+                )
 
     def _alike(
         self, rates: Mapping[int, float | Tensor], frozen: frozenset[int]
     ) -> dict[_Kind, list[_Part]]:
         """The parts of all matrices that are due, by what may differ between batches."""
         alike: dict[_Kind, list[_Part]] = {}
-        for i, group in enumerate(self.param_groups):
+        for g, group in enumerate(self.param_groups):
             if (group["steps_taken"] + 1) % group["every"]:
                 continue
-            for name, W in zip(group["param_names"], group["params"], strict=True):
+            named = zip(group["param_names"], group["params"], strict=True)
+            for i, (name, W) in enumerate(named):
                 if id(W) in frozen:
                     continue
                 # a sharded one is cut after it has been gathered
@@ -513,9 +548,18 @@ class LowRankDecay(torch.optim.Optimizer):
                 for j, view in enumerate(cut(shaped, group)):
                     *stack, times, rows, columns = view.shape
                     shape = (*stack, *sorted((times * rows, columns), reverse=True))
-                    kind = _Kind(i, shape, W.dtype, W.device, rates[id(W)])
-                    alike.setdefault(kind, []).append(_Part(name, W, j, view))
+                    kind = _Kind(g, shape, W.dtype, W.device, rates[id(W)])
+                    alike.setdefault(kind, []).append(_Part(name, W, i, j, view))
         return alike
+
+
+def _caller() -> int:
+    """The stacklevel of a warning for whoever called: the nearest frame that is neither
+    lrdlib's nor torch's."""
+    ours = tuple(str(Path(file).parent) for file in (__file__, torch.__file__))
+    frames = traceback.walk_stack(sys._getframe(1))
+    files = enumerate((frame.f_code.co_filename for frame, _ in frames), 1)
+    return next((level for level, file in files if not file.startswith(ours)), 1)
 
 
 def _check_all_finite(named: Iterable[tuple[str, Tensor]]) -> None:
@@ -559,12 +603,6 @@ def _strength_of(kind: _Kind, parts: int, group: Mapping[str, Any]) -> float | T
     t = strength(weight_decay, _on(kind.device, rate), group["mode"]) * group["every"]
     if not isinstance(t, Tensor):
         check_real("weight_decay * lr", t)
-        if t > 1 and (group["rule"], group["scale"]) == ("low_rank", "norm"):
-            warnings.warn(
-                f"a step of strength {t:g} (weight_decay, times lr in mode decoupled, times "
-                "every) overshoots: above 1 a matrix may grow by decay alone",
-                stacklevel=2,
-            )
     elif t.ndim:
         t = t.expand(parts, *kind.shape[:-2], 1, 1).reshape(-1, 1, 1)
     return t
@@ -591,25 +629,28 @@ def _batches(
     (`keep`), else of the last.
     """
     most = group["max_batch"] or max(1, BATCH // math.prod(kind.shape[-2:]))
-    batch, room = _Batch([], []), most
+    batch, room = _Batch([], [], []), most
     last: Tensor | None = None
     cuts: tuple[Tensor, ...] = ()
-    for _, W, j, view in parts:
+    for _, W, i, j, view in parts:
         if _is_sharded(W):
             if W is not last:
                 last, cuts = W, ()  # which frees the whole of the last
                 cuts = cut(_whole(W, gathered, keep=keep), group)
             view = cuts[j]
         view = view if view.ndim > 3 else view.unsqueeze(0)
+        begun = 0
         while len(view):
             taken, view = view[:room], view[room:]
             batch.views.append(taken)
+            batch.keys.extend((i, j, begun + k) for k in range(len(taken)))
+            begun += len(taken)
             if id(W) in gathered and not (batch.sharded and batch.sharded[-1][0] is W):
                 batch.sharded.append((W, gathered[id(W)]))
             room -= len(taken)
             if not room:
                 yield batch
-                batch, room = _Batch([], []), most
+                batch, room = _Batch([], [], []), most
     if batch.views:
         yield batch
 
@@ -630,24 +671,23 @@ def _decay_batches(
     batches: Iterable[_Batch],
     t: float | Tensor,
     group: Mapping[str, Any],
-    place: int,
     done: Callable[[_Batch, Tensor], object],
 ) -> None:
     """Decay batches of a kind by the settings of a group of `LowRankDecay`, one by one: done
-    is given each, and what becomes of it, as matrices (matrices, m, n), m >= n.
-
-    place: of the kind among those of a step, for the noise of its rounding.
-    """
+    is given each, and what becomes of it, as matrices (matrices, m, n), m >= n."""
     stochastic = kind.dtype == torch.bfloat16 and group["rounding"] == "stochastic"
-    if stochastic:
-        generator = generator_of(kind.device, group["seed"], place, group["steps_taken"])
+    told = kind.group, group["steps_taken"]
     i = 0
     for batch in batches:
         X = torch.cat([tall(matrix_of(view)) for view in batch.views])
         X = X.float() if stochastic else X
         n = len(X)
         _update_(X, t[i : i + n] if isinstance(t, Tensor) and t.ndim else t, group)
-        done(batch, stochastically_rounded(X, generator) if stochastic else X)
+        if stochastic:
+            keys = [(*told, *key) for key in batch.keys]
+            noise = [generator_of(kind.device, group["seed"], *key) for key in keys]
+            X = torch.stack(list(map(stochastically_rounded, X, noise)))
+        done(batch, X)
         i += n
 
 
@@ -808,7 +848,8 @@ def _settle(group: dict[str, Any], look: bool = True) -> None:
     check_choice("scale", group["scale"], SCALES)
     check_polar(group["method"], group["steps"])
     for name, W in zip(group["param_names"], group["params"], strict=True):
-        if W.ndim not in (2, 3):  # such as FSDP's first version and ZeRO leave behind
+        # others are what FSDP's first version and ZeRO leave behind
+        if W.ndim not in (2, 3) or 0 in W.shape[-2:]:
             raise ValueError(
                 f"{name} must be a matrix (m, n) or a stack (k, m, n), got shape "
                 f"{tuple(W.shape)}" + " (see the docstring on kernels)" * (W.ndim > 3)
@@ -881,7 +922,29 @@ def _named_entries(
         if name in known:
             raise ValueError(f"param_names must be different, got {name!r} twice")
         known.add(name)
+    held = [
+        entry
+        for earlier in before
+        for entry in zip(earlier["param_names"], earlier["params"], strict=True)
+    ]
+    _check_apart(held + named)
     return named
+
+
+def _check_apart(named: Iterable[tuple[str, Tensor]]) -> None:
+    """No two matrices share an entry: how often it is decayed would depend on the batches.
+    (Whether shards do is not asked.)"""
+    held: dict[Any, list[tuple[str, Tensor]]] = {}
+    for name, W in named:
+        storage = 0 if _is_sharded(W) else W.untyped_storage().data_ptr()
+        near = held.setdefault((W.device, W.dtype, storage or id(W)), [])
+        for other, V in near:
+            if W is V or overlap(W, V):
+                raise ValueError(
+                    f"params must hold each matrix once, got {other} and {name}, which share "
+                    "memory (of tied weights give one: it is decayed for both)"
+                )
+        near.append((name, W))
 
 
 def _named(name: str, entry: Any) -> tuple[str, Any]:

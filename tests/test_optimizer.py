@@ -694,12 +694,23 @@ def test_what_cannot_be_decayed_is_refused(params, error):
 
 def test_a_matrix_given_twice_is_refused():
     (W,) = parameters((3, 3))
-    with pytest.raises(ValueError, match="more than one"):
+    second = r"params\[0\] and param_groups\[1\]\['params'\]\[0\], which share memory"
+    with pytest.raises(ValueError, match=second):
         LowRankDecay([{"params": [W]}, {"params": [W]}], weight_decay=0.1)
-    with pytest.raises(
-        (ValueError, UserWarning), match="duplicate"
-    ):  # torch warns, and pytest raises
-        LowRankDecay([W, W], weight_decay=0.1)
+    for again in (W, W.detach(), W.T, W.detach()[1:], W.detach()[:, ::2]):
+        with pytest.raises(ValueError, match=r"got wq and wk, which share memory"):
+            LowRankDecay({"wq": W, "wk": again}, weight_decay=0.1)
+
+
+def test_matrices_beside_each_other_in_one_storage_are_decayed_each_by_itself():
+    """Slices of a fused matrix, and a stack whose matrices lie between another's."""
+    fused, flat = (W.detach() for W in parameters((6, 4), (2, 24)))
+    left, right = flat[:, :12].view(2, 3, 4), flat[:, 12:].view(2, 3, 4)
+    views = [fused[:3], fused[3:, ::2], fused[3:, 1::2], left, right]
+    expected = [low_rank_decay_(W.clone(), weight_decay=0.1) for W in views]
+    LowRankDecay(views, weight_decay=0.1).step(lr=1.0)
+    for W, wanted in zip(views, expected, strict=True):
+        torch.testing.assert_close(W, wanted)
 
 
 def test_a_generator_a_mapping_and_groups_are_the_same():
@@ -786,6 +797,19 @@ def test_an_unknown_key_in_a_group_is_refused():
     with pytest.raises(ValueError, match="wd"):
         decay.add_param_group({"params": [B], "wd": 0.1})
     assert len(decay.param_groups) == 1
+
+
+def test_a_selection_of_several_layouts_is_added_whole_or_not_at_all():
+    block = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2)})
+    selection = select(nn.ModuleList([block]), "attention")
+    fused, plain = selection.groups()
+    assert fused["parts"] == 3 and "parts" not in plain  # two groups
+    decay = LowRankDecay({"W": torch.ones(2, 2)}, weight_decay=0.1)
+    with torch.no_grad():
+        plain["params"][0][1][0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"out_proj.weight'\] must be finite"):
+        decay.add_param_group({"params": selection})
+    assert [group["param_names"] for group in decay.param_groups] == [["W"]]
 
 
 def test_adding_a_group_leaves_the_callers_dictionary_alone():
@@ -909,15 +933,6 @@ def test_a_setting_that_was_taken_out_is_missed_at_the_step():
     with pytest.raises(ValueError, match="must hold every, rule, got one without"):
         decay.step(lr=0.1)
     assert torch.equal(W, start)
-
-
-def test_the_same_matrix_twice_is_decayed_once():
-    (W,) = parameters((4, 4))
-    expected = low_rank_decay_(W.detach().clone(), weight_decay=0.1)
-    with pytest.warns(UserWarning, match="duplicate"):  # torch's own
-        decay = LowRankDecay([W, W], weight_decay=0.1)
-    decay.step(1.0)
-    torch.testing.assert_close(W.detach(), expected)
 
 
 def test_a_group_that_is_none():

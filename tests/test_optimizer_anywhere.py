@@ -293,9 +293,10 @@ def test_a_tensor_lr_that_is_no_number_is_refused():
         ),
         (lambda W: W.half(), r"^b must be float32, .* got dtype torch\.float16"),
         (lambda W: W.flatten(), r"^b must be a matrix .* got shape \(16,\)"),
+        (lambda W: W.new_empty(0, 0), r"^b must be a matrix .* got shape \(0, 0\)"),
         (lambda W: W[:3], "^parts must divide the 3 rows of b, got 2"),
     ],
-    ids=["nan", "cast", "flat", "cut"],
+    ids=["nan", "cast", "flat", "empty", "cut"],
 )
 def test_a_matrix_that_went_wrong_later_is_named_before_anything_changes(change, words):
     """As by a cast, or by an engine that keeps shards of the weights."""
@@ -632,6 +633,39 @@ def test_seeds_steps_and_matrices_are_rounded_independently():
     assert not torch.equal(A, first)
 
 
+def test_what_a_matrix_draws_does_not_depend_on_the_others_of_its_step():
+    """Not on one that is frozen, on batches, on another's lr, nor on what is due."""
+    start = [*parameters((16, 16), (16, 16)), parameters((3, 16, 16))[0]]
+    lrs = (0.1, 0.1, 0.1)
+    every = [{"every": 2}, {}, {}]
+
+    def trained(frozen=False, max_batch=None, lrs=lrs, groups=({}, {}, {})):
+        params = [nn.Parameter(W.detach().bfloat16()) for W in start]
+        params[0].requires_grad_(not frozen)
+        optimizer = torch.optim.SGD(
+            [{"params": [W], "lr": lr} for W, lr in zip(params, lrs, strict=True)]
+        )
+        settings = dict(weight_decay=0.01, rounding="stochastic", max_batch=max_batch)
+        decay = LowRankDecay(
+            [{"params": [W]} | g for W, g in zip(params, groups, strict=True)], **settings
+        )
+        decay.attach(optimizer)
+        for _ in range(3):
+            optimizer.step()
+        return params[1:]
+
+    alone = trained()
+    assert not torch.equal(alone[0], start[1].bfloat16())
+    others = [
+        {"frozen": True},
+        {"max_batch": 1},
+        {"max_batch": 2},
+        {"lrs": (0.2, 0.1, 0.1)},
+    ]
+    for other in [*others, {"groups": every}]:
+        assert all(map(torch.equal, trained(**other), alone)), other
+
+
 def test_a_resumed_run_is_rounded_to_the_same_bit():
     start = parameters((8, 6), (5, 5))
     decay, through = rounded_decay(start, seed=3)
@@ -825,3 +859,40 @@ def test_a_step_that_overshoots_says_so():
     with pytest.warns(UserWarning, match="a step of strength 1.5 .* overshoots"):
         for _ in range(3):
             decay.step(lr=1.0)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_schedule_that_overshoots_is_told_of_once_where_it_is_called(attached):
+    W = nn.Parameter(torch.randn(4, 4))
+    optimizer = torch.optim.SGD([W], lr=1.0)
+    decay = LowRankDecay([W], weight_decay=3.0)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    if attached:
+        decay.attach(optimizer)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            optimizer.step()
+            if not attached:
+                decay.step(lr=schedule.get_last_lr()[0])
+            schedule.step()
+    assert [str(w.message)[:20] for w in told] == ["a step of strength 3"]
+    assert told[0].filename == __file__
+
+
+def test_the_warning_of_bfloat16_names_the_line_that_made_the_decay():
+    with pytest.warns(UserWarning, match="bfloat16") as told:
+        LowRankDecay([torch.ones(2, 2).bfloat16()], weight_decay=0.1)
+    assert told[0].filename == __file__
+
+
+def test_ranks_of_what_is_not_finite_are_nan():
+    W, stack = torch.eye(3), torch.ones(2, 3, 3)
+    decay = LowRankDecay({"W": W, "experts": stack}, weight_decay=0.1, check_finite=False)
+    W[0, 0], stack[1, 2, 2] = torch.nan, torch.inf
+    ranks = decay.ranks()
+    assert list(ranks) == ["W", "experts[0]", "experts[1]"]
+    assert np.isnan([ranks["W"], ranks["experts[1]"]]).all()
+    assert ranks["experts[0]"] == pytest.approx(1.0)
+    with pytest.raises(TypeError, match="measure must be a function, got NoneType"):
+        decay.ranks(None)
