@@ -75,12 +75,14 @@ def check_real(
         value, (int, float, np.integer, np.floating)
     ):
         raise TypeError(f"{name} must be {expected}, got {shown(value)}")
-    inside = (above is None or value > above) and (at_least is None or value >= at_least)
+    # a float16 would be compared with a bound as float16
+    x = value.item() if isinstance(value, np.generic) else value
+    inside = (above is None or x > above) and (at_least is None or x >= at_least)
     try:
-        finite = math.isfinite(value)
+        finite = math.isfinite(x)
     except OverflowError:  # an integer beyond the largest float
         finite = False
-    if not (finite and inside and (below is None or value < below)):
+    if not (finite and inside and (below is None or x < below)):
         raise ValueError(f"{name} must be {expected}, got {shown(value)}")
 
 

@@ -212,7 +212,7 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Quintic, float]:
     """
     check_real("upper", upper, at_least=1 / UPPER, below=UPPER)
     check_real("lower", lower, above=0, below=upper)
-    return _minimax_quintic(lower, upper)
+    return _minimax_quintic(float(lower), float(upper))  # numpy's integers would wrap
 
 
 @lru_cache(maxsize=256)
@@ -252,7 +252,7 @@ def polar_express_coefficients(steps: int, *, lower: float = LOWER) -> tuple[Qui
     """
     check_integer("steps", steps, at_most=MAX_STEPS)
     check_real("lower", lower, above=0, below=1)
-    return _greedy(steps, lower)[0]
+    return _greedy(int(steps), float(lower))[0]
 
 
 @lru_cache(maxsize=256)
@@ -275,7 +275,7 @@ def polar_express_reach(steps: int) -> float:
     [0.0776, 0.0188, 0.0045, 0.001]
     """
     check_integer("steps", steps, at_most=MAX_STEPS)
-    return LOWER if steps >= DEFAULT_STEPS["polar_express"] else _reach(steps)
+    return LOWER if steps >= DEFAULT_STEPS["polar_express"] else _reach(int(steps))
 
 
 @lru_cache(maxsize=256)

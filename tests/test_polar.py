@@ -572,3 +572,17 @@ def test_no_interval(lower, upper, name):
 def test_the_widest_intervals_have_coefficients(scale):
     quintic, error = minimax_quintic(0.1 * scale, scale)
     assert np.isfinite(quintic).all() and 0 < error < 1
+
+
+def test_numbers_of_numpy_s_are_numbers():
+    """Their powers overflow, and an answer that is kept would be that of equal floats."""
+    lower, upper = np.int64(1), np.int64(10**5)
+    assert minimax_quintic(lower, upper) == minimax_quintic(1.0, 1e5)
+    assert minimax_quintic(np.float32(0.5), np.float32(1e10)) == minimax_quintic(0.5, 1e10)
+    half = np.float16(1e-3)
+    assert polar_express_coefficients(np.int8(2), lower=half) == polar_express_coefficients(
+        2, lower=float(half)
+    )
+    (a, b, c), error = minimax_quintic(1.0, 1e5)
+    x = np.geomspace(1.0, 1e5, 4001)
+    assert np.abs(1 - evaluate((a, b, c), x)).max() <= error + 1e-10

@@ -459,6 +459,8 @@ def test_every_epoch_holds_each_row_once(n, size, seed, epochs):
 def test_batches_depend_on_seed_epoch_and_step_only():
     rows = torch.arange(50)
     first = batch(rows, seed=1, step=7, size=20)
+    numpys = dict(seed=np.uint8(1), step=np.int8(7), size=np.uint8(20))  # 7 * 20 > 127
+    assert torch.equal(batch(rows, **numpys), first)
     batch(rows, seed=2, step=3, size=11)
     assert torch.equal(batch(rows, seed=1, step=7, size=20), first)
     assert not torch.equal(batch(rows, seed=2, step=7, size=20), first)

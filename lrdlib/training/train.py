@@ -753,6 +753,7 @@ def batches(train: Tensor, *, seed: int, start: int, count: int, size: int) -> T
     check_integer("size", size)
     if seed >= 2**32:
         raise ValueError(f"seed must be < 2**32, got {seed}")
+    seed, start, count, size = map(int, (seed, start, count, size))  # numpy's would wrap
     n, first, total = len(train), start * size, count * size
     epochs = range(first // n, (first + total - 1) // n + 1)
     order = np.concatenate([_shuffle(n, seed, epoch) for epoch in epochs])  # (epochs n,)
