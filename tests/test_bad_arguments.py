@@ -502,7 +502,9 @@ OWN = [
 
 
 def a_run() -> runs.Run:
-    return runs.Run({"rule": "lrd"}, {"step": np.arange(2)}, {}, {}, {})
+    fields = {"rule": "lrd", "weight_decay": 1.0, "l2": 0.0}  # what a label needs
+    history = {"step": np.arange(2), "test_accuracy": np.zeros(2)}
+    return runs.Run(fields, history, {}, {}, {})
 
 
 def a_stack(**more: Any) -> list[config.TrainConfig]:
@@ -631,7 +633,7 @@ UNCHECKED = {
     spectral: "truncated by_cores",
     decay: "strength frobenius_update_ low_rank_update_ proximal_update_ frobenius_norm "
     "subtract_polar_ frobenius_norms tall check_strength check_fit check_writable check_dtype "
-    "generator_of stochastically_rounded",
+    "generator_of stochastically_rounded overlap",
     matrices: "places Selection cut matrix_of like check_cut same_parameter",
     lrdlib.optimizer: "Wrapper plain",
     train: "batch batches compiled",

@@ -230,8 +230,11 @@ def provenance(command: str = "") -> dict[str, str]:
 
 def save_run(run: Run, path: str | Path) -> None:
     """Write a Run to `path` as .npz; the file is replaced at once or not at all. Raises
-    TypeError for another thing than a Run, and as `write_arrays`."""
+    TypeError for another thing than a Run, ValueError for one that `load_run` would refuse,
+    and as `write_arrays`."""
     _check_run(run)
+    if lack := _lack(run):
+        raise ValueError(f"run must be a whole run, got one that is not: {lack}")
     header = {"config": run.config, "provenance": run.provenance}
     arrays = {
         f"{group}/{name}": array
@@ -255,13 +258,27 @@ def load_run(path: str | Path) -> Run:
             group, _, key = name.partition("/")
             groups[group][key] = array
         run = Run(header["config"], **groups, provenance=header["provenance"])
-        run.label(), run.first_step()
-        return run
-    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        lack = _lack(run)
+    except (KeyError, TypeError, ValueError) as error:
+        lack = _told(error)
+    if lack:
         raise ValueError(
-            f"path must hold a whole run, got {str(path)!r}, which does not: "
-            f"{type(error).__name__}: {error!s:.300}"
-        ) from error
+            f"path must hold a whole run, got {str(path)!r}, which does not: {lack}"
+        )
+    return run
+
+
+def _lack(run: Run) -> str:
+    """Why `label` or `first_step` of the Run can say nothing; "" if both can."""
+    try:
+        run.label(), run.first_step()
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        return _told(error)
+    return ""
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error!s:.300}"
 
 
 def _check_run(run: object) -> None:
