@@ -416,6 +416,8 @@ def test_a_bad_argument_is_refused_before_anything_is_written(
 @pytest.mark.parametrize("store", [None, 1, b"store", ["store"]])
 def test_a_store_that_is_no_path_is_refused(store):
     for look in (recorded, sweep):
+        with pytest.raises(ValueError, match="store must name a folder, got ''"):
+            look(FOUR, "")  # would be the current folder
         with pytest.raises(TypeError, match="store must be a str or a Path"):
             look(FOUR, store)
 

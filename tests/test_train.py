@@ -34,6 +34,7 @@ from lrdlib.training import store
 from lrdlib.training.config import RULES
 from lrdlib.training.records import record_arrays, records_from, unless_diverged
 from lrdlib.training.runs import runs_of
+from lrdlib.training.stacks import train_stack
 from lrdlib.training.step import named
 from lrdlib.training.train import (
     CHECKPOINT,
@@ -1943,3 +1944,20 @@ def test_a_checkpoint_of_another_torch_warns(tmp_path):
     altered(path, path.read_bytes(), lambda header, arrays: header.update(torch="2.5.0"))
     with pytest.warns(UserWarning, match="2.5.0"):
         train(tiny(), checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"command": None}, TypeError, "command must be of type str, got NoneType"),
+        ({"until": "9"}, TypeError, "until must be a finite number, got '9'"),
+        ({"until": float("nan")}, ValueError, "until must be a finite number, got nan"),
+    ],
+)
+def test_a_stack_is_not_trained_to_be_lost(arguments, error, words, monkeypatch):
+    def update(training):
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(Training, "update", update)
+    with pytest.raises(error, match=words):
+        train_stack([TINY], device="cpu", compile=False, **arguments)

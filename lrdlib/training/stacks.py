@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from lrdlib._check import check_bool, check_integer
+from lrdlib._check import check_bool, check_instance, check_integer, check_real
 from lrdlib.training.config import TrainConfig, config_list
 from lrdlib.training.records import Record
 from lrdlib.training.runs import Run, runs_of
@@ -35,6 +35,9 @@ def train_stack(
     lrdlib.training.train.train. Raises as Training does.
     """
     check_bool("compile", compile)
+    check_instance("command", command, str)
+    if until != float("inf"):
+        check_real("until", until)
     configs = config_list(configs)
     size = len(configs) if size is None else size
     check_integer("size", size, at_least=len(configs))

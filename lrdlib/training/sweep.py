@@ -389,6 +389,8 @@ def _folder(store: str | Path) -> Path:
     """The store's absolute path. Raises TypeError for another thing than a path, and
     ValueError for a path at which no folder is or can be."""
     folder = checked_path("store", store).absolute()
+    if store == "":  # would be the current folder
+        raise ValueError("store must name a folder, got ''")
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ValueError(
