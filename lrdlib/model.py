@@ -157,8 +157,9 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
         std = initial_std(name, shape)
         if std is None:
-            return torch.ones(shape, device=generator.device)
-        return std * torch.randn(shape, generator=generator, device=generator.device)
+            return torch.ones(shape, dtype=torch.float32, device=generator.device)
+        kind = {"dtype": torch.float32, "device": generator.device}
+        return std * torch.randn(shape, generator=generator, **kind)
 
     return {name: draw(name, shape) for name, shape in shapes(config).items()}
 
@@ -284,6 +285,19 @@ def _check_tokens(tokens: Tensor, params: Params, config: ModelConfig) -> None:
         )
 
 
+def _check_temper(temper: Tensor, tokens: Tensor, params: Params) -> None:
+    """Raise unless temper is of one number, or one for each run."""
+    check_float("temper", temper)
+    heads = params["head"]
+    runs = {*heads.shape[:-2], *tokens.shape[:-2], *temper.shape}
+    if temper.ndim > 1 or len(runs - {1}) > 1:
+        raise ValueError(
+            "temper must be one number, or one for each run, got shape "
+            f"{tuple(temper.shape)} for a head {tuple(heads.shape)} and tokens "
+            f"{tuple(tokens.shape)}"
+        )
+
+
 def _one_hot(tokens: Tensor, vocab: int) -> Tensor:
     """(..., T) to (..., T, vocab), int64. Raise ValueError for a token that is none, where
     torch sees it."""
@@ -373,13 +387,16 @@ def forward(
     one-hot rows, which serves a stack as it serves one. temper (...,), one number per run:
     a factor of all attention scores; 0 makes attention uniform.
 
-    Raises TypeError or ValueError for params that are not those of `config`, or tokens of
-    another dtype, shape or device; and for a token outside 0 .. vocab - 1 on the CPU (on a
-    GPU the look would wait for the device). Nothing is checked inside torch.compile.
+    Raises TypeError or ValueError for params that are not those of `config`, tokens of
+    another dtype, shape or device, or a temper of another number of runs; and for a token
+    outside 0 .. vocab - 1 on the CPU (on a GPU the look would wait for the device). Nothing
+    is checked inside torch.compile.
     """
     if not torch.compiler.is_compiling():
         check_params(params, config)
         _check_tokens(tokens, params, config)
+        if temper is not None:
+            _check_temper(temper, tokens, params)
     E = params["embedding"]  # (..., vocab, d)
     onehot = _one_hot(tokens, config.vocab).to(E.dtype)  # (..., B, T, vocab)
     X = rows_times(onehot.flatten(-3, -2), E).unflatten(-2, tokens.shape[-2:])

@@ -595,3 +595,47 @@ def test_gains_may_be_of_a_narrower_type():
     narrow = {name: W.float() for name, W in wide.items()} | {"norm": wide["norm"]}
     with pytest.raises(ValueError, match="params must agree in their runs axis, dtype"):
         forward(narrow, tokens, config)
+
+
+@pytest.mark.parametrize(
+    ("temper", "error", "words"),
+    [
+        (0.5, TypeError, "temper must be a torch.Tensor, got float"),
+        (torch.ones(2).long(), TypeError, "temper must be a floating-point tensor"),
+        (torch.ones(3), ValueError, r"temper must be one number.*got shape \(3,\)"),
+        (torch.ones(2, 1), ValueError, r"temper must be one number.*got shape \(2, 1\)"),
+    ],
+)
+def test_a_temper_of_other_runs_is_refused(temper, error, words):
+    config = config_of()
+    params = stack_params([model_of(config), model_of(config, seed=1)])
+    with pytest.raises(error, match=words):
+        forward(params, TOKENS, config, temper)
+
+
+def test_a_temper_is_a_factor_of_the_scores_of_its_run():
+    """As of the query's gain, which is one."""
+    config = config_of()
+    one, two = model_of(config), model_of(config, seed=1)
+    temper = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    both = forward(stack_params([one, two]), TOKENS, config, temper)
+    for params, t, logits in zip((one, two), temper, both, strict=True):
+        scaled = {
+            name: W * t if role(name) == "query_norm" else W for name, W in params.items()
+        }
+        expected = forward(scaled, TOKENS, config)
+        torch.testing.assert_close(logits, expected)
+        torch.testing.assert_close(forward(params, TOKENS, config, t), expected)
+
+
+def test_parameters_are_float32_whatever_the_default():
+    config, seeded = config_of(), lambda: torch.Generator().manual_seed(0)
+    params = init_params(config, seeded())
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = init_params(config, seeded())
+    finally:
+        torch.set_default_dtype(default)
+    assert all(W.dtype == torch.float32 for W in again.values())
+    assert all(torch.equal(W, again[name]) for name, W in params.items())
