@@ -329,7 +329,7 @@ def overlap(W: Tensor, V: Tensor) -> bool:
 def _end(W: Tensor) -> int:
     """The place in its storage after the last entry of W."""
     steps = zip(W.stride(), W.shape, strict=True)
-    return W.storage_offset() + sum(step * (n - 1) for step, n in steps) + 1
+    return int(W.storage_offset()) + sum(step * (n - 1) for step, n in steps) + 1
 
 
 def _marks(W: Tensor, size: int) -> Tensor:

@@ -158,8 +158,9 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
         std = initial_std(name, shape)
         if std is None:
             return torch.ones(shape, dtype=torch.float32, device=generator.device)
-        kind = {"dtype": torch.float32, "device": generator.device}
-        return std * torch.randn(shape, generator=generator, **kind)
+        return std * torch.randn(
+            shape, generator=generator, dtype=torch.float32, device=generator.device
+        )
 
     return {name: draw(name, shape) for name, shape in shapes(config).items()}
 

@@ -323,7 +323,6 @@ class LowRankDecay(torch.optim.Optimizer):
         self.__dict__.setdefault("_handles", WeakKeyDictionary())
         self.__dict__.setdefault("_overshot", False)
 
-    @outside_compiler  # as an attached one
     @torch.no_grad()
     def step(self, lr: float | Tensor | None = None) -> None:  # type: ignore[override]
         """Decay every matrix once, a frozen one too. `lr` is needed if a group is
@@ -338,6 +337,10 @@ class LowRankDecay(torch.optim.Optimizer):
                 "lr must be a number: a LowRankDecay evaluates no closure, got "
                 f"{shown(lr)} (attach it to the optimizer that does)"
             )
+        self._step_by_hand(lr)
+
+    @outside_compiler  # as an attached one
+    def _step_by_hand(self, lr: Any) -> None:
         self._settle_groups()
         if lr is None and any(group["mode"] == "decoupled" for group in self.param_groups):
             raise ValueError(
