@@ -141,9 +141,9 @@ def select(
         blocks. Left out are embeddings and what is tied to one, heads (named lm_head),
         convolutions, norms, biases, the router of a mixture of experts, what a
         parametrization, weight_norm or pruning keeps, what is frozen, Mamba's A_log and D,
-        and what is marked _no_weight_decay; and learned tables, which are no maps, by what the
-        parameter itself is called: with pos, position(s), emb or latents as a word, as in
-        rel_pos_h; with prompt(s) as the last word; latent, rpb; and with embed, token,
+        and what is marked _no_weight_decay; and learned tables, which are no maps, by what
+        the parameter itself is called: with pos, position(s), emb or latents as a word, as
+        in rel_pos_h; with prompt(s) as the last word; latent, rpb; and with embed, token,
         relpos, bias or _table in it, as in query_tokens. Print what it returns.
     "qk", "vo", "mlp": the query and key, the value and output, or the other matrices of the
         blocks. In an nn.Module these go by the usual names: q_proj, query, to_q, wq, W_Q

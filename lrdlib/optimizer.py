@@ -8,11 +8,11 @@ its settings, whose state is whose, and its matrices by name.
 
 import inspect
 import math
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -559,7 +559,7 @@ class LowRankDecay(torch.optim.Optimizer):
 def _caller() -> int:
     """The stacklevel of a warning for whoever called: the nearest frame that is neither
     lrdlib's nor torch's."""
-    ours = tuple(str(Path(file).parent) for file in (__file__, torch.__file__))
+    ours = tuple(os.path.join(os.path.dirname(m), "") for m in (__file__, torch.__file__))
     frames = traceback.walk_stack(sys._getframe(1))
     files = enumerate((frame.f_code.co_filename for frame, _ in frames), 1)
     return next((level for level, file in files if not file.startswith(ours)), 1)
