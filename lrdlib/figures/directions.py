@@ -77,8 +77,8 @@ def hollow(
 
 def potential(degrees: np.ndarray | float, pressure: float) -> np.ndarray:
     """L + pressure (|Theta|_* - 1) / sqrt 2 at Theta = diag(cos x, sin x), with the narrow
-    hollow: what low-rank decay with the adaptive scale goes down on, at pressure = lambda
-    rho^2. The 1 puts matrices of rank one at L.
+    hollow: what low-rank decay with the adaptive scale goes down on while the rank is two, at
+    pressure = lambda rho^2. The 1 puts matrices of rank one at L.
 
     >>> float(potential(30.0, 0.0)), round(float(potential(45.0, 1.0) - potential(45.0, 0.0)), 3)
     (0.0, 0.293)
