@@ -547,8 +547,8 @@ def test_a_run_of_default_size_is_a_small_file(tmp_path):
     ]
     run = Run(
         asdict(config),
-        {"step": np.arange(records)}
-        | {f"metric{i}": rng.random(records, np.float32) for i in range(10)},
+        {"step": np.arange(records), "test_accuracy": rng.random(records, np.float32)}
+        | {f"metric{i}": rng.random(records, np.float32) for i in range(9)},
         {name: rng.random((records, 128), np.float32) for name in names},
         {
             name: rng.random((128, 128), np.float32)
