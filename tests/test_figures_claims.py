@@ -10,6 +10,7 @@ from lrdlib.evidence.cards import curve_text
 from lrdlib.evidence.claims import CHANGES, CLAIMS, GROUPS, WHOSE, findings
 from lrdlib.evidence.grids import GRIDS
 from lrdlib.evidence.judging import VERDICTS, Curve, Evidence, Finding
+from lrdlib.figures import claims as module
 from lrdlib.figures.canvas import PALETTE
 from lrdlib.figures.claims import (
     THRESHOLDS,
@@ -120,6 +121,16 @@ def test_the_cards_hold_what_the_table_holds():
     assert text.count('class="lrd-claim ') == text.count("<summary>Rule of") == len(CLAIMS)
     for claim, found in findings(NOTHING):
         assert f'id="claim-{claim.name}"' in text and found.basis in text
+
+
+def test_a_card_lists_what_comes_after_its_first_sentence(monkeypatch):
+    effect = "ratio 0.5 (f = 0.4). Runs: LRD 3 of 5. λ = 1: none"
+    found = Finding("holds", effect, "3 of 3 runs", "", provisional="one seed")
+    monkeypatch.setattr(module, "findings", lambda evidence: [(CLAIMS[0], found)])
+    text = cards(NOTHING)
+    assert "<p>Ratio 0.5 (f = 0.4). <small>3 of 3 runs.</small></p>" in text
+    assert "<ul><li>Runs: LRD 3 of 5.</li><li>λ = 1: none.</li></ul>" in text
+    assert "<p><em>Provisional: one seed.</em></p>" in text
 
 
 def test_every_card_is_folded_with_those_of_its_group():

@@ -305,7 +305,11 @@ def tuned(evidence: Evidence, *names: str) -> Tuned | None:
 def so_far(found: Tuned) -> tuple[str, str]:
     """What goes with a verdict on E1 until the wider grid is recorded, and why it is
     provisional."""
-    return ("", "") if found.later else ("so far", "the wider grid is not recorded yet")
+    return (
+        ("", "")
+        if found.later
+        else ("so far", "the wider grid is not recorded in full yet")
+    )
 
 
 PART_TITLES = {

@@ -267,10 +267,9 @@ def _slug(verdict: str) -> str:
 
 
 def _card(claim: Claim, found: Finding, lab: tuple[str, str] | None) -> str:
-    effect = _marked(found.effect)
-    if effect[:1].isascii():  # λ stays as it is
-        effect = effect[:1].upper() + effect[1:]
-    why = f" <em>Provisional: {found.provisional}.</em>" if found.provisional else ""
+    first, *others = _sentences(_marked(found.effect))
+    listed = f"<ul>{''.join(f'<li>{one}.</li>' for one in others)}</ul>" if others else ""
+    why = f"<p><em>Provisional: {found.provisional}.</em></p>" if found.provisional else ""
     seen = ", exploratory" if claim.after_runs else ""
     more = [f"<p><b>Rule.</b> {_marked(rule_text(claim))}.</p>"]
     here = "; LRD here" if claim.lrd else ""
@@ -287,10 +286,22 @@ def _card(claim: Claim, found: Finding, lab: tuple[str, str] | None) -> str:
         f'<div class="lrd-claim lrd-{_slug(found.verdict)}" id="claim-{claim.name}">'
         f"<p><strong>{verdict_text(found)}</strong> {_marked(claim.statement)} "
         f"<small>({_marked(claim.source)})</small></p>"
-        f"<p>{effect}. <small>{found.basis}.</small>{why}</p>"
+        f"<p>{first}. <small>{found.basis}.</small></p>{listed}{why}"
         f"{curve}<details><summary>Rule of {claim.written}{seen}{here}</summary>"
         f"{''.join(more)}</details></div>"
     )
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences of an effect, without their full stops.
+
+    >>> _sentences("ratio of RMST 0.5. Runs: A 3. λ = 1: none")
+    ['Ratio of RMST 0.5', 'Runs: A 3', 'λ = 1: none']
+    """
+    sentences = re.split(r"\. (?=[A-Zλ])", text)
+    first = sentences[0]
+    begin = first[:1].upper() if first[:1].isascii() else first[:1]  # λ stays as it is
+    return [begin + first[1:], *sentences[1:]]
 
 
 def _marked(text: str) -> str:
