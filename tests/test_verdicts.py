@@ -144,7 +144,8 @@ def test_what_is_lost_again_stands_beside_both():
     share = np.mean([0.3 * bool(seed % 3) for seed in studies.SEEDS])
     said = (
         f"Below the threshold again, of the records after that: LRD {share:.0%}, L2 on all "
-        "0%; below 0.8: LRD 0%, L2 on all 0%. Mean accuracy at the last record, of all runs: "
+        "0%; below 0.8: LRD 0%, L2 on all 0%. Mean accuracy at the last record, of all runs "
+        "at all fractions: "
         "LRD 100%, L2 on the blocks 0%, L2 on all 100%"
     )
     for name in ("less-data", "faster", "much-faster"):
@@ -288,7 +289,7 @@ def test_an_undecided_factor_says_where_it_is_decided():
     found = judged("much-faster-published", some)
     assert found.verdict == "undecided"
     assert found.effect.endswith(
-        "; at λ = 0.05, where most L2 runs do not, it is not that small"
+        ". At λ = 0.05 most L2 runs generalise, and the ratio is not that small"
     )
     assert "not that small" not in judged("much-faster-published", e0(500, NEVER)).effect
 

@@ -689,8 +689,8 @@ CHANGES = (
         "tuning chose for an arm is the smallest or the largest that was tried; so for this "
         "claim and for every other one that rests on a tuned arm (exploratory: written "
         "after the runs)",
-        "beyond an edge of its grid an arm may do better, as the tangential part may below "
-        "the smallest strength, or L2 above the largest learning rate",
+        "beyond an edge of its grid an arm may do better, as L2 may above the largest "
+        "learning rate",
     ),
     Change(
         "2026-11-28",

@@ -226,7 +226,8 @@ def instability_text(evidence: Evidence, arms: Mapping[str, Arm]) -> str:
     far = said(lambda some: mean_instability(some, FAR))
     return (
         f"Below the threshold again, of the records after that: {said(mean_instability)}; "
-        f"below {FAR:g}: {far}. Mean accuracy at the last record, of all runs: "
+        f"below {FAR:g}: {far}. Mean accuracy at the last record, of all runs at "
+        f"all fractions: "
         f"{said(final_accuracy)}"
     )
 

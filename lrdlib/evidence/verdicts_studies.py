@@ -298,7 +298,10 @@ def faster_there(factor: float) -> Callable[[Evidence], Finding]:
                 "about three of four cases"
             )
         if judged == "undecided" and settled:
-            text += f"; at λ = {_listed(settled)}, where most L2 runs do not, it is not that small"
+            text += (
+                f". At λ = {_listed(settled)} most L2 runs generalise, and the ratio is not "
+                "that small"
+            )
         used = [evidence.those(every)]
         return finding(judged, text, used, recorded_by("E0"), note=UNEQUAL)
 
