@@ -35,6 +35,7 @@ from lrdlib.evidence.studies import (
     asked_by,
     choices,
     generalised,
+    missing,
     packed,
     studied,
 )
@@ -157,7 +158,7 @@ class Work:
 
     def missing(self) -> list[TrainConfig]:
         """What is not known of that."""
-        return [c for c in self.asked(*self.names) if c not in self.known]
+        return meeting(missing(self.names, self.known), self.conditions)
 
     def report(self) -> None:
         """Say of each study how much of what it asks for so far is known."""

@@ -43,7 +43,8 @@ Arm = Mapping[int, Sequence[TrainConfig]]  # by seed, a config for each cell
 EIGHT = SEEDS[:8]
 ALPHA = 0.05
 STAYING = (1, 2, 3, 4, 5, 6)  # records in a row above the threshold, of a curve
-LONGER = (3, 4)  # and of what a card says beside its verdict
+LONGER = (3, 4)  # and of what a card says beside its verdict, at CONFIRMED
+COUNTED = (CONFIRMED, *LONGER)
 FAR = 0.8  # an accuracy far below the threshold
 
 
@@ -79,9 +80,10 @@ def times(
     evidence: Evidence, arm: Arm, seeds: Iterable[int], records: int = CONFIRMED
 ) -> np.ndarray:
     """T_gen (seeds, cells) of an arm, inf for never; records: as of `confirmed_step`."""
-    return np.array(
-        [[generalised(evidence.studied[c], records) for c in arm[s]] for s in seeds]
-    )
+    of = evidence.known
+    if records != CONFIRMED:
+        of = {c: generalised(evidence.studied[c], records) for c in flat(arm) if c in of}
+    return np.array([[of[c] for c in arm[s]] for s in seeds])
 
 
 def complete(evidence: Evidence, *arms: Arm) -> list[int]:
@@ -226,9 +228,8 @@ def instability_text(evidence: Evidence, arms: Mapping[str, Arm]) -> str:
     far = said(lambda some: mean_instability(some, FAR))
     return (
         f"Below the threshold again, of the records after that: {said(mean_instability)}; "
-        f"below {FAR:g}: {far}. Mean accuracy at the last record, of all runs at "
-        f"all fractions: "
-        f"{said(final_accuracy)}"
+        f"below {FAR:g}: {far}. Mean accuracy at the last record, of all runs at all "
+        f"fractions: {said(final_accuracy)}"
     )
 
 
@@ -306,11 +307,9 @@ def tuned(evidence: Evidence, *names: str) -> Tuned | None:
 def so_far(found: Tuned) -> tuple[str, str]:
     """What goes with a verdict on E1 until the wider grid is recorded, and why it is
     provisional."""
-    return (
-        ("", "")
-        if found.later
-        else ("so far", "the wider grid is not recorded in full yet")
-    )
+    if found.later:
+        return "", ""
+    return "so far", "the wider grid is not recorded in full yet"
 
 
 PART_TITLES = {
@@ -393,7 +392,7 @@ def parts(evidence: Evidence, *names: str) -> dict[str, Arm] | None:
         return None
     return {
         name: {
-            s: [studies.part(name, t, fraction=f, seed=s) for f in (0.3, 0.4, 0.5)]
+            s: [studies.part(name, t, fraction=f, seed=s) for f in studies.PART_AT]
             for s in EIGHT
         }
         for name, t in strengths.items()

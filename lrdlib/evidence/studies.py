@@ -256,6 +256,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "L2b": {"rule": "l2", "l2_on": "selected"},
 }
 PART_STRENGTHS = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
+PART_AT = (0.3, 0.4, 0.5)  # fractions at which the parts are judged
 AGAIN = 5e-3  # at which the tuning runs of T, T-held and R+T-held came furthest
 
 
@@ -291,7 +292,7 @@ def parts_of_the_step(known: Known) -> list[TrainConfig]:
         part(name, t, fraction=0.4, seed=s)
         for name, t, s in product(PARTS, PART_STRENGTHS, TUNING)
     ]
-    cells = list(product(SEEDS[:8], (0.3, 0.4, 0.5)))
+    cells = list(product(SEEDS[:8], PART_AT))
     for s, f in cells:
         chosen = {name: part_choice(name, known) for name in PARTS}
         asked += [

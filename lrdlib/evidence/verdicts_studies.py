@@ -5,6 +5,7 @@ recorded, when that settles nothing, the rule of the verdict, the words.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lrdlib.evidence import studies
 from lrdlib.evidence.comparing import (
     ALPHA,
     CHANGED,
+    COUNTED,
     EIGHT,
     LONGER,
     PART_TITLES,
@@ -79,7 +81,7 @@ def less_data(evidence: Evidence) -> Finding:
         return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
     seeds = complete(evidence, *found.arms.values())
     first, counts = {}, {}  # by how many records in a row have to be above
-    for k in (CONFIRMED, *LONGER):
+    for k in COUNTED:
         by_arm = {
             n: smallest_fractions(evidence, a, seeds, k) for n, a in found.arms.items()
         }
@@ -192,7 +194,7 @@ def no_superiority(evidence: Evidence) -> Finding:
     if found is None:
         return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
     judged, said = {}, {}  # by how many records in a row have to be above the threshold
-    for k in (CONFIRMED, *LONGER):
+    for k in COUNTED:
         behind, ahead = _by_fraction(evidence, found.arms["A4"], found.arms["A1"], k)
         never = len(ahead) == len(FRACTIONS)
         judged[k] = "holds" if behind else "does not hold" if never else "undecided"
@@ -208,7 +210,7 @@ def no_superiority(evidence: Evidence) -> Finding:
 def _by_records(evidence: Evidence, a: Arm, b: Arm) -> dict[int, Versus]:
     """Arm a against arm b, which have three seeds in common, by how many records in a row
     have to be above the threshold."""
-    found = {k: versus(evidence, a, b, k) for k in (CONFIRMED, *LONGER)}
+    found = {k: versus(evidence, a, b, k) for k in COUNTED}
     return {k: one for k, one in found.items() if one is not None}
 
 
@@ -351,11 +353,13 @@ def mechanism(evidence: Evidence) -> Finding:
 def _again(evidence: Evidence, name: str) -> str:
     """How many runs of a part generalise at the strength at which its tuning runs came
     furthest, in words; "" without any."""
-    asked = studies.parts_of_the_step(evidence.known)
-    strength = studies.part(name, studies.AGAIN).weight_decay
-    own = {**studies.PARTS[name], "weight_decay": strength}
-    there = [c for c in asked if all(getattr(c, k) == x for k, x in own.items())]
-    wins, of = won(evidence, [c for c in there if c.seed in SEEDS])
+    wins, of = won(
+        evidence,
+        [
+            studies.part(name, studies.AGAIN, fraction=f, seed=seed)
+            for f, seed in product(studies.PART_AT, EIGHT)
+        ],
+    )
     return f", at {studies.AGAIN:g} on judging seeds {wins} of {of}" if of else ""
 
 
