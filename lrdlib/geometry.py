@@ -274,10 +274,11 @@ def project_subdifferential(G: Tensor, W: Tensor, *, rtol: float | None = None) 
     r = numerical_rank(S, rtol=rtol)  # (...)
     kept = torch.arange(S.shape[-1], device=S.device) < r.unsqueeze(-1)  # (..., k)
     U, Vh = U * kept.unsqueeze(-2), Vh * kept.unsqueeze(-1)  # U_r, V_r^T, zeros after
-    Z = G - U @ (U.mT @ G)
-    Z = Z - (Z @ Vh.mT) @ Vh
-    P, T, Qh = torch.linalg.svd(Z, full_matrices=False)
-    return U @ Vh + (P * T.clamp(max=1).unsqueeze(-2)) @ Qh
+    with torch.autocast(W.device.type, enabled=False):
+        Z = G - U @ (U.mT @ G)
+        Z = Z - (Z @ Vh.mT) @ Vh
+        P, T, Qh = torch.linalg.svd(Z, full_matrices=False)
+        return U @ Vh + (P * T.clamp(max=1).unsqueeze(-2)) @ Qh
 
 
 def in_subdifferential(

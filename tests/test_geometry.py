@@ -416,6 +416,13 @@ def test_stacks_of_different_ranks_and_lower_precision():
     assert bool(in_subdifferential(single, W.float()).all())
 
 
+def test_autocast_around_a_projection_changes_nothing():
+    G, W = randn(5, 4, seed=2).float(), matrix_of_rank(5, 4, 2, seed=1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = project_subdifferential(G, W)
+    assert torch.equal(inside, project_subdifferential(G, W))
+
+
 def test_rtol_decides_what_is_zero():
     W = torch.diag(torch.tensor([1.0, 0.1]))
     G = torch.diag(torch.tensor([1.0, 0.5]))

@@ -240,6 +240,27 @@ def test_the_wider_grid_takes_the_verdict_over():
     assert found.basis == "144 of 144 runs, 8 seeds"
 
 
+def test_a_choice_that_stands_keeps_all_of_its_seeds():
+    found = judged("faster", e1(wider=True, A1=jitter(900), A2=jitter(900), A4=jitter(1500)))
+    assert found.verdict == "does not hold" and found.note == ""
+    assert found.basis == "360 of 360 runs, 20 seeds"
+
+
+def test_the_p_of_a_card_is_of_the_arms_on_it():
+    # over the wider grid LRD would be sooner, but that of L2 on the blocks is not recorded
+    def lrd(config):
+        return 300 if config.weight_decay * config.lr > 0.15 else jitter(1500)(config)
+
+    def blocks(config):
+        return None if config.seed in studies.MORE_TUNING else jitter(900)(config)
+
+    evidence = e1(wider=True, A1=jitter(900), A2=blocks, A4=lrd)
+    found = judged("faster", evidence)
+    assert (found.verdict, found.note) == ("does not hold", "so far")
+    narrow = e1(A1=jitter(900), A2=jitter(900), A4=jitter(1500))
+    assert comparing.primary(evidence) == comparing.primary(narrow)
+
+
 def test_no_superiority():
     def lrd(config):
         return 300 if config.fraction >= 0.3 else 1500

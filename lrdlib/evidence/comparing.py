@@ -282,24 +282,31 @@ class Tuned(NamedTuple):
     later: bool
 
 
+JUDGED = ("A1", "A2", "A4")  # the arms of E1 that H1 and H2 are judged with
+
+
 def tuned(evidence: Evidence, *names: str) -> Tuned | None:
-    """These arms of E1: at the later choice, over the wider grid, if that is recorded for
-    all of them on eight seeds; until then at the first choice; None if that is not
-    recorded on three."""
-    for pick, seeds, later in (
-        (studies.choice, EIGHT, True),
-        (studies.first_choice, SEEDS, False),
+    """These arms of E1, JUDGED if there are no names: at the later choice, over the wider
+    grid, if eight seeds of all of them are recorded; until then at the first choice; None
+    if three are not. A later choice that is the first one has its twenty seeds: all that
+    the arms share judge."""
+    names = names or JUDGED
+    for pick, enough, later in (
+        (studies.choice, len(EIGHT), True),
+        (studies.first_choice, SEEDS_ENOUGH, False),
     ):
         picked = {name: pick(name, evidence.known) for name in names}
         trials = {name: trial for name, trial in picked.items() if trial is not None}
         if len(trials) < len(names):
             continue
         arms: dict[str, Arm] = {
-            name: {s: [arm(trial, fraction=f, seed=s) for f in FRACTIONS] for s in seeds}
+            name: {s: [arm(trial, fraction=f, seed=s) for f in FRACTIONS] for s in SEEDS}
             for name, trial in trials.items()
         }
-        there = len(complete(evidence, *arms.values()))
-        if there >= (len(seeds) if later else SEEDS_ENOUGH):
+        there = complete(evidence, *arms.values())
+        if len(there) >= enough:
+            if later:  # no more is asked for where a choice has changed
+                arms = {n: {s: a[s] for s in there} for n, a in arms.items()}
             return Tuned(arms, trials, later)
     return None
 
@@ -456,7 +463,7 @@ def primary(evidence: Evidence) -> dict[str, float]:
     no decay, a stratum for each fraction.
     """
     p = dict.fromkeys(("H1", "H2", "H3", "H4", "H5"), 1.0)
-    if one := tuned(evidence, "A1", "A4"):
+    if one := tuned(evidence):
         seeds = complete(evidence, *one.arms.values())
         first = {n: smallest_fractions(evidence, a, seeds) for n, a in one.arms.items()}
         less, more = (first["A4"] < first["A1"]).sum(), (first["A4"] > first["A1"]).sum()

@@ -76,7 +76,7 @@ def less_data(evidence: Evidence) -> Finding:
     smaller in more seeds than it is larger, does not hold the other way round; either only
     if the sign test has p < 5% after Holm. Otherwise undecided.
     """
-    found = tuned(evidence, "A1", "A2", "A4")
+    found = tuned(evidence)
     if found is None:
         return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
     seeds = complete(evidence, *found.arms.values())
@@ -148,7 +148,7 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
     check_real("factor", factor, above=0)
 
     def judge(evidence: Evidence) -> Finding:
-        found = tuned(evidence, "A1", "A2", "A4")
+        found = tuned(evidence)
         if found is None:
             return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
         lrd, l2, blocks = (found.arms[n] for n in ("A4", "A1", "A2"))
@@ -190,7 +190,7 @@ def no_superiority(evidence: Evidence) -> Finding:
 
     Does not hold if LRD is, at every fraction; otherwise undecided.
     """
-    found = tuned(evidence, "A1", "A4")
+    found = tuned(evidence)
     if found is None:
         return absent(evidence, studies.tuned_against_tuned(evidence.known), "E1")
     judged, said = {}, {}  # by how many records in a row have to be above the threshold
