@@ -61,6 +61,8 @@ CHANGES = (
     "2026-11-28: E2's parts of which no tuning run generalises are judged at strength 0.005 "
     "too, at which their tuning runs came furthest: among failures the rule for ties had "
     "taken the smallest strength, which is no choice.",
+    "2026-11-28: an arm whose later choice is its first one is judged on all seeds that it "
+    "shares with the other arms, not on eight; written before any such choice was known.",
 )
 
 
