@@ -90,12 +90,18 @@ def _eigenvectors(G: Tensor) -> Tensor:
     return by_cores(G).to(G.device)
 
 
+def cores() -> int:
+    """How many threads are worth their while: the cores that this process may use, 32 at
+    most, as a container may show all of a large machine's."""
+    own = getattr(os, "sched_getaffinity", None)  # not on every system
+    return min(32, len(own(0)) if own else os.cpu_count() or 1)
+
+
 def by_cores(G: Tensor) -> Tensor:
     """The eigenvectors of `_eigenvectors` on the CPU, a share of the matrices on each of
     its cores."""
-    cores = os.cpu_count() or 1
-    shares = G.cpu().flatten(0, -3).chunk(cores)  # (matrices, n, n) each
-    with ThreadPoolExecutor(cores) as pool:
+    shares = G.cpu().flatten(0, -3).chunk(cores())  # (matrices, n, n) each
+    with ThreadPoolExecutor(cores()) as pool:
         found = list(pool.map(torch.linalg.eigh, shares))
     return torch.cat([share.eigenvectors for share in found]).reshape(G.shape)
 

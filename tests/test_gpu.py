@@ -2,6 +2,7 @@
 what a stub of the capture can show anywhere."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrdlib.training import stacks
+from lrdlib.training import stacks, train
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import runs_of
 from lrdlib.training.stacks import train_stack
@@ -40,7 +41,8 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU
 
 
 def stack(**alike):
-    return [TrainConfig(**SMALL | arm | alike | {"seed": i}) for i, arm in enumerate(ARMS)]
+    arms = [arm for arm in ARMS if not ("optimizer" in alike and "qk_rates" in arm)]
+    return [TrainConfig(**SMALL | arm | alike | {"seed": i}) for i, arm in enumerate(arms)]
 
 
 def apart(a, b, start):
@@ -50,7 +52,16 @@ def apart(a, b, start):
     return (a._weights.cpu() - b._weights.cpu()).norm(dim=-1) / way.clamp_min(1e-6)
 
 
+@pytest.mark.parametrize("alike", list(ALIKE))
+def test_the_stacks_of_these_tests_train(alike):
+    training = Training(stack(**ALIKE[alike]))
+    start = training._weights.clone()
+    training.update()
+    assert (training._weights != start).any(-1).all()
+
+
 @on_a_gpu
+@pytest.mark.filterwarnings("ignore:TensorFloat32")  # inductor's advice on any new card
 @pytest.mark.parametrize("alike", list(ALIKE))
 @pytest.mark.parametrize("compile", [False, True])
 def test_twenty_captured_steps_are_those_of_the_cpu(alike, compile):
@@ -86,6 +97,18 @@ def test_a_captured_step_is_the_uncaptured_one():
 
 
 @on_a_gpu
+def test_a_proximal_step_is_not_captured_and_is_that_of_the_cpu():
+    arms = [{"rule": "proximal", "weight_decay": w} for w in (0.02, 0.2)]
+    configs = [TrainConfig(**SMALL | arm | {"seed": i}) for i, arm in enumerate(arms)]
+    cpu, card = Training(configs), Training(configs, device="cuda")
+    start = cpu._weights.clone()
+    for training in (cpu, card):
+        list(training)
+    assert card._graph is None
+    assert apart(card, cpu, start).max() < 5e-2
+
+
+@on_a_gpu
 def test_a_stack_on_a_gpu_is_runs_like_those_of_the_cpu():
     configs = stack()
     runs = train_stack(configs, size=len(configs) + 4, compile=False, precision="tf32")
@@ -100,7 +123,8 @@ def test_a_stack_on_a_gpu_is_runs_like_those_of_the_cpu():
 
 @contextmanager
 def stubbed(patch, training, *, fails=False):
-    """CUDA's capture as a list of calls: what it records is what is replayed."""
+    """CUDA's capture as a list of calls: what it records is what is replayed. Yields the
+    streams that have been current, the last one now."""
 
     class Stream:
         def __init__(self, *_):
@@ -109,31 +133,47 @@ def stubbed(patch, training, *, fails=False):
         def wait_stream(self, other):
             pass
 
+    streams = [Stream()]
+
     class Graph:
         def replay(self):
             training._differentiate()
             training._apply()
 
     @contextmanager
-    def nothing(*_):
+    def stream(new):
+        before = streams[-1]
+        streams.append(new)
+        try:
+            yield
+        finally:
+            streams.append(before)
+
+    @contextmanager
+    def graph(_, stream):
+        streams.append(stream)  # as torch: for good, if the capture fails
         if fails:
             raise RuntimeError("no graph here")
         yield
+        streams.pop()
 
     patch.setattr("torch.cuda.Stream", Stream)
-    patch.setattr("torch.cuda.current_stream", Stream)
-    patch.setattr("torch.cuda.stream", nothing)
+    patch.setattr("torch.cuda.current_stream", lambda device: streams[-1])
+    patch.setattr("torch.cuda.stream", stream)
     patch.setattr("torch.cuda.CUDAGraph", Graph)
-    patch.setattr("torch.cuda.graph", nothing)
+    patch.setattr("torch.cuda.graph", graph)
     training._captures = True
-    yield
+    yield streams
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_capturing_leaves_the_state_as_it_is_and_says_if_it_cannot(monkeypatch, fails):
     plain, captured = Training(stack()), Training(stack())
     expected = list(plain)
-    with monkeypatch.context() as patch, stubbed(patch, captured, fails=fails):
+    with (
+        monkeypatch.context() as patch,
+        stubbed(patch, captured, fails=fails) as streams,
+    ):
         if fails:
             with pytest.warns(
                 UserWarning, match="uncaptured, slower: RuntimeError: no gra"
@@ -142,10 +182,81 @@ def test_capturing_leaves_the_state_as_it_is_and_says_if_it_cannot(monkeypatch, 
         else:
             records = list(captured)
         assert (captured._graph is None) == fails
+        assert streams[-1] is streams[0]
     for a, b in zip(expected, records, strict=True):
         for name, value in a.metrics.items():
             assert torch.equal(value.nan_to_num(), b.metrics[name].nan_to_num()), name
     assert torch.equal(plain._weights, captured._weights)
+
+
+def test_an_interrupted_capture_leaves_the_state_as_it_is(monkeypatch):
+    plain, captured = Training(stack()), Training(stack())
+    apply, calls = captured._apply, []
+
+    def interrupted():
+        apply()
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, stubbed(patch, captured):
+        patch.setattr(captured, "_apply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            captured.update()
+        assert len(calls) == 2 and torch.equal(captured._weights, plain._weights)
+        patch.setattr(captured, "_apply", apply)
+        captured.update()
+        assert captured._graph is not None
+    plain.update()
+    assert captured.step == plain.step == 1
+    assert torch.equal(captured._weights, plain._weights)
+
+
+def test_a_proximal_step_is_never_captured(monkeypatch):
+    training = Training([TrainConfig(**SMALL | {"rule": "proximal"})])
+    with monkeypatch.context() as patch, stubbed(patch, training):
+        training.update()
+        assert training._graph is None
+
+
+@pytest.mark.parametrize("chosen", ["allow_tf32", "fp32_precision"])
+def test_what_the_process_chose_for_tf32_is_as_it_was(chosen):
+    """By either of torch's switches; the newer one makes the old one unreadable."""
+    matmul, seen = torch.backends.cuda.matmul, []
+    value = True if chosen == "allow_tf32" else "tf32"
+    training = Training(stack()[:4], precision="tf32")
+    before = training._apply
+
+    def apply():
+        before()
+        seen.append(getattr(matmul, chosen))
+
+    training._apply = apply
+    try:
+        setattr(matmul, chosen, value)
+        training.update()
+        assert getattr(matmul, chosen) == value == seen[0]
+    finally:
+        matmul.allow_tf32 = False
+        assert matmul.fp32_precision == "ieee"
+
+
+def test_the_polar_factor_is_never_in_tf32(monkeypatch):
+    seen = []
+    training = Training(stack()[:4], precision="tf32")
+    decay = train.decay_
+
+    def watched(*arguments):
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+        decay(*arguments)
+
+    monkeypatch.setattr(train, "decay_", watched)
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        training.update()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert seen == [False]
 
 
 def test_a_stack_filled_up_is_the_stack():
@@ -159,6 +270,40 @@ def test_a_stack_filled_up_is_the_stack():
 
 def test_a_stack_out_of_time_is_none():
     assert train_stack(stack(), device="cpu", compile=False, until=0.0) is None
+
+
+class Clock:
+    """A clock that shows these seconds, one after the other, then the last for good."""
+
+    def __init__(self, *seconds):
+        self.seconds = list(seconds)
+
+    def monotonic(self):
+        return self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "records"),
+    [
+        ((0, 1, 2, 3, 99), 5),  # in time but for the last record: it is there
+        ((0, 50, 60, 70, 80), 3),  # 10 s a record after the first two: it would be 80
+        ((0, 50, 51, 52, 53), 5),  # what takes long at first is no pace
+        ((0, 61), 2),  # past the end
+    ],
+)
+def test_a_stack_is_given_up_once_it_cannot_end_in_time(monkeypatch, seconds, records):
+    taken, snapshots = [], Training.snapshots
+
+    def counted(training):
+        for snapshot in snapshots(training):
+            taken.append(1)
+            yield snapshot
+
+    monkeypatch.setattr(Training, "snapshots", counted)
+    monkeypatch.setattr(stacks, "time", Clock(*seconds))
+    configs = [replace(config, steps=20, eval_every=5) for config in stack()[:2]]
+    runs = train_stack(configs, device="cpu", compile=False, until=60.0)
+    assert len(taken) == records and (runs is not None) == (records == 5)
 
 
 class Lazy:

@@ -269,7 +269,10 @@ STACKS = {
         for options in CASES.values()
         if options.get("rule") != "proximal" and "scale" not in options
     ],
-    "per-head": [ALIKE["per-head"], {"per_head": True, "rule": "l2", "weight_decay": 3.0}],
+    "per-head": [
+        {"per_head": True, "rule": "l2", "weight_decay": 3.0},
+        *(ALIKE["per-head"] | {"part": part} for part in ("both", "radial", "tangential")),
+    ],
     "sgd": [ALIKE["sgd"], ALIKE["sgd"] | {"lr": 0.03, "betas": (0.5, 0.9)}],
     "muon": [ALIKE["muon"], ALIKE["muon"] | {"lr": 1e-3, "rule": "lrd"}],
     "fractions": [{"fraction": f, "seed": s} for f, s in ((0.3, 1), (0.5, 1), (0.5, 2))],

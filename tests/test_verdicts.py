@@ -241,7 +241,9 @@ def test_the_wider_grid_takes_the_verdict_over():
 
 
 def test_a_choice_that_stands_keeps_all_of_its_seeds():
-    found = judged("faster", e1(wider=True, A1=jitter(900), A2=jitter(900), A4=jitter(1500)))
+    found = judged(
+        "faster", e1(wider=True, A1=jitter(900), A2=jitter(900), A4=jitter(1500))
+    )
     assert found.verdict == "does not hold" and found.note == ""
     assert found.basis == "360 of 360 runs, 20 seeds"
 

@@ -442,7 +442,14 @@ def low_rank_(together: Together, c: Coefficients, config: TrainConfig) -> None:
         flat = None
         if together.flat is not None:
             flat = P * (largest * frobenius_norms(X) / frobenius_norms(P))
-        subtract_polar_(W, together.t, X, largest, P, scale=config.scale, part=c.part)
+        part = c.part
+        if part is not PARTS["both"]:  # with t's axis for heads, if it has one
+            radial, tangential = (
+                x.reshape(together.t.shape[1:]) if isinstance(x, Tensor) else x
+                for x in part
+            )
+            part = radial, tangential
+        subtract_polar_(W, together.t, X, largest, P, scale=config.scale, part=part)
         if flat is not None and together.flat is not None:
             W.lerp_(flat, together.flat)
     for old, new in zip(together.matrices, W, strict=True):

@@ -292,8 +292,8 @@ class Training(Iterator[Record]):
         """One step: batch, gradient, AdamW, decay, cut. It happens whole or not at all."""
         assert self.params
         self._draw()
-        if self._captures and self._graph is None:
-            self._capture()
+        if self._captures and self._graph is None and not self.coefficients.proximal:
+            self._capture()  # the proximal step waits for its SVD
         if self._graph is None:
             self._differentiate()
         with interrupts_held():  # as self._whole, which costs a small model half a percent
@@ -356,20 +356,22 @@ class Training(Iterator[Record]):
         m, v = self._moments
         state = self._weights, self._gradient, m
         lr, (beta1, _) = c.lr, c.betas
-        if not isinstance(lr, Tensor):
-            adamw_update_(*state, v, self._count, lr, c.betas)
-        elif first.optimizer == "adamw":
-            self._adamw(*state, v, self._count, lr, c.betas)
-        elif first.optimizer == "sgd":
-            sgd_update_(*state, lr, torch.as_tensor(beta1).to(lr))
-        else:
-            self._adamw(*state, v, self._count, lr * self._outside, c.betas)
-            moments, momentum = named(m, self.model), torch.as_tensor(beta1).to(lr)
-            muon_update_(self._params, gradients, moments, lr, momentum, first)
-        decay_(self._params, c, first)
+        with _multiplying("float32"):  # polar factors, whatever this process has chosen
+            if not isinstance(lr, Tensor):
+                adamw_update_(*state, v, self._count, lr, c.betas)
+            elif first.optimizer == "adamw":
+                self._adamw(*state, v, self._count, lr, c.betas)
+            elif first.optimizer == "sgd":
+                sgd_update_(*state, lr, torch.as_tensor(beta1).to(lr))
+            else:
+                self._adamw(*state, v, self._count, lr * self._outside, c.betas)
+                moments, momentum = named(m, self.model), torch.as_tensor(beta1).to(lr)
+                muon_update_(self._params, gradients, moments, lr, momentum, first)
+            decay_(self._params, c, first)
 
     def _capture(self) -> None:
-        """Capture a step as a CUDA graph, or say why there is none; the state stays."""
+        """Capture a step as a CUDA graph, or say why there is none. The state stays, also
+        where this is interrupted."""
         kept = [self._weights, *self._moments]
         before = [x.clone() for x in kept]
 
@@ -377,30 +379,30 @@ class Training(Iterator[Record]):
             self._differentiate()
             self._apply()
 
-        def restore() -> None:
+        current = torch.cuda.current_stream(self.device)
+        side = torch.cuda.Stream(self.device)
+        why = ""
+        try:
+            # a capture that fails leaves torch on its stream: this block takes it back
+            with torch.cuda.stream(current):
+                side.wait_stream(current)
+                with torch.cuda.stream(side):
+                    for _ in range(2):  # what compiles and allocates does so now
+                        step()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=side):  # which runs nothing
+                    step()
+                self._graph = graph
+        except Exception as error:
+            self._captures = False
+            why = f"{type(error).__name__}: {error!s:.300}"
+        finally:
+            current.wait_stream(side)
             with torch.no_grad():
                 for x, old in zip(kept, before, strict=True):
                     x.copy_(old)
-
-        try:
-            side = torch.cuda.Stream(self.device)
-            side.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(side):
-                for _ in range(2):  # what compiles and allocates does so now
-                    step()
-            torch.cuda.current_stream(self.device).wait_stream(side)
-            restore()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                step()
-            self._graph = graph
-        except Exception as error:
-            self._captures = False
-            warnings.warn(
-                f"the step runs uncaptured, slower: {type(error).__name__}: {error!s:.300}",
-                stacklevel=2,
-            )
-        restore()
+        if why:
+            warnings.warn(f"the step runs uncaptured, slower: {why}", stacklevel=2)
 
     @contextmanager
     def _whole(self, change: str) -> Iterator[None]:
@@ -774,12 +776,16 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def _multiplying(precision: str) -> Iterator[None]:
     """Within, float32 matrices are multiplied on a GPU in this precision."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    matmul = torch.backends.cuda.matmul
+    try:
+        name, before = "allow_tf32", matmul.allow_tf32
+    except RuntimeError:  # after torch's newer switch was used, the old one cannot be read
+        name, before = "fp32_precision", matmul.fp32_precision
+    matmul.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        setattr(matmul, name, before)
 
 
 def _memorised(step: int, metrics: Mapping[str, Tensor]) -> Memorised:
