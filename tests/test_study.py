@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from sweeping import SERVER, kill_group, lines, tell
 from waiting import wait_for
 
@@ -445,11 +446,12 @@ def test_runs_of_stacks_are_those_of_the_cpu(tmp_path, as_on_a_gpu, done):
 def test_out_of_time_within_a_stack_what_is_stored_stays(
     tmp_path, as_on_a_gpu, capsys, monkeypatch
 ):
-    """The third stack is not done in time: one line says so, and started again it goes on."""
-    stacks, plainly = iter(range(10)), study.train_stack
+    """From the third on no stack is done in time: one line says so, and started again it
+    goes on."""
+    stacks, plainly = iter(range(100)), study.train_stack
 
     def late(*arguments, **options):
-        return None if next(stacks) == 2 else plainly(*arguments, **options)
+        return None if next(stacks) >= 2 else plainly(*arguments, **options)
 
     line = ["study", "E2", "--out", str(tmp_path), "--device", "cuda", "--minutes", "60"]
     with monkeypatch.context() as patch:
@@ -492,6 +494,61 @@ def test_what_takes_longer_than_the_time_is_put_off_and_told_once(
     assert main(line) == 0  # without a limit
     assert "out of time" not in capsys.readouterr().out
     assert held(tmp_path).total() == 108 + 42
+
+
+class InductorError(RuntimeError):
+    """What torch raises if it finds no compiler."""
+
+
+@pytest.mark.parametrize("asked", [[], ["--no-compile"]])
+def test_where_nothing_can_be_compiled_it_trains_without(
+    tmp_path, capsys, monkeypatch, asked
+):
+    tried, commands = [], []
+
+    def cannot(configs, *, compile, command, **options):
+        tried.append(compile)
+        commands.append(command)
+        if compile:
+            raise InductorError("no compiler\nand so on")
+        return [fake(config) for config in configs]
+
+    monkeypatch.setattr(study, "train_stack", cannot)
+    line = ["study", "E6", "--out", str(tmp_path), "--device", "cuda", *asked]
+    assert main(line) == 0
+    told = capsys.readouterr().out
+    assert held(tmp_path).total() == 108
+    assert tried.count(True) == (0 if asked else 1) and tried.count(False) > 0
+    said = "runs cannot be trained compiled: InductorError: no compiler\n"
+    assert (said in told) == (not asked) and "and so on" not in told
+    assert all(("--no-compile" in command) == bool(asked) for command in commands)
+
+
+def test_a_stack_that_cannot_be_trained_does_not_stop_the_others(
+    tmp_path, capsys, monkeypatch
+):
+    def no_room(configs, **options):
+        if configs[0].low_rank:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [fake(config) for config in configs]
+
+    monkeypatch.setattr(study, "train_stack", no_room)
+    line = ["study", "E6", "--out", str(tmp_path), "--device", "cuda"]
+    assert main(line) == 0
+    told = capsys.readouterr().out
+    assert "trained at all: OutOfMemoryError: CUDA out of memory" in told
+    assert "some cannot be trained here: 54 runs are left" in told
+    assert held(tmp_path).total() == 54
+
+
+def test_if_none_can_be_trained_that_is_the_error(tmp_path, capsys, monkeypatch):
+    def nothing(configs, **options):
+        raise RuntimeError("no card")
+
+    monkeypatch.setattr(study, "train_stack", nothing)
+    assert main(["study", "E6", "--out", str(tmp_path), "--device", "cuda"]) == 2
+    assert "RuntimeError: no card" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_what_is_cut_to_a_rank_trains_in_stacks_of_its_own_as_they_are(

@@ -77,7 +77,7 @@ def add(commands: Subparsers) -> None:
     command.add_argument("--out", type=Path, default=FOLDER, help="where runs are kept")
     add_only(command)
     command.add_argument(
-        "--device", default="cpu", help="cpu, or cuda, where --compile is not asked (cpu)"
+        "--device", default="cpu", help="cpu, or cuda, which compiles by itself (cpu)"
     )
     command.add_argument(
         "--minutes", type=float, help="stop by then (a CPU ends the run in training)"
@@ -86,6 +86,7 @@ def add(commands: Subparsers) -> None:
         "--workers", type=int, default=1, help="processes, on a CPU (-1: one per core)"
     )
     add_compile(command)
+    command.set_defaults(compile=None)  # as the device would have it
     command.add_argument("--dry-run", action="store_true", help="say what is missing")
     command.add_argument("--table", action="store_true", help="what the runs give")
     command.add_argument("--take-in", type=Path, metavar="FOLDER", help="add its runs")
@@ -93,6 +94,7 @@ def add(commands: Subparsers) -> None:
 
 def run_study(options: argparse.Namespace) -> None:
     """Check the line, then take in, tell, or run."""
+    begin = time.monotonic()
     names = checked(options)
     if options.take_in is not None:
         take_in(options.take_in, options.out)
@@ -108,12 +110,12 @@ def run_study(options: argparse.Namespace) -> None:
     if names and not options.dry_run:
         make_folder("--out", options.out)
         if options.minutes is not None:
-            work.end = time.monotonic() + 60 * options.minutes
+            work.end = begin + 60 * options.minutes
         if options.device == "cpu":
             use_onednn()
-            on_cpu(work, options.workers, compile=options.compile)
+            on_cpu(work, options.workers, compile=bool(options.compile))
         else:
-            on_gpu(work, options.device)
+            on_gpu(work, options.device, compile=options.compile is not False)
         work.report()
 
 
@@ -310,41 +312,62 @@ def next_stack(todo: Sequence[TrainConfig], size: int) -> list[TrainConfig]:
 
 def cost(c: TrainConfig) -> str:
     """What a step of a run takes its time for, a name of GUESS."""
-    return "cut" if c.capped else "low-rank" if c.low_rank else "plain"
+    if c.capped:
+        return "cut"
+    return "low-rank" if c.low_rank or c.optimizer == "muon" else "plain"
 
 
-def on_gpu(work: Work, device: str) -> None:
+def on_gpu(work: Work, device: str, *, compile: bool) -> None:
     """Stack after stack, each stored when it ends, as long as the time allows; what takes
-    longer is put off for what does not."""
+    longer is put off for what does not.
+
+    A stack that torch cannot train compiled (there may be no compiler, or no room) is
+    trained without, as are those after it; one that it cannot train at all is passed over.
+    Raises RuntimeError, at the end, if there was none that it could.
+    """
     folder, known, end = work.folder, work.known, work.end
-    paces: dict[tuple[str, bool], float] = {}
+    paces: dict[tuple[Any, ...], float] = {}  # seconds a step of stacks that are alike
     put_off: set[TrainConfig] = set()
-    command = work.command("--device", device)
+    failed, stored = "", 0
+    command = work.command("--device", device, *([] if compile else ["--no-compile"]))
     while todo := [c for c in work.missing() if c not in put_off]:
         work.note_choices()
         stack = next_stack(todo, STACK)
         steps, kind = stack[0].steps, cost(stack[0])
         # compiled where that is worth it: not where a step is mostly a cut
-        full = kind != "cut" and (3 * len(stack) > STACK or steps >= 10_000)
+        full = compile and kind != "cut" and (3 * len(stack) > STACK or steps >= 10_000)
         size = STACK if full and steps < 10_000 else len(stack)
-        pace = paces.get((kind, full), GUESS[kind])
-        need = steps * pace + (COMPILING if full and (kind, full) not in paces else 5)
+        alike = kind, full, size, stack[0].task, stack[0].optimizer
+        pace = paces.get(alike, GUESS[kind])
+        need = steps * pace + (COMPILING if full and alike not in paces else 5)
         if time.monotonic() + need > end:
             put_off |= set(stack)
             continue
         begin = time.monotonic()
-        runs = train_stack(
-            stack,
-            device=device,
-            compile=full,
-            size=size,
-            until=end,
-            command=command,
-        )
-        if runs is None:
-            break
+        try:
+            runs = train_stack(
+                stack,
+                device=device,
+                compile=full,
+                size=size,
+                until=end,
+                command=command,
+            )
+        except RuntimeError as error:
+            failed = (
+                f"{type(error).__name__}: {(str(error) or 'no reason').splitlines()[0]}"
+            )
+            how = "compiled" if full else "at all"
+            print(f"{len(stack)} runs cannot be trained {how}: {failed:.300}", flush=True)
+            compile = compile and not full
+            put_off |= set() if full else set(stack)
+            continue
+        if runs is None:  # which it says as soon as its pace shows it
+            put_off |= set(stack)
+            continue
         took = time.monotonic() - begin
-        paces[kind, full] = min(took / steps, paces.get((kind, full), math.inf))
+        paces[alike] = min(took / steps, paces.get(alike, math.inf))
+        stored += len(stack)
         small = [thin(run) for run in runs]
         known |= {config: generalised(run) for config, run in zip(stack, runs, strict=True)}
         save_runs(small, path := folder / name_of(small))
@@ -355,5 +378,8 @@ def on_gpu(work: Work, device: str) -> None:
             flush=True,
         )
     work.note_choices()
+    if failed and not stored:
+        raise RuntimeError(failed)
     if left := work.missing():
-        print(f"out of time: {len(left)} runs are left", flush=True)
+        why = "some cannot be trained here" if failed else "out of time"
+        print(f"{why}: {len(left)} runs are left", flush=True)
