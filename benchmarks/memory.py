@@ -9,7 +9,8 @@ float32 copies are twice as large.
 
 Counted are the bytes that torch's allocator gives out and takes back during a step, by
 torch.profiler on a CPU, and by torch.cuda.max_memory_allocated on a GPU: the same numbers on
-any machine and at any width. What LAPACK and the library of products keep for themselves is
+any machine and at any width, but for the SVD: a GPU's solver takes its room from that
+allocator too. What LAPACK and the library of products keep for themselves is
 left out. So the last column, on a CPU under Linux, is how far a process of its own grows
 (VmHWM of /proc/self/status) in a step of one matrix of 2048 x 2048.
 """

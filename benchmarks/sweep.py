@@ -3,6 +3,8 @@ session.
 
     python benchmarks/sweep.py [--steps 300] [--workers 2] [--device cuda --stacks 1 8 64]
 
+(where lrdlib is not installed, PYTHONPATH=. python benchmarks/sweep.py)
+
 The paper's model and task (p = 97, width 128, batch 512), 8 runs, L2 and LRD in equal
 parts, a record every 100 steps. On a CPU, each against one run at a time in this process,
 uncompiled, on one thread:
@@ -12,9 +14,10 @@ stacks      4 runs as one batched model, on one thread
 workers     sweep with so many processes, compiled, as `python -m lrdlib phase-diagram
             --compile` runs it
 
-On a GPU: stacks of each size, with the share of the card's float32 matmul rate that their
-matrix products reach. What compiling and starting workers takes is left out: every way is
-warmed up first, and a sweep of hours does it once.
+On a GPU: stacks of each size, in TF32 as studies train them or in float32 (--precision),
+with the share of the card's matmul rate in it that their matrix products reach. What
+compiling and starting workers takes is left out: every way is warmed up first, and a sweep
+of hours does it once.
 """
 
 import argparse
@@ -29,7 +32,7 @@ import torch
 from lrdlib.training.backend import use_onednn
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.sweep import expand, sweep
-from lrdlib.training.train import Training, train
+from lrdlib.training.train import PRECISIONS, Training, train
 
 
 def grid(runs: int, steps: int) -> list[TrainConfig]:
@@ -45,11 +48,16 @@ def grid(runs: int, steps: int) -> list[TrainConfig]:
 
 
 def steps_per_second(
-    stack: list[TrainConfig], *, device: str, compile: bool, rounds: int = 3
+    stack: list[TrainConfig],
+    *,
+    device: str,
+    compile: bool,
+    rounds: int = 3,
+    precision: str = "float32",
 ) -> float:
     """Steps of one run that a stack makes in a second: the median round, after a round that
     warms up."""
-    training = Training(stack, device=device, compile=compile)
+    training = Training(stack, device=device, compile=compile, precision=precision)
     steps, times = stack[0].steps, []
     for _ in range(rounds + 1):
         begin = time.perf_counter()
@@ -120,9 +128,10 @@ def matmul_flops(training: Training) -> float:
     return 3 * 2.0 * total
 
 
-def on_gpu(device: str, sizes: list[int], steps: int) -> None:
-    """Print runs per minute (of 3000 steps) by stack size, and the share of the measured
-    float32 matmul rate."""
+def on_gpu(device: str, sizes: list[int], steps: int, precision: str) -> None:
+    """Print runs per minute (of 3000 steps) by stack size, and the share of the matmul rate
+    as it is measured in this precision."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     A = torch.randn(8192, 8192, device=device)
     A @ A
     torch.cuda.synchronize()
@@ -131,11 +140,12 @@ def on_gpu(device: str, sizes: list[int], steps: int) -> None:
         A @ A
     torch.cuda.synchronize()
     peak = 5 * 2 * 8192**3 / (time.perf_counter() - begin)
-    print(f"{torch.cuda.get_device_name(device)}: float32 matmul {peak / 1e12:.0f} TFLOP/s")
+    card = torch.cuda.get_device_name(device)
+    print(f"{card}: {precision} matmul {peak / 1e12:.0f} TFLOP/s")
     for size in sizes:
         for rule in ("l2", "lrd"):
             stack = [c for c in grid(2 * size, steps) if c.rule == rule]
-            rate = steps_per_second(stack, device=device, compile=True)
+            rate = steps_per_second(stack, device=device, compile=True, precision=precision)
             share = rate * matmul_flops(Training(stack[:1])) / peak
             line = (
                 f"stack of {size:4} {rule:4} {rate / 50:8.1f} runs of 3000 steps a minute"
@@ -152,11 +162,12 @@ def main() -> None:
     add("--workers", type=int, default=2, help="worker processes of the sweep (2)")
     add("--device", default="cpu", help="cpu or cuda (cpu)")
     add("--stacks", type=int, nargs="+", default=sizes, help="stack sizes on a GPU")
+    add("--precision", choices=PRECISIONS, default="tf32", help="on a GPU (tf32)")
     options = parser.parse_args()
     if options.device == "cpu":
         on_cpu(options.steps, options.workers)
     else:
-        on_gpu(options.device, options.stacks, options.steps)
+        on_gpu(options.device, options.stacks, options.steps, options.precision)
 
 
 if __name__ == "__main__":
