@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from lrdlib._check import check_choice, check_integer, shown
+from lrdlib.evidence.written import four_digits
 from lrdlib.figures.canvas import INK, axes, canvas, controls, finish, movable
 
-DIGITS = 4  # significant, of what is drawn
 Trace = dict[str, Any]  # of plotly
 
 
@@ -35,7 +35,7 @@ class Panel(NamedTuple):
 
 
 def numbers(values: ArrayLike) -> list[float | None]:
-    """Values (n,) for a figure: to DIGITS significant digits, a gap where not finite.
+    """Values (n,) for a figure: to 4 significant digits, a gap where not finite.
 
     >>> numbers([0.123456, float("nan"), 2])
     [0.1235, None, 2.0]
@@ -43,7 +43,7 @@ def numbers(values: ArrayLike) -> list[float | None]:
     array = np.asarray(values, float)
     if array.ndim != 1:
         raise ValueError(f"values must be of one dimension, got shape {array.shape}")
-    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in array]
+    return [four_digits(v) for v in array]
 
 
 def decades(

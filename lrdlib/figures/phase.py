@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 
 from lrdlib._check import check_bool, check_choice, check_integer, check_real, shown
 from lrdlib.evidence.phase import Cell, Outcome, frontiers
+from lrdlib.evidence.written import four_digits
 from lrdlib.figures.canvas import (
     GRID,
     INK,
@@ -26,6 +27,7 @@ from lrdlib.figures.canvas import (
     canvas,
     rule_colours,
 )
+from lrdlib.figures.draw import numbers
 from lrdlib.figures.phase_frontiers import (
     FRONTIER,
     draw_axes,
@@ -334,7 +336,7 @@ class View:
 
 def _view(grid: Grid, name: str, metric: str, above: float) -> View:
     """The view of one of VALUES."""
-    numbers = [
+    means = [
         {
             place: _seed_mean(cell.outcomes(metric, above), name)
             for place, cell in cells.items()
@@ -345,7 +347,7 @@ def _view(grid: Grid, name: str, metric: str, above: float) -> View:
     if early:
         words = f"first step above {above:g}"
         title = f"first step with {METRICS[metric]} > {above:g}"
-        known = (v for values in numbers for v in values.values() if v is not None)
+        known = (v for values in means for v in values.values() if v is not None)
         high = max(known, default=1.0)
     else:
         words = f"{'best' if name == 'best' else 'last'} {METRICS[metric]}"
@@ -357,8 +359,8 @@ def _view(grid: Grid, name: str, metric: str, above: float) -> View:
     return View(
         words,
         title,
-        z=[grid.table(values) for values in numbers],
-        ink=[[ink(v) for v in values.values()] for values in numbers],
+        z=[grid.table(values) for values in means],
+        ink=[[ink(v) for v in values.values()] for values in means],
         colours={
             "cmin": 0,
             "cmax": high,
@@ -370,9 +372,9 @@ def _view(grid: Grid, name: str, metric: str, above: float) -> View:
 
 def _seed_mean(outcomes: Sequence[Outcome], name: str) -> float | None:
     """The mean of one number of the outcomes, over the seeds that have it."""
-    numbers = [getattr(one, name) for one in outcomes]
-    finite = [v for v in numbers if v is not None and np.isfinite(v)]
-    return float(f"{np.mean(finite):.4g}") if finite else None
+    known = [getattr(one, name) for one in outcomes]
+    finite = [v for v in known if v is not None and np.isfinite(v)]
+    return four_digits(float(np.mean(finite))) if finite else None
 
 
 def _draw_menu(
@@ -455,7 +457,7 @@ def _draw_curves(fig: go.Figure, n: int, name: str, colour: str, run: Run | None
         values: list[float | None] = []
         if run and y is not None:
             x = run.history["step"].tolist()
-            values = [float(f"{v:.4g}") if np.isfinite(v) else None for v in y]
+            values = numbers(y)
         words = METRICS.get(metric, metric.replace("_", " ").replace("qk", "QK"))
         fig.add_scatter(
             x=x,

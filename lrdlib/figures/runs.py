@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from lrdlib._check import check_bool, check_choice, check_integer
 from lrdlib.figures.canvas import INK, axes, canvas, controls, finish, rule_colours
 from lrdlib.figures.captions import accuracy_text, each, labels, number, rank_text
+from lrdlib.figures.draw import numbers
 from lrdlib.training.runs import GROKKED, Run
 
 SCALE = "Viridis"
@@ -32,7 +33,7 @@ INDEX = "index i"
 RATIO = "σ<sub>i</sub> / σ<sub>1</sub>"
 
 Place = tuple[int, int]  # row and column of a panel, from 1
-Curve = tuple[np.ndarray, np.ndarray]  # x (n,) and y (n,)
+Curve = tuple[np.ndarray, np.ndarray]  # x (n,), whole numbers, and y (n,)
 
 
 def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
@@ -142,9 +143,9 @@ def spectrum_figure(run: Run, matrix: str = "0.query") -> go.Figure:
     Z = _log10(S)
     fig = canvas([380], 1)
     fig.add_heatmap(
-        x=_numbers(steps),
+        x=steps.tolist(),
         y=list(range(1, S.shape[1] + 1)),
-        z=[_numbers(row) for row in Z.T],
+        z=[numbers(row) for row in Z.T],
         coloraxis="coloraxis",
         hovertemplate="step %{x}, index %{y}<br>log<sub>10</sub> σ = %{z:.2f}<extra></extra>",
     )
@@ -197,9 +198,9 @@ def spectrum_player(
 
     def moved(t: int) -> list[go.Scatter]:
         """What stands in the place of the moving traces at record t."""
-        x = _numbers(steps[t : t + 1])
-        curves = [go.Scatter(y=_numbers(S[t])) for S in spectra]
-        return curves + [go.Scatter(x=x, y=_numbers(y[t : t + 1])) for y in points]
+        x = steps[t : t + 1].tolist()
+        curves = [go.Scatter(y=numbers(S[t])) for S in spectra]
+        return curves + [go.Scatter(x=x, y=numbers(y[t : t + 1])) for y in points]
 
     stops = [str(steps[t]) for t in keep]
     fig.frames = [
@@ -327,8 +328,8 @@ def _draw_curves(
     drawn = zip(labels(runs), _colours(runs), curves, strict=True)
     for name, colour, (X, Y) in drawn:
         fig.add_scatter(
-            x=_numbers(X),
-            y=_numbers(Y),
+            x=X.tolist(),
+            y=numbers(Y),
             name=name,
             legendgroup=name,
             hovertemplate=f"{name}<br>{x} %{{x}}<br>{y} %{{y:.3~g}}<extra></extra>",
@@ -375,17 +376,6 @@ def _log10(S: np.ndarray) -> np.ndarray:
     top = np.max(S, where=np.isfinite(S), initial=0.0)
     with np.errstate(divide="ignore"):
         return np.log10(np.maximum(S, RESOLUTION * top))
-
-
-def _numbers(values: np.ndarray) -> list[int | float | None]:
-    """For JSON: to 4 significant digits, None where not finite.
-
-    >>> _numbers(np.array([0.123456, np.nan]))
-    [0.1235, None]
-    """
-    if values.dtype.kind in "iu":
-        return [int(v) for v in values]
-    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]
 
 
 def _thin(n: int, most: int) -> np.ndarray:

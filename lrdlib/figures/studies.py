@@ -40,6 +40,7 @@ from lrdlib.figures.canvas import (
     movable,
     rule_of,
 )
+from lrdlib.figures.draw import numbers
 from lrdlib.training.runs import Run
 
 Stops = Mapping[str, Mapping[str, Sequence[Run]]]
@@ -370,13 +371,10 @@ def _course_traces(runs: Sequence[Run]) -> list[go.Scatter]:
     for metric, axis in ((OUTCOME, ""), (RANK, "2")):
         for run, dash in zip(runs, cycle(DASHES), strict=False):
             name = f"seed {run.config['seed']}"
-            values = [
-                float(f"{v:.4g}") if np.isfinite(v) else None for v in run.history[metric]
-            ]
             traces.append(
                 go.Scatter(
                     x=run.history["step"].tolist(),
-                    y=values,
+                    y=numbers(run.history[metric]),
                     name=name,
                     mode="lines",
                     line={

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lrdlib.evidence.phase import outcome
+from lrdlib.evidence.written import four_digits
 from lrdlib.lab.answers import Answers, load_answers, packed
 from lrdlib.lab.digits import encode
 from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
@@ -181,7 +182,7 @@ def _row(name: str, run: Run) -> list[Any]:
     """One line of the index, in the order of COLUMNS."""
     c, found = run.config, outcome(run, _unseen(run))
     numbers = ("lr", "weight_decay", "l2", "fraction", "seed", "steps", "eval_every")
-    said = [_short(found.best), _short(found.final), found.step]
+    said = [four_digits(found.best), four_digits(found.final), found.step]
     flags = [int(found.diverged), int(bool(run.weights))]
     own = [c[key] for key in numbers]
     return [name, setting(c)[0], c["rule"], variant(c)[0], *own, *said, *flags]
@@ -192,10 +193,6 @@ def _unseen(run: Run) -> str:
     such."""
     known = np.isfinite(run.history["orbit_clean_accuracy"]).any()
     return "orbit_clean_accuracy" if known else "test_accuracy"
-
-
-def _short(value: float) -> float | None:
-    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
 # ---- a piece
