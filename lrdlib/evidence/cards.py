@@ -7,6 +7,7 @@ with its curve, the share of runs by the threshold.
 
 from lrdlib.evidence.claims import CHANGES, Claim, findings
 from lrdlib.evidence.judging import Curve, Evidence, Finding
+from lrdlib.evidence.written import markdown_table
 from lrdlib.training.config import TrainConfig
 
 
@@ -63,18 +64,16 @@ def table(evidence: Evidence) -> str:
     verdict, effect, basis, rule, what LRD is, and the command that remakes the runs."""
     head = ["claim", "source", "verdict", "what we measured", "runs"]
     head += ["rule", "what LRD is", "remake with"]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for claim, found in findings(evidence):
         why = f" (provisional: {found.provisional})" if found.provisional else ""
         curve = f". By threshold: {curve_text(found.curve)}" if found.curve else ""
         cells = [claim.statement, claim.source, f"**{verdict_text(found)}**{why}"]
         cells += [found.effect + curve, found.basis, rule_text(claim)]
         cells += [lrd_text(claim) or "no LRD", f"`{found.command}`"]
-        rows.append([cell.replace("|", "\\|") for cell in cells])
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(
-        [*lines, "", "Rules that were changed after runs existed:", "", *changes()]
-    )
+        rows.append(cells)
+    after = ["", "Rules that were changed after runs existed:", "", *changes()]
+    return "\n".join([markdown_table(head, rows), *after])
 
 
 def changes() -> list[str]:

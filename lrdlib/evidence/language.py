@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrdlib._check import check_integer
+from lrdlib.evidence.written import markdown_table
 from lrdlib.matrices import select
 from lrdlib.optimizer import LowRankDecay
 from lrdlib.spectral import singular_values, stable_rank
@@ -346,16 +347,12 @@ def verdict(apart: Sequence[float]) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """The rows as a Markdown table. Strength: weight_decay times the largest learning
     rate."""
-    lines = [
-        "| model | rule | λ | t at most | loss, less that of none | verdict | ranks QK, VO, MLP |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ("model", "rule", "λ", "t at most", "loss, less that of none", "verdict")
+    lines = []
     for row in rows(outcomes):
+        strength, most = f"{row.arm.weight_decay:g}", f"{LR * row.arm.weight_decay:.0e}"
+        loss = f"{row.more:+.3f} ({row.least:+.3f} to {row.most:+.3f})"
+        judged = f"{row.verdict}{'' if row.seeds > 2 else ', provisional'}"
         ranks = ", ".join(f"{row.ranks[word]:.2f}" for word in WORDS)
-        lines.append(
-            f"| {row.model} | {row.arm.rule} | {row.arm.weight_decay:g} "
-            f"| {LR * row.arm.weight_decay:.0e} "
-            f"| {row.more:+.3f} ({row.least:+.3f} to {row.most:+.3f}) "
-            f"| {row.verdict}{'' if row.seeds > 2 else ', provisional'} | {ranks} |"
-        )
-    return "\n".join(lines)
+        lines.append((row.model, row.arm.rule, strength, most, loss, judged, ranks))
+    return markdown_table((*head, "ranks QK, VO, MLP"), lines)

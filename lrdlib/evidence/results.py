@@ -26,6 +26,7 @@ from lrdlib.evidence.studies import (
     generalised,
 )
 from lrdlib.evidence.survival import GENERALISED, Ratio, instability, rmst_ratio
+from lrdlib.evidence.written import markdown_table
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
@@ -183,7 +184,7 @@ def _switches(c: TrainConfig) -> list[str]:
 
 def as_table(rows: Iterable[Row]) -> str:
     """Rows as a Markdown table."""
-    lines = [f"| {' | '.join(ROWS)} |", f"|{' --- |' * len(ROWS)}"]
+    lines = []
     for r in rows:
         if r.ratio is None:
             ratio = "-"
@@ -196,8 +197,8 @@ def as_table(rows: Iterable[Row]) -> str:
             *(f"{r.rmst:.0f}", ratio, _number(r.unstable), _number(r.final)),
             *(f"{r.qk:.2f}", f"{r.vo:.2f}"),
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(ROWS, lines)
 
 
 def _number(x: float) -> str:

@@ -8,6 +8,8 @@ book, "page" or "page#label".
 
 from typing import NamedTuple
 
+from lrdlib.evidence.written import markdown_table
+
 
 class Sentence(NamedTuple):
     """A sentence of a source, and where it is judged."""
@@ -148,11 +150,11 @@ SENTENCES = (
 def map_table() -> str:
     """The map as a Markdown table for a page of the book: claims as links to their cards,
     chapters as links to their pages or to a place there."""
-    rows = ["| sentence | words | judged in |", "| --- | --- | --- |"]
-    for place, number, words, targets in SENTENCES:
-        links = ", ".join(link(target) for target in targets)
-        rows.append(f"| {place}, {number} | {words} … | {links} |")
-    return "\n".join(rows)
+    rows = [
+        (f"{place}, {number}", f"{words} …", ", ".join(map(link, targets)))
+        for place, number, words, targets in SENTENCES
+    ]
+    return markdown_table(("sentence", "words", "judged in"), rows)
 
 
 def link(target: str) -> str:
