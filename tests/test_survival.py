@@ -20,6 +20,7 @@ from lrdlib.evidence.survival import (
     Followed,
     Ratio,
     area_under_roc,
+    confirmed_best,
     confirmed_step,
     course,
     equivalence,
@@ -92,6 +93,22 @@ def test_the_first_step_and_the_share_below_are_as_defined(values, records):
             assert math.isnan(share)
         else:
             assert share == pytest.approx(sum(not v >= x for v in later) / len(later))
+
+
+def test_the_best_value_is_one_that_the_next_record_holds():
+    assert confirmed_best([0, 0.9, 0.7, 1.0]) == 0.7  # the last alone: a spike
+    assert confirmed_best([0, 0.9, 0.7, 0.8, 1.0], records=3) == 0.7
+    assert confirmed_best([0.3, 0.2, nan, 0.9, 0.8]) == 0.8  # a NaN reaches nothing
+    for none in ([0.9], [nan, nan], [0.9, nan, 0.9]):
+        assert math.isnan(confirmed_best(none))
+
+
+@given(accuracies, st.integers(1, 10))
+def test_the_best_value_is_above_what_a_run_passes_and_nothing_else(values, records):
+    steps = [10 * i for i in range(len(values))]
+    best = confirmed_best(values, records)
+    for x in (-1.0, 0.2, 0.95, 0.955, 0.96, 1.0):
+        assert (best > x) == math.isfinite(confirmed_step(steps, values, x, records))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from lrdlib.evidence.survival import (
     CONFIRMED,
     GENERALISED,
     Ratio,
+    confirmed_best,
     equivalence,
     followed,
     holm,
@@ -233,19 +234,16 @@ def instability_text(evidence: Evidence, arms: Mapping[str, Arm]) -> str:
     )
 
 
-def best_twice(run: Run) -> float:
-    """The best orbit-clean accuracy that two records in a row reach."""
-    y = run.history[OUTCOME]
-    return float(np.minimum(y[1:], y[:-1]).max())
+def accuracies_reached(evidence: Evidence, arm: Arm) -> list[float]:
+    """The best orbit-clean accuracy that two records in a row reach, of each run of an
+    arm."""
+    return [confirmed_best(run.history[OUTCOME]) for run in evidence.those(flat(arm)).runs]
 
 
 def accuracy_curve(evidence: Evidence, arms: Mapping[str, Arm]) -> Curve:
     """The share of each arm's runs that pass an accuracy twice in a row."""
     at = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, GENERALISED, 0.99)
-    best = {
-        name: np.array([best_twice(run) for run in evidence.those(flat(one)).runs])
-        for name, one in arms.items()
-    }
+    best = {name: np.array(accuracies_reached(evidence, one)) for name, one in arms.items()}
     lines = {name: tuple(float((y > x).mean()) for x in at) for name, y in best.items()}
     return Curve("orbit-clean accuracy, twice in a row, above", at, lines, GENERALISED)
 

@@ -63,6 +63,25 @@ def confirmed_step(
     return float(t[rows.argmax()]) if rows.any() else math.inf
 
 
+def confirmed_best(values: ArrayLike, records: int = CONFIRMED) -> float:
+    """The best value that records in a row reach, the largest of their minima: it is above
+    just those thresholds at which `confirmed_step` is finite. NaN if there is none.
+
+    values (T,), records: as of `confirmed_step`. NaN reaches nothing, so records in a row
+    with a NaN among them do not count. Raises as `confirmed_step`.
+
+    >>> confirmed_best([0.2, 0.96, 0.9, 0.97])
+    0.9
+    """
+    y = _numbers("values", values, axes=(1,))
+    check_integer("records", records)
+    if records > len(y):
+        return math.nan
+    least = sliding_window_view(y, records).min(-1)  # (T - records + 1,)
+    known = least[~np.isnan(least)]
+    return float(known.max()) if len(known) else math.nan
+
+
 def instability(
     steps: ArrayLike,
     values: ArrayLike,

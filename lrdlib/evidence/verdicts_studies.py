@@ -23,11 +23,11 @@ from lrdlib.evidence.comparing import (
     Tuned,
     Versus,
     absent,
+    accuracies_reached,
     accuracy_curve,
     alike,
     altered,
     at_edges,
-    best_twice,
     bounds,
     complete,
     flat,
@@ -325,7 +325,7 @@ def mechanism(evidence: Evidence) -> Finding:
     p = primary(evidence)["H3"]
     judged = sooner(found, p)
 
-    best = [best_twice(run) for run in evidence.those(flat(arms["T"])).runs]
+    best = accuracies_reached(evidence, arms["T"])
     tuned_of = {
         n: won(evidence, studies.runs_in(studies.part_trials(n)))
         for n in names

@@ -25,6 +25,7 @@ from lrdlib.evidence.studies import OUTCOME, generalised
 from lrdlib.evidence.survival import (
     GENERALISED,
     area_under_roc,
+    confirmed_best,
     followed,
     kaplan_meier,
     rmst,
@@ -110,10 +111,13 @@ def threshold_figure(stops: Stops, *, prefix: str, start: str | None = None) -> 
     fig.update_xaxes(range=[0, 1])
     fig.update_yaxes(range=[-0.03, 1.05], tickvals=SHARES)
     fig.add_vline(GENERALISED, line={"color": INK, "width": 1, "dash": "dot"})
-    texts = [
-        f"{name}: the best run passes {max(_confirmed(run) for run in runs):.2f}, the worst "
-        f"{min(_confirmed(run) for run in runs):.2f}"
+    best = {
+        name: [confirmed_best(run.history[OUTCOME]) for run in runs]
         for name, runs in stops[at].items()
+    }
+    texts = [
+        f"{name}: the best run passes {max(reached):.2f}, the worst {min(reached):.2f}"
+        for name, reached in best.items()
     ]
     alt = (
         f"Share of runs whose orbit-clean accuracy passes a threshold at two records in a "
@@ -322,7 +326,7 @@ def _threshold_traces(arms: Arms) -> list[go.Scatter]:
     """A curve of steps down for each arm, from the shares of its runs."""
     traces = []
     for (name, runs), style in zip(arms.items(), _styles(arms), strict=True):
-        passed = sorted(round(_confirmed(run), 4) for run in runs)
+        passed = sorted(round(confirmed_best(run.history[OUTCOME]), 4) for run in runs)
         left = [1 - i / len(runs) for i in range(len(runs) + 1)]
         traces.append(
             go.Scatter(
@@ -442,12 +446,6 @@ def _marker(style: Mapping[str, str], size: int) -> dict[str, Any]:
 def _times(runs: Sequence[Run]) -> list[float]:
     """T_gen of each run, inf for never."""
     return [generalised(run) for run in runs]
-
-
-def _confirmed(run: Run) -> float:
-    """The largest accuracy that two records in a row reach."""
-    y = run.history[OUTCOME]
-    return float(np.nanmax(np.minimum(y[1:], y[:-1])))
 
 
 def _won(runs: Sequence[Run]) -> int:
