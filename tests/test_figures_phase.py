@@ -5,12 +5,13 @@ import json
 import os
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from lrdlib.figures.canvas import rule_colours
 from lrdlib.figures.page import write_page
 from lrdlib.figures.phase import CURVES, agreement_figure, frontier_figure, phase_figure
-from lrdlib.figures.phase_layout import ink_on
+from lrdlib.figures.phase_layout import finish, ink_on
 from lrdlib.figures.sphinx import problems
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run
@@ -571,3 +572,9 @@ def test_what_is_no_figure_path_or_title_is_a_type_error(tmp_path):
         with pytest.raises(TypeError, match=word):
             write_page(*args, title=title)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("alt", "error"), [(" ", ValueError), (None, TypeError)])
+def test_a_phase_figure_says_what_it_shows_as_every_figure_does(alt, error):
+    with pytest.raises(error, match="alt must"):
+        finish(go.Figure(), alt, {}, {})

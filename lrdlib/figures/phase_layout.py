@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from lrdlib._check import check_choice
 from lrdlib.evidence.phase import Cell, Panel, effective_strength, panels
 from lrdlib.figures.canvas import GRID, INK, axes, canvas
+from lrdlib.figures.canvas import finish as described
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
@@ -188,10 +189,11 @@ def finish(
     slim: Mapping[str, Any],
     **meta: Any,
 ) -> go.Figure:
-    """Lay the figure out, and attach its text alternative and what the scripts need."""
+    """Lay the figure out, and attach its text alternative and what the scripts need, as
+    `canvas.finish`."""
     for path, setting in layout.items():
         fig.layout[path] = setting
-    return fig.update_layout(meta={"alt": alt, "narrow": dict(slim), **meta})
+    return described(fig, alt, narrow=dict(slim), **meta)
 
 
 def nth(panel: int) -> str:
