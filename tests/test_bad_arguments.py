@@ -638,7 +638,7 @@ UNCHECKED = {
     lrdlib.optimizer: "Wrapper plain",
     train: "batch batches compiled",
     records: "spectrum rank unless_diverged record_arrays records_from gram from_gram Snapshot",
-    runs: "provenance rounded",
+    runs: "provenance rounded short_name",
     sweep: "file_name stacks_of default_stack_size run_bytes seconds",
 }
 

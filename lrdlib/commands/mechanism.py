@@ -14,7 +14,7 @@ from lrdlib.commands.common import (
     make_folder,
 )
 from lrdlib.training.backend import use_onednn
-from lrdlib.training.runs import Run, runs_of, save_run
+from lrdlib.training.runs import runs_of, save_run, short_name
 from lrdlib.training.train import Record, TrainConfig, Training, train
 
 # What both sources leave unsaid (batch 512, lr 1e-3; in the paper the betas too) is
@@ -137,8 +137,8 @@ def mechanism(options: argparse.Namespace) -> None:
             bar.update(record.step - bar.n)
             bar.set_postfix_str(status(training, record))
     runs = runs_of(training, command=command_line())
-    for run in runs:
-        save_run(run, out / f"{file_name(run)}.npz")
+    for config, run in zip(configs, runs, strict=True):
+        save_run(run, out / f"{short_name(config)}.npz")
     page = write_page(mechanism_figure(runs), out / "mechanism.html", title="Mechanism")
     for run in runs:
         step, accuracy = run.first_step(), run.history["test_accuracy"][-1]
@@ -155,11 +155,3 @@ def status(training: Training, record: Record) -> str:
         f"{c.rule} {c.weight_decay:g}: test {accuracy:.2f} rank {rank:.1f}"
         for c, accuracy, rank in zip(training.configs, *numbers, strict=True)
     )
-
-
-def file_name(run: Run) -> str:
-    """A file name that tells the run: rule, strength, fraction and seed."""
-    rule, strength, p, fraction, seed = (
-        run.config[name] for name in ("rule", "weight_decay", "p", "fraction", "seed")
-    )
-    return f"{rule}-{strength:.12g}-p{p}-f{fraction:.12g}-seed{seed}"

@@ -24,7 +24,7 @@ from lrdlib.lab.digits import DIGITS
 from lrdlib.model import Params, forward
 from lrdlib.tasks import split
 from lrdlib.training.config import TrainConfig, plain
-from lrdlib.training.runs import Run, provenance, runs_of, save_run
+from lrdlib.training.runs import Run, provenance, runs_of, save_run, short_name
 from lrdlib.training.store import read_arrays, write_arrays
 from lrdlib.training.train import EVAL_ROWS, Training
 
@@ -158,16 +158,6 @@ def load_answers(path: str | Path) -> Answers:
         ) from error
 
 
-def name_of(config: TrainConfig) -> str:
-    """The name of a network's files.
-
-    >>> name_of(NETWORKS["weak L2"])
-    'l2-0.1-p59-f0.6-seed0'
-    """
-    c = config
-    return f"{c.rule}-{c.weight_decay:g}-p{c.p}-f{c.fraction:g}-seed{c.seed}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lrdlib.lab.answers")
     parser.add_argument("out", type=Path)
@@ -175,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     for config in list(NETWORKS.values())[: options.limit]:
-        path = options.out / f"{name_of(config)}.npz"
+        path = options.out / f"{short_name(config)}.npz"
         if not path.exists():
             run, found = trained(config)
             source = provenance("python -m lrdlib.lab.answers book/runs/answers")

@@ -14,7 +14,7 @@ import torch
 from lrdlib._check import check_integer, check_real, shown
 from lrdlib.model import role
 from lrdlib.training.backend import onednn_in_use
-from lrdlib.training.config import LOW_RANK, plain
+from lrdlib.training.config import LOW_RANK, TrainConfig, plain
 from lrdlib.training.records import record_arrays
 from lrdlib.training.store import read_arrays, write_arrays
 from lrdlib.training.train import Training
@@ -109,6 +109,17 @@ class Run:
         check_real("above", above)
         reached = np.flatnonzero(self.history[metric] > above)
         return int(self.history["step"][reached[0]]) if len(reached) else None
+
+
+def short_name(config: TrainConfig) -> str:
+    """What tells a run at a glance, for the names of files: rule, strength, modulus,
+    fraction and seed. Configs that differ in other fields have one short name.
+
+    >>> short_name(TrainConfig(rule="l2", p=59, weight_decay=3.0, fraction=0.6))
+    'l2-3-p59-f0.6-seed0'
+    """
+    strength, fraction = f"{config.weight_decay:.12g}", f"{config.fraction:.12g}"
+    return f"{config.rule}-{strength}-p{config.p}-f{fraction}-seed{config.seed}"
 
 
 def _check_array(name: str, array: object, axes: int) -> None:
