@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lrdlib._check import check_choice, check_integer, check_real, shown
+from lrdlib.training.runs import NAMES
 
 # Each at least 3.4 : 1 on white and on #121212 (WCAG 2.1 asks 3 : 1 of a line); far apart
 # under normal sight and under deuteranopia, protanopia and tritanopia as simulated by
@@ -32,15 +33,8 @@ RULE_COLOURS = {
     "elastic": PALETTE[2],
     "proximal": "#ab8e73",
 }
-RULE_NAMES = {
-    "none": "no decay",
-    "l2": "L2",
-    "l2 on blocks": "L2 on the blocks",
-    "lrd": "LRD",
-    "lrd on qk": "LRD on queries and keys",
-    "elastic": "elastic",
-    "proximal": "proximal",
-}
+OF_A_PART = {"l2 on blocks": "L2 on the blocks", "lrd on qk": "LRD on queries and keys"}
+RULE_NAMES = {rule: OF_A_PART.get(rule) or NAMES[rule] for rule in RULE_COLOURS}
 # What the last of several runs of one rule is drawn in; those between lie between.
 LAST_OF = {
     "none": "#646464",
