@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lrdlib._check import check_choice, check_instance, check_real, shown
 from lrdlib.evidence.studies import generalised
@@ -62,6 +63,16 @@ def cut_matrices(params: Params, roles: Sequence[str], k: int) -> Params:
 
 
 @torch.no_grad()
+def table_logits(params: Params, config: TrainConfig) -> Tensor:
+    """The logits (N, classes) of one network, without a runs axis, for each row of its
+    task's table, in the pieces in which training measures them. Raises as
+    lrdlib.model.forward."""
+    task = config.data()
+    model = config.model(task)
+    pieces = [forward(params, some, model) for some in task.tokens.split(EVAL_ROWS)]
+    return torch.cat(pieces)
+
+
 def accuracy(params: Params, config: TrainConfig) -> np.ndarray:
     """The share of pairs that one network, without a runs axis, gets right, on each of
     PAIRS: (2,), as training measures it; NaN where there is no such pair.
@@ -72,9 +83,8 @@ def accuracy(params: Params, config: TrainConfig) -> np.ndarray:
     check_instance("config", config, TrainConfig)
     check_choice("config.attention", config.attention, ("learned", "frozen"))
     task = config.data()
-    model, parts = config.model(task), split(task, config.fraction, config.seed)
-    logits = [forward(params, some, model) for some in task.tokens.split(EVAL_ROWS)]
-    right = torch.cat(logits).argmax(-1) == task.labels  # (N,)
+    parts = split(task, config.fraction, config.seed)
+    right = table_logits(params, config).argmax(-1) == task.labels  # (N,)
     return np.array([right[getattr(parts, pairs)].float().mean().item() for pairs in PAIRS])
 
 

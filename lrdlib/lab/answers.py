@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from lrdlib._check import check_instance, check_integer
-from lrdlib.evidence.cuts import NETWORKS
+from lrdlib.evidence.cuts import NETWORKS, table_logits
 from lrdlib.lab.digits import DIGITS
-from lrdlib.model import Params, forward
+from lrdlib.model import Params
 from lrdlib.tasks import split
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run, provenance, runs_of, save_run, short_name
 from lrdlib.training.store import read_arrays, write_arrays
-from lrdlib.training.train import EVAL_ROWS, Training
+from lrdlib.training.train import Training
 
 KIND = "lrdlib-answers/1"
 EVERY = 100  # steps between two tables
@@ -76,11 +76,7 @@ def answers_of(params: Params, config: TrainConfig) -> tuple[np.ndarray, np.ndar
     Raises TypeError for anything but a TrainConfig.
     """
     check_instance("config", config, TrainConfig)
-    task = config.data()
-    model = config.model(task)
-    logits = torch.cat(
-        [forward(params, some, model) for some in task.tokens.split(EVAL_ROWS)]
-    )
+    logits = table_logits(params, config)
     share, best = logits.double().softmax(-1).max(-1)  # (N,)
     sure = (LEVELS * share).round()
     return best.numpy().astype(np.uint8), sure.numpy().astype(np.uint8)
