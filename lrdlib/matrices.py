@@ -26,6 +26,7 @@ PLACES = {
     "embedding": ("embedding", "position"),
     "head": ("head",),
 }
+GROUPS = ("qk", "vo", "mlp")  # the words for what is in a block
 
 
 class Selection(dict[str, Tensor]):
@@ -190,7 +191,7 @@ def select(
     elif callable(which):
         chosen = {name: W for name, W in named.items() if which(name, W)}
     else:
-        known = ("qk", "vo", "mlp") if isinstance(model, nn.Module) else tuple(PLACES)
+        known = GROUPS if isinstance(model, nn.Module) else tuple(PLACES)
         words = set(_words(which)) if isinstance(which, str) else set()
         if not words or not words <= set(known):
             check_choice(

@@ -23,14 +23,14 @@ from torch.nn import functional as F
 
 from lrdlib._check import check_integer
 from lrdlib.evidence.written import markdown_table
-from lrdlib.matrices import select
+from lrdlib.matrices import GROUPS, select
 from lrdlib.optimizer import LowRankDecay
 from lrdlib.spectral import singular_values, stable_rank
 
 SEEDS = (0, 1, 2)
 LR, WARMUP, CONTEXT, BATCH, HEADS = 3e-3, 100, 64, 32, 4
 HELD_OUT = 20_000  # characters at the end of the text, for the validation loss
-ALL, WORDS = "attention+mlp", ("qk", "vo", "mlp")
+ALL = "attention+mlp"
 
 
 @dataclass(frozen=True, order=True)
@@ -245,7 +245,7 @@ def train_on(text: str, name: str, arm: Arm, seed: int, steps: int = 1500) -> Ou
         validation = loss_of(model, whole.view(-1, CONTEXT + 1)).item()
         spectra = {
             word: [singular_values(W) for W in select(model, word).values()]
-            for word in WORDS
+            for word in GROUPS
         }
     return Outcome(
         name,
@@ -315,7 +315,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         apart = [o.validation - none.validation for o, none in both]
         ranks = {
             word: fmean([o.ranks[word] / none.ranks[word] for o, none in both])
-            for word in WORDS
+            for word in GROUPS
         }
         found.append(
             Row(
@@ -353,6 +353,6 @@ def table(outcomes: Sequence[Outcome]) -> str:
         strength, most = f"{row.arm.weight_decay:g}", f"{LR * row.arm.weight_decay:.0e}"
         loss = f"{row.more:+.3f} ({row.least:+.3f} to {row.most:+.3f})"
         judged = f"{row.verdict}{'' if row.seeds > 2 else ', provisional'}"
-        ranks = ", ".join(f"{row.ranks[word]:.2f}" for word in WORDS)
+        ranks = ", ".join(f"{row.ranks[word]:.2f}" for word in GROUPS)
         lines.append((row.model, row.arm.rule, strength, most, loss, judged, ranks))
     return markdown_table((*head, "ranks QK, VO, MLP"), lines)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrdlib.decay import PARTS, frobenius_norm, strength
-from lrdlib.matrices import PLACES, places
+from lrdlib.matrices import GROUPS, PLACES, places
 from lrdlib.model import GAIN_ROLES, ModelConfig, Params, forward, role
 from lrdlib.training.config import LOW_RANK, TrainConfig
 from lrdlib.training.step import (
@@ -127,10 +127,7 @@ def numbers(config: TrainConfig) -> dict[str, Tensor]:
         "l2": (c.weight_decay if all_of_it else 0.0) if c.rule == "l2" else c.l2,
         "l2_blocks": {"l2": c.weight_decay, "elastic": c.l2}.get(c.rule, 0.0),
         "low": c.weight_decay if c.rule in LOW_RANK else 0.0,
-        **{
-            group: all_of_it or PLACES[group][0] in places(c.select)
-            for group in ("qk", "vo", "mlp")
-        },
+        **{g: all_of_it or PLACES[g][0] in places(c.select) for g in GROUPS},
         "radial": radial,
         "tangential": tangential,
         "held": c.hold == "norm",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lrdlib._check import check_integer, shown
 from lrdlib.decay import tall
-from lrdlib.matrices import PLACES
+from lrdlib.matrices import GROUPS, PLACES
 from lrdlib.model import role
 from lrdlib.spectral import effective_rank, polar_alignment, stable_rank
 
@@ -71,7 +71,7 @@ class Snapshot:
         dtype = self.metrics["weight_norm"].dtype
         spectra = {name: from_gram(G).to(dtype) for name, G in self.grams.items()}
         metrics = dict(self.metrics)
-        for group in ("qk", "vo", "mlp"):
+        for group in GROUPS:
             of = [S for name, S in spectra.items() if role(name) in PLACES[group]]
             for name, measure in MEASURES.items():
                 if name != "effective_rank" or group == "qk":

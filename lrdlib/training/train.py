@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from lrdlib._check import check_bool, check_choice, check_integer, shown
 from lrdlib.decay import frobenius_norm
 from lrdlib.fourier import fourier_power
-from lrdlib.matrices import PLACES
+from lrdlib.matrices import GROUPS, PLACES
 from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, init_params, role
 from lrdlib.tasks import split
 from lrdlib.training.config import (
@@ -65,7 +65,6 @@ CHECKPOINT = "lrdlib-checkpoint/2"
 # what may change while a stack trains
 SETTABLE = ("rule", "weight_decay", "l2", "lr", "part", "select", "l2_on", "attention")
 MASKS = ("train", "test", "orbit_clean")  # the parts of the table with a loss of their own
-GROUPS = ("qk", "vo", "mlp")  # of block matrices (lrdlib.matrices.PLACES)
 METRICS = (
     *("weight_norm", "grad_norm", "logit_rms"),
     *(f"{part}_{what}" for part in MASKS for what in ("loss", "accuracy")),
