@@ -35,7 +35,7 @@ TRAINING = (
     "sweep",
 )
 EVIDENCE = (
-    *("written", "grids", "phase", "survival", "studies", "cuts", "results", "validation"),
+    *("grids", "phase", "survival", "studies", "cuts", "results", "validation"),
     *("proportions", "language"),
     *("judging", "comparing", "verdicts_grids", "verdicts_rank", "verdicts_studies"),
     *("claims", "sentences", "cards"),

@@ -1,8 +1,9 @@
 """The numbers of a phase diagram, against slow obvious ones; nothing is made up where
 nothing is recorded."""
 
+import json
 from itertools import product
-from math import inf, nan
+from math import inf, isfinite, nan
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lrdlib.evidence.phase import (
     bootstrap,
     effective_strength,
+    four_digits,
     frontier,
     frontiers,
     outcome,
@@ -340,3 +342,19 @@ def empty():
 def test_bad_input_is_one_clear_error(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@given(st.floats(-1e300, 1e300) | st.sampled_from([inf, -inf, nan]))
+def test_a_number_is_within_half_of_its_fourth_digit_or_there_is_none(value):
+    short = four_digits(value)
+    assert json.loads(json.dumps(short, allow_nan=False)) == short
+    if not isfinite(value):
+        assert short is None
+        return
+    assert short == float(f"{short:.3e}")  # no digit beyond the fourth
+    assert abs(short - value) <= 0.5001e-3 * abs(value) or abs(value) < 1e-300
+
+
+def test_a_float32_is_read_for_what_it_is():
+    assert four_digits(np.float32(0.1)) == 0.1
+    assert four_digits(np.float32("inf")) is None

@@ -1,15 +1,18 @@
 """What recorded runs give, row by row, against a plain computation from the files."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_studies import answered, random_outcome
 
 from lrdlib.evidence.grids import published
-from lrdlib.evidence.results import ROWS, Row, as_table, label, results
+from lrdlib.evidence.results import ROWS, Row, as_table, label, markdown_table, results
 from lrdlib.evidence.studies import (
     ARMS,
     OUTCOME,
@@ -288,3 +291,29 @@ def test_what_is_chosen_is_compared_with(runs):
     assert len(own) == 6 and all(row.ratio is None for row in own)
     others = [row for row in results("E1", runs) if row.arm != chosen]
     assert len(others) >= 6 * (len(ARMS) - 1) and all(row.ratio for row in others)
+
+
+def cells(line):
+    """What Markdown takes for the cells of a line."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+@given(
+    st.lists(st.lists(st.text("ab |$λ", max_size=5), min_size=2, max_size=2), max_size=4)
+)
+def test_every_text_is_a_cell_of_its_own(rows):
+    lines = markdown_table(["n", "size"], rows).splitlines()
+    assert cells(lines[0]) == ["n", "size"] and lines[1] == "| --- | --- |"
+    assert [cells(line) for line in lines[2:]] == [
+        [cell.strip() for cell in row] for row in rows
+    ]
+
+
+def test_a_table_without_rows_is_its_head():
+    assert markdown_table(["n"], []) == "| n |\n| --- |"
+
+
+@pytest.mark.parametrize("row", [[], ["1"], ["1", "2", "3"]])
+def test_a_row_has_a_cell_for_each_head(row):
+    with pytest.raises(ValueError, match=f"rows must have 2 cells each, got {len(row)} in"):
+        markdown_table(["n", "size"], [["1", "2"], row])

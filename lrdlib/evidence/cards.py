@@ -7,7 +7,7 @@ with its curve, the share of runs by the threshold.
 
 from lrdlib.evidence.claims import CHANGES, Claim, findings
 from lrdlib.evidence.judging import Curve, Evidence, Finding
-from lrdlib.evidence.written import markdown_table
+from lrdlib.evidence.results import markdown_table
 from lrdlib.training.config import TrainConfig
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrdlib._check import check_integer
-from lrdlib.evidence.written import markdown_table
+from lrdlib.evidence.results import markdown_table
 from lrdlib.matrices import GROUPS, select
 from lrdlib.optimizer import LowRankDecay
 from lrdlib.spectral import singular_values, stable_rank

@@ -9,6 +9,7 @@ of which the cell succeeds. While cells without a record could still change it, 
 between two bounds only, and is given as both.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -62,6 +63,16 @@ class Outcome:
     best: float
     final: float
     diverged: bool
+
+
+def four_digits(value: float) -> float | None:
+    """A number to 4 significant digits, so that a file stays small; None if it is not
+    finite, which JSON has no word for and a figure leaves out.
+
+    >>> four_digits(0.123456), four_digits(float("nan"))
+    (0.1235, None)
+    """
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def outcome(run: Run, metric: str = "test_accuracy", above: float = GROKKED) -> Outcome:

@@ -9,12 +9,12 @@ task and steps.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrdlib._check import check_choice
+from lrdlib._check import check_choice, shown
 from lrdlib.evidence.studies import (
     MORE_TUNING,
     OUTCOME,
@@ -26,7 +26,6 @@ from lrdlib.evidence.studies import (
     generalised,
 )
 from lrdlib.evidence.survival import GENERALISED, Ratio, instability, rmst_ratio
-from lrdlib.evidence.written import markdown_table
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
@@ -203,3 +202,23 @@ def as_table(rows: Iterable[Row]) -> str:
 
 def _number(x: float) -> str:
     return "-" if math.isnan(x) else f"{x:.2f}"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""A table in Markdown, without a line's end at its end; a | in a text is no border.
+
+    Raises ValueError for a row that has not as many cells as the head.
+
+    >>> print(markdown_table(["n", "size"], [["1", "|x|"]]))
+    | n | size |
+    | --- | --- |
+    | 1 | \|x\| |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    for cells in lines:
+        if len(cells) != len(head):
+            raise ValueError(
+                f"rows must have {len(head)} cells each, got {len(cells)} in {shown(cells)}"
+            )
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)

@@ -8,7 +8,7 @@ book, "page" or "page#label".
 
 from typing import NamedTuple
 
-from lrdlib.evidence.written import markdown_table
+from lrdlib.evidence.results import markdown_table
 
 
 class Sentence(NamedTuple):

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from lrdlib._check import check_choice, check_integer, shown
-from lrdlib.evidence.written import four_digits
+from lrdlib.evidence.phase import four_digits
 from lrdlib.figures.canvas import INK, axes, canvas, controls, finish, movable
 
 Trace = dict[str, Any]  # of plotly

@@ -16,8 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lrdlib._check import check_bool, check_choice, check_integer, check_real, shown
-from lrdlib.evidence.phase import Cell, Outcome, frontiers
-from lrdlib.evidence.written import four_digits
+from lrdlib.evidence.phase import Cell, Outcome, four_digits, frontiers
 from lrdlib.figures.canvas import (
     GRID,
     INK,

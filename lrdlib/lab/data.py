@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lrdlib.evidence.phase import outcome
-from lrdlib.evidence.written import four_digits
+from lrdlib.evidence.phase import four_digits, outcome
 from lrdlib.lab.answers import Answers, load_answers, packed
 from lrdlib.lab.digits import encode
 from lrdlib.training.config import LOW_RANK, RULES, TrainConfig, plain
