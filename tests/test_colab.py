@@ -74,14 +74,10 @@ $$ c = d $$ (eq-two)
 :label: lem-two
 :::
 
-:::{exercise}
+:::{exercise-start}
 :label: ex-two
 :::
-
-:::{figure-md} fig-two
-![](two.png)
-
-Caption.
+:::{exercise-end}
 :::
 """
 WORDS = """
@@ -131,7 +127,6 @@ SAID = {
     "exercise": ("{ref}`ex-two`", f"[Exercise 2]({SITE}there.html#ex-two)"),
     "named": ("{ref}`an\nexercise <ex-two>`", f"[an exercise]({SITE}there.html#ex-two)"),
     "named here": ("{ref}`above <somewhere>`", "above"),
-    "figure": ("{numref}`fig-two`", f"[Fig. 1]({SITE}there.html#fig-two)"),
     "section": ("{ref}`a-section`", f"[A section]({SITE}there.html#a-section)"),
     "page": ("{doc}`there`", rf"[There is $\mathbb{{R}}$]({SITE}there.html)"),
     "page by words": ("{doc}`that one <there>`", f"[that one]({SITE}there.html)"),
@@ -167,7 +162,6 @@ SAID = {
     "one line": ("$a +\n b$ and\n\n$$\na\n= b\n$$", "$a + b$ and\n\n$$a = b$$"),
     "signs that look like HTML": ("$a<b>c$", r"$a \lt b \gt c$"),
     "a labelled equation": ("$$ a = b $$ (eq-one)", r"$$a = b \tag{1}$$"),
-    "maths as a directive": (":::{math}\n:label: eq-one\na = b\n:::", r"$$a = b \tag{1}$$"),
     "an environment": (
         "\\begin{align}\na &= b\n\\end{align}",
         r"$$\begin{align} a &= b \end{align}$$",
@@ -193,37 +187,19 @@ SAID = {
         "it.\n:::{exercise-end}\n:::",
         "## Exercises\n\n### Exercise 1: A *title*\n\nDo it.",
     ),
-    "exercise directive": (
-        f"{FENCE}{{exercise}}\n:label: ex-one\nDo it.\n{FENCE}",
-        "### Exercise 1\n\nDo it.",
-    ),
     "solution": (
         ":::{solution-start} ex-one\n:class: dropdown\n:::\n"
         "So: $\\R$\n```python\n'{eq}`a`'\n```\n:::{solution-end}\n:::",
         "<details><summary>Solution to Exercise 1</summary>\n\nSo: $\\mathbb{R}$\n\n"
         "```python\n'{eq}`a`'\n```\n\n</details>",
     ),
-    "solution directive": (
-        f"{FENCE * 2}{{solution}} ex-one\n:class: dropdown\nSo.\n{FENCE * 2}",
-        "<details><summary>Solution to Exercise 1</summary>\n\nSo.\n\n</details>",
-    ),
     # the rest
     "target": ("(somewhere)=\nText.", "Text."),
     "comment": ("% not shown\n\nText.\n\n<!-- nor this -->", "Text."),
-    "note": (":::{note}\nText {eq}`eq-one`.\n:::", "> **Note**\n>\n> Text (1)."),
     "admonition": (":::{admonition} Mind $a$\nText.\n:::", "> **Mind $a$**\n>\n> Text."),
     "glossary": (
         ":::{glossary}\nfactor\n  A $\\R$\n  matrix.\n:::",
         "**factor**\n\n> A $\\mathbb{R}$ matrix.",
-    ),
-    "figure directive": (
-        ":::{figure} two.png\n:name: fig-two\n:alt: A line.\nIt *rises*.\n:::",
-        "![A line.](https://raw.githubusercontent.com/me/it/main/book/two.png)\n\n**Fig. "
-        "1** It *rises*.",
-    ),
-    "table with a caption": (
-        ":::{figure-md} fig-two\n| a |\n|---|\n| b |\n\nIt.\n:::",
-        "| a |\n| --- |\n| b |\n\n**Fig. 1** It.",
     ),
     "nested lists": ("1. a\n   - b\n\n     c\n2. d", None),
     "emphasis, code and escapes stay": (
@@ -274,7 +250,8 @@ def test_a_list_in_a_list_keeps_its_place(book):
         ":::{unknown}\n:::",
         ":::{prf:unknown}\n:label: a\n:::",
         ":::{prf:theorem} without a label\n:::",
-        ":::{note}\n:figclass: a\n:::",
+        ":::{admonition} A\n:figclass: a\n:::",
+        ":::{exercise-start} without a label\n:::",
         "{eq}`nowhere`",
         "{prf:ref}`nowhere`",
         "{ref}`nowhere`",

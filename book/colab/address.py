@@ -41,7 +41,6 @@ class Book:
     them: through all pages."""
 
     repository: str  # https://github.com/OWNER/NAME
-    branch: str = "main"
     folder: str = "book"
     title: str = ""
     colab: str = "https://colab.research.google.com"
@@ -59,7 +58,6 @@ class Book:
         macros = config["sphinx"]["config"]["mathjax3_config"]["tex"]["macros"]
         return cls(
             repository=repository["url"].rstrip("/").removesuffix(".git"),
-            branch=repository["branch"],
             folder=folder,
             title=config["title"],
             colab=config["launch_buttons"]["colab_url"].rstrip("/"),
@@ -97,14 +95,6 @@ class Book:
         path = (f"{page}.html" if page else "") + (f"#{anchor}" if anchor else "")
         return f"https://{owner}.github.io/{name}/{path}"
 
-    def file(self, path: str) -> str:
-        """The address of a file of the book that is not a page."""
-        if urlsplit(path).scheme:
-            return path
-        owner, name = self.owner
-        folder = f"{owner}/{name}/{self.branch}/{self.folder}"
-        return f"https://raw.githubusercontent.com/{folder}/{path}"
-
     def launch(self, page: str) -> str:
         """The address that opens the copy of a page in Colab."""
         owner, name = self.owner
@@ -123,7 +113,7 @@ class Book:
 
     @cached_property
     def places(self) -> dict[tuple[str, str], Place]:
-        """Every label, by kind (page, target, prf, exercise, equation, figure, term) and
+        """Every label, by kind (page, target, prf, exercise, equation, term) and
         name."""
         labels = Labels(self.parse, self.counters)
         for page, cells in self.pages.items():
@@ -195,13 +185,8 @@ class Labels:
         if block.name.startswith("prf:") and kind in PROOF_TYPES:
             counter = self.counters.get(kind, kind)
             self.number(counter, label, f"{kind.capitalize()} %d", group="prf")
-        elif block.name in ("exercise", "exercise-start"):
+        elif block.name == "exercise-start":
             self.number("exercise", label, "Exercise %d")
-        elif block.name == "math" and label:
-            self.number("equation", label)
-        elif block.name in ("figure", "figure-md") and block.body.strip():
-            named = block.argument if kind == "figure-md" else block.options.get("name", "")
-            self.number("figure", named, "Fig. %d")
         elif block.name == "glossary":
             lists = self.parse(as_list(block.body))
             for term in (child for dl in lists for child in dl.children):
@@ -210,7 +195,7 @@ class Labels:
                     place = Place(self.page, make_term_id("term-" + word), word)
                     self.found["term", word.lower()] = place
             return
-        if block.name not in ("bibliography", "math"):
+        if block.name != "bibliography":
             self.collect(self.parse(block.body))
 
     def number(self, kind: str, label: str, words: str = "(%d)", group: str = "") -> None:

@@ -10,7 +10,6 @@ from textwrap import indent
 from typing import Any
 
 from markdown_it.tree import SyntaxTreeNode
-from sphinx.locale import admonitionlabels
 from sphinx_proof.proof_type import PROOF_TYPES
 
 from .parse import Directive, Unknown, as_list, directive
@@ -19,20 +18,13 @@ from .words import Words, trusted
 # every directive that has a form, and the options that it may have
 OPTIONS = {
     **{f"prf:{kind}": {"label", "class"} for kind in [*PROOF_TYPES, "proof"]},
-    **{name: {"class", "name"} for name in [*admonitionlabels, "admonition"]},
+    "admonition": {"class", "name"},
     "dropdown": {"name", "open", "icon", "color", "animate"},
-    "exercise": {"label", "class"},
     "exercise-start": {"label", "class"},
     "exercise-end": set(),
-    "solution": {"label", "class"},
     "solution-start": {"label", "class"},
     "solution-end": set(),
     "glossary": {"sorted"},
-    "math": {"label"},
-    "code-block": {"caption", "name"},
-    "figure": {"name", "alt", "width", "align", "height", "scale"},
-    "figure-md": {"class", "name", "align", "width"},
-    "image": {"alt", "width", "align", "height", "scale", "name"},
 }
 LAB = re.compile(r'<div class="lrd-lab" data-lab="(\w+)">.*</div>\s*', re.DOTALL)
 LABS = {  # what stands for a lab that only the site has
@@ -78,7 +70,8 @@ class Copy(Words):
             if block.name == "solution-start":
                 if self.solution:
                     raise Unknown(f"a solution starts inside of another: {block.argument}")
-                self.solution = self.summary(block.argument)
+                number = self.book.place("exercise", block.argument).text
+                self.solution = f"Solution to {number}"
             elif block.name == "solution-end":
                 if not self.solution:
                     raise Unknown("a solution ends that did not start")
@@ -185,9 +178,6 @@ class Copy(Words):
 
     def directive(self, d: Directive) -> list[str]:
         check_options(d)
-        if d.name in admonitionlabels:
-            body = f"{d.argument}\n{d.body}".strip()
-            return self.admonition(str(admonitionlabels[d.name]), body)
         if d.name == "prf:proof":
             return self.proof(d)
         if d.name.startswith("prf:"):
@@ -209,30 +199,24 @@ class Copy(Words):
             text.insert(0, "*Proof.*")
         return [*text[:-1], text[-1] + " ∎"] if is_paragraph(text[-1]) else [*text, "∎"]
 
-    def admonition(self, title: str, body: str) -> list[str]:
-        return quote([f"**{title}**", *self.inner(body)])
-
     def directive_admonition(self, d: Directive) -> list[str]:
         if "dropdown" in d.options.get("class", ""):
             return self.directive_dropdown(d)
-        return self.admonition(self.words(d.argument), d.body)
+        return quote([f"**{self.words(d.argument)}**", *self.inner(d.body)])
 
     def directive_dropdown(self, d: Directive) -> list[str]:
         return folded(self.words(d.argument), self.inner(d.body))
 
-    def directive_exercise(self, d: Directive) -> list[str]:
-        if "label" not in d.options:
-            raise Unknown(f"an exercise without a label: {d.argument}")
-        level = min(max(self.level + 1, 3), 6)
-        text = self.book.place("exercise", d.options["label"]).text
-        title = f": {self.words(d.argument)}" if d.argument else ""
-        return ["#" * level + f" {text}{title}", *self.inner(d.body)]
-
     def directive_exercise_start(self, d: Directive) -> list[str]:
         if self.exercise:
             raise Unknown(f"an exercise starts inside of another: {self.exercise}")
-        self.exercise = d.options.get("label", "?")
-        return self.directive_exercise(d)
+        if "label" not in d.options:
+            raise Unknown(f"an exercise without a label: {d.argument}")
+        self.exercise = d.options["label"]
+        level = min(max(self.level + 1, 3), 6)
+        text = self.book.place("exercise", self.exercise).text
+        title = f": {self.words(d.argument)}" if d.argument else ""
+        return ["#" * level + f" {text}{title}", *self.inner(d.body)]
 
     def directive_exercise_end(self, d: Directive) -> list[str]:
         if not self.exercise:
@@ -241,35 +225,8 @@ class Copy(Words):
         self.exercise = ""
         return []
 
-    def directive_solution(self, d: Directive) -> list[str]:
-        return folded(self.summary(d.argument), self.inner(d.body))
-
     def directive_glossary(self, d: Directive) -> list[str]:
         return self.inner(as_list(d.body))
-
-    def directive_math(self, d: Directive) -> list[str]:
-        return [self.equation(f"{d.argument}\n{d.body}", d.options.get("label"))]
-
-    def directive_code_block(self, d: Directive) -> list[str]:
-        return [f"```{d.argument}\n{d.body}\n```"]
-
-    def directive_image(self, d: Directive) -> list[str]:
-        return [f"![{d.options.get('alt', '')}]({self.book.file(d.argument)})"]
-
-    def directive_figure(self, d: Directive) -> list[str]:
-        caption = self.caption(d.options.get("name", ""), self.inner(d.body))
-        return [*self.directive_image(d), *caption]
-
-    def directive_figure_md(self, d: Directive) -> list[str]:
-        *content, caption = self.inner(d.body)
-        return [*content, *self.caption(d.argument, [caption])]
-
-    def caption(self, label: str, blocks: list[str]) -> list[str]:
-        name = f"**{self.book.place('figure', label).text}** " if label else ""
-        return [name + blocks[0], *blocks[1:]] if blocks else []
-
-    def summary(self, label: str) -> str:
-        return f"Solution to {self.book.place('exercise', label).text}"
 
 
 def check_options(d: Directive) -> None:
@@ -285,7 +242,7 @@ def check_empty(text: str) -> None:
 
 
 def is_paragraph(block: str) -> bool:
-    return not re.match(r"\$\$|[-*+] |\d+[.)] |#+ |[>|<]|```|~~~|!\[", block)
+    return not re.match(r"\$\$|[-*+] |\d+[.)] |#+ |[>|<]|```|~~~", block)
 
 
 def quote(blocks: list[str]) -> list[str]:

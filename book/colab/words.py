@@ -64,8 +64,6 @@ class Words:
                 return f"$${self.tex(node.content, table)}$$"
             case "link":
                 return self.link(str(node.attrs["href"]), self.inline(node, table=table))
-            case "image":
-                return f"![{node.content}]({self.book.file(str(node.attrs['src']))})"
             case "html_inline":
                 return self.moving(node.content) or trusted(node.content)
             case "myst_role":
@@ -75,7 +73,7 @@ class Words:
     def role(self, name: str, content: str) -> str:
         shown, target = role_target(content)
         match name:
-            case "prf:ref" | "eq" | "numref" | "ref":
+            case "prf:ref" | "eq" | "ref":
                 return self.reference(name, shown, target)
             case "doc":
                 place = self.book.place("page", target.lstrip("/"))
@@ -87,22 +85,16 @@ class Words:
                 works = [self.book.cited(key.strip()) for key in content.split(",")]
                 links = [f"[{names}, {year}]({address})" for names, year, address in works]
                 return f"({'; '.join(links)})"
-            case "cite:t" | "cite:ts":
+            case "cite:t":
                 works = [self.book.cited(key.strip()) for key in content.split(",")]
                 return ", ".join(f"[{names} ({year})]({url})" for names, year, url in works)
-            case "math":
-                return f"${self.tex(content)}$"
-            case "sub" | "sup" | "subscript" | "superscript":
-                return f"<{name[:3]}>{content}</{name[:3]}>"
-            case "kbd":
-                return f"<kbd>{content}</kbd>"
         raise Unknown(f"the role {{{name}}}`{content}`")
 
     def reference(self, name: str, shown: str | None, target: str) -> str:
         """A label in words: linked to the page that has it, unless that page is this
         notebook."""
-        of_role = {"prf:ref": ["prf"], "eq": ["equation"], "numref": ["figure", "exercise"]}
-        kinds = of_role.get(name, ["target", "exercise", "figure"])
+        of_role = {"prf:ref": ["prf"], "eq": ["equation"]}
+        kinds = of_role.get(name, ["target", "exercise"])
         known = [kind for kind in kinds if (kind, target) in self.book.places]
         place = self.book.place((known or kinds)[0], target)
         text = shown or (self.plain(place.text) if place.text else None)
