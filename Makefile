@@ -32,7 +32,7 @@ IN_BROWSER := tests/test_lab_train.py tests/test_lab_kernel.py::test_the_lab_in_
 PYTEST := $(PY) -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 NBVAL := -p no:cacheprovider --nbval --nbval-current-env
 # what the pages are made of
-SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/*.py book/colab/*.py) lrdlib/figures/sphinx.py $(wildcard lrdlib/figures/static/*)
+SOURCES := $(shell find book -type f -not -path '*/.*' -not -name '*.py' -not -name '*.pyc' 2>/dev/null) _config.yml _toc.yml $(wildcard book/*.py book/colab/*.py) $(wildcard lrdlib/figures/*.py lrdlib/figures/static/*)
 
 .PHONY: help venv book serve test lint types unit nbval browser pool bench chromium notebooks screenshots colab clean
 
@@ -114,12 +114,12 @@ $(LAB): $(shell find lrdlib/lab book/runs -type f \( -name '*.py' -o -name '*.js
 	@time { $(PY) -m lrdlib.lab.script $(@D); $(PY) -m lrdlib.lab.data $(@D); }
 	@touch $@
 
-# From scratch every time: Sphinx repeats no warning of a page that it has already read.
 $(STEP): $(wildcard lrdlib/*.py lrdlib/training/*.py lrdlib/lab/*.py) $(ASSETS)
 	@echo "== lab: the train step as ONNX, for the page that trains"
 	@time $(PY) -m lrdlib.lab.export $(@D)
 	@touch $@
 
+# From scratch every time: Sphinx repeats no warning of a page that it has already read.
 $(BUILT): $(SOURCES) $(ASSETS) $(LAB) $(STEP)
 	@echo "== book: jupyter-book, warnings are errors"
 	@rm -rf _build/html _build/.doctrees
