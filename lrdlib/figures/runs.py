@@ -40,7 +40,7 @@ def mechanism_figure(runs: Sequence[Run], *, narrow: bool = False) -> go.Figure:
     """The paper's figure 2 for 2 to 5 runs: what the rule does to accuracy, rank, spectrum,
     and attention pattern.
 
-    Accuracy by step (test solid; dashed the pairs of which neither order was trained on);
+    Accuracy by step (test dashed; solid the pairs of which neither order was trained on);
     the stable rank of the query and key matrices by step (their mean); the spectrum sigma_i
     / sigma_1 at the end (mean over the query and key matrices of all layers, log scale);
     and |W_Q^T W_K| of layer 0, in percent of its maximum. Weights act as y = x W^T, so this
