@@ -22,7 +22,8 @@ singular values: a masked step of a matrix of low rank fills the rank and, where
 the update are random, raises the nuclear norm; and it depends on the coordinates.
 """
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,7 +38,6 @@ Scale = Literal["norm"] | None
 Part = Literal["both", "radial", "tangential"]
 MODES = ("decoupled", "independent")
 SCALES = ("norm", None)
-UPDATES = ("low_rank", "proximal")
 # coefficients of the radial and of the tangential part of a low-rank step
 PARTS = {"both": (1.0, 1.0), "radial": (1.0, 0.0), "tangential": (0.0, 1.0)}
 
@@ -229,6 +229,20 @@ def proximal_update_(W: Tensor, t: float | Tensor, *, scale: Scale = "norm") -> 
     with torch.autocast(W.device.type, enabled=False):
         shrunk = (U * soft_threshold(S, t).unsqueeze(-2)) @ Vh
     return W.copy_(torch.where(finite, shrunk, torch.nan))
+
+
+# what a rule of LowRankDecay does to W at strength t, by the settings of its group
+UPDATES: dict[str, Callable[[Tensor, float | Tensor, Mapping[str, Any]], Tensor]] = {
+    "low_rank": lambda W, t, group: low_rank_update_(
+        W,
+        t,
+        scale=group["scale"],
+        method=group["method"],
+        steps=group["steps"],
+        part=PARTS[group["part"]],
+    ),
+    "proximal": lambda W, t, group: proximal_update_(W, t, scale=group["scale"]),
+}
 
 
 def frobenius_norm(W: Tensor) -> Tensor:

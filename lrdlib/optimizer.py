@@ -45,9 +45,7 @@ from lrdlib.decay import (
     check_strength,
     check_writable,
     generator_of,
-    low_rank_update_,
     overlap,
-    proximal_update_,
     stochastically_rounded,
     strength,
     tall,
@@ -406,7 +404,9 @@ class LowRankDecay(torch.optim.Optimizer):
         skipped = overflow is not None and bool(overflow)
         if not skipped and not _only_makes_state(optimizer, kwargs):
             self._settle_groups()
-            self._decay(self._rates(optimizer), frozen=self._frozen())
+            matrices = self._named_matrices()
+            frozen = frozenset(id(W) for _, W in matrices if not W.requires_grad)
+            self._decay(self._rates(optimizer), frozen=frozen)
 
     def _settle_groups(self) -> None:
         """Check what may have been changed since."""
@@ -420,10 +420,6 @@ class LowRankDecay(torch.optim.Optimizer):
             for group in self.param_groups
             for named in zip(group["param_names"], group["params"], strict=True)
         ]
-
-    def _frozen(self) -> frozenset[int]:
-        """id of each matrix that is not to be changed."""
-        return frozenset(id(W) for _, W in self._named_matrices() if not W.requires_grad)
 
     @torch.no_grad()
     def ranks(self, measure: Callable[[Tensor], Tensor] = stable_rank) -> dict[str, float]:
@@ -685,7 +681,8 @@ def _decay_batches(
         X = torch.cat([tall(matrix_of(view)) for view in batch.views])
         X = X.float() if stochastic else X
         n = len(X)
-        _update_(X, t[i : i + n] if isinstance(t, Tensor) and t.ndim else t, group)
+        strengths = t[i : i + n] if isinstance(t, Tensor) and t.ndim else t
+        UPDATES[group["rule"]](X, strengths, group)
         if stochastic:
             keys = [(*told, *key) for key in batch.keys]
             noise = [generator_of(kind.device, group["seed"], *key) for key in keys]
@@ -700,15 +697,6 @@ def _write(batch: _Batch, X: Tensor) -> None:
     torch._foreach_copy_(batch.views, list(map(like, rows, batch.views)))
     for W, whole in batch.sharded:
         _keep_shard(W, whole)
-
-
-def _update_(W: Tensor, t: float | Tensor, group: Mapping[str, Any]) -> None:
-    """A step of strength t by the rule of a group."""
-    if group["rule"] == "proximal":
-        proximal_update_(W, t, scale=group["scale"])
-    else:
-        how = {name: group[name] for name in ("scale", "method", "steps")}
-        low_rank_update_(W, t, part=PARTS[group["part"]], **how)
 
 
 def _keep_shard(W: Tensor, full: Tensor) -> None:

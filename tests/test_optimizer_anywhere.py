@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from weights import copies, parameters
 
 import lrdlib.optimizer
-from lrdlib.decay import low_rank_decay_, stochastically_rounded
+from lrdlib.decay import UPDATES, low_rank_decay_, stochastically_rounded
 from lrdlib.optimizer import LowRankDecay
 from lrdlib.spectral import effective_rank, stable_rank
 
@@ -725,10 +725,10 @@ def test_small_batches_are_the_same_decay(rule, most, weight_decay, monkeypatch)
     others = [nn.Parameter(W.detach().clone()) for W in params]
     settings = dict(weight_decay=weight_decay, rule=rule)
     LowRankDecay(params, **settings).step(lr=1.0)
-    sizes, update_ = [], lrdlib.optimizer._update_
-    monkeypatch.setattr(
-        lrdlib.optimizer,
-        "_update_",
+    sizes, update_ = [], UPDATES[rule]
+    monkeypatch.setitem(
+        UPDATES,
+        rule,
         lambda W, t, group: (sizes.append(W.shape[:-2].numel()), update_(W, t, group)),
     )
     LowRankDecay(others, **settings, max_batch=most).step(lr=1.0)
@@ -742,10 +742,10 @@ def test_small_batches_are_the_same_decay(rule, most, weight_decay, monkeypatch)
 def test_a_stack_of_experts_is_computed_a_few_at_a_time(dtype, monkeypatch):
     """By default, as many at once as have BATCH entries together."""
     monkeypatch.setattr(lrdlib.optimizer, "BATCH", 50)
-    sizes, update_ = [], lrdlib.optimizer._update_
-    monkeypatch.setattr(
-        lrdlib.optimizer,
-        "_update_",
+    sizes, update_ = [], UPDATES["low_rank"]
+    monkeypatch.setitem(
+        UPDATES,
+        "low_rank",
         lambda W, t, group: (sizes.append(W.numel()), update_(W, t, group)),
     )
     (experts,) = parameters((64, 4, 4), dtype=dtype)
