@@ -56,6 +56,7 @@ def check_real(
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
 ) -> None:
     """Raise TypeError unless `value` is a real number, ValueError unless it is finite as a
     float and within the bounds.
@@ -67,7 +68,7 @@ def check_real(
     """
     bounds = [
         f"{sign} {bound}"
-        for sign, bound in ((">", above), (">=", at_least), ("<", below))
+        for sign, bound in ((">", above), (">=", at_least), ("<", below), ("<=", at_most))
         if bound is not None
     ]
     expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
@@ -77,12 +78,17 @@ def check_real(
         raise TypeError(f"{name} must be {expected}, got {shown(value)}")
     # a float16 would be compared with a bound as float16
     x = value.item() if isinstance(value, np.generic) else value
-    inside = (above is None or x > above) and (at_least is None or x >= at_least)
+    inside = (
+        (above is None or x > above)
+        and (at_least is None or x >= at_least)
+        and (below is None or x < below)
+        and (at_most is None or x <= at_most)
+    )
     try:
         finite = math.isfinite(x)
     except OverflowError:  # an integer beyond the largest float
         finite = False
-    if not (finite and inside and (below is None or x < below)):
+    if not (finite and inside):
         raise ValueError(f"{name} must be {expected}, got {shown(value)}")
 
 

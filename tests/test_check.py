@@ -46,6 +46,7 @@ def test_a_real_number_within_the_bounds(value):
     check_real("x", value)
     check_real("x", value, at_least=0)
     check_real("x", value, above=-1, below=INF)
+    check_real("x", value, at_least=value, at_most=value)
 
 
 @pytest.mark.parametrize("value", ["1", None, True, False, 1j, [1.0], torch.tensor(1.0)])
@@ -66,6 +67,9 @@ def test_what_is_not_a_real_number(value):
         (1, {"below": 1}, "a finite number < 1"),
         (1.0, {"above": 0, "below": 1}, "a finite number > 0 and < 1"),
         (-0.1, {"at_least": 0, "below": 1}, "a finite number >= 0 and < 1"),
+        (1.5, {"at_most": 1}, "a finite number <= 1"),
+        (-0.1, {"at_least": 0, "at_most": 1}, "a finite number >= 0 and <= 1"),
+        (NAN, {"at_least": 0, "at_most": 1}, "a finite number >= 0 and <= 1"),
     ],
 )
 def test_a_real_number_out_of_bounds(value, bounds, expected):

@@ -403,9 +403,7 @@ def _check_resampling(rng: np.random.Generator, resamples: int, level: float) ->
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy Generator, got {type(rng).__name__}")
     check_integer("resamples", resamples)
-    check_real("level", level, at_least=0)
-    if level > 1:
-        raise ValueError(f"level must be at most 1, got {shown(level)}")
+    check_real("level", level, at_least=0, at_most=1)
 
 
 # ---- grouping

@@ -10,10 +10,10 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrdlib._check import check_integer
+from lrdlib._check import check_integer, check_real
 from lrdlib.figures.canvas import PALETTE
 from lrdlib.figures.directions import DASHED, DOTTED, PATH, arrow, circle
-from lrdlib.figures.drag import FAINT, Panel, check_between, element
+from lrdlib.figures.drag import FAINT, Panel, element
 
 HALF = 1 / math.sqrt(2)  # the cylinder's radius, and half its height
 SECONDS = (-1.0, 0.5)  # the lambda_2 of a place on top or on the side
@@ -34,7 +34,7 @@ def meridian(second: float) -> tuple[float, float]:
     >>> [round(v, 3) for v in meridian(0.0)], [round(v, 3) for v in meridian(-0.5)]
     ([0.707, 0.707], [0.707, 0.0])
     """
-    check_between("second", second, *SECONDS)
+    check_real("second", second, at_least=SECONDS[0], at_most=SECONDS[1])
     first = 1 - abs(second)
     return (first - second) * HALF, (first + second) * HALF
 
@@ -47,7 +47,7 @@ def slopes(second: float) -> np.ndarray:
     >>> slopes(0.3)[0].round(3).tolist(), slopes(0.0)[[0, -1]].round(3).tolist()
     ([0.0, 1.414], [[0.0, 1.414], [1.414, 0.0]])
     """
-    check_between("second", second, *SECONDS)
+    check_real("second", second, at_least=SECONDS[0], at_most=SECONDS[1])
     up, out, down = (math.sqrt(2) * np.array(e) for e in ((0, 1), (1, 0), (0, -1)))
     first, last = (up, up) if second > 0 else (out, out)
     if second == 0:

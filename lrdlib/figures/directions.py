@@ -23,7 +23,6 @@ from lrdlib.figures.drag import (
     STRENGTHS,
     Panel,
     Style,
-    check_between,
     check_values,
     element,
 )
@@ -98,7 +97,7 @@ def settled(degrees: int, pressure: float) -> int:
     (30, 0, 90)
     """
     check_integer("degrees", degrees, at_least=ARC[0])
-    check_between("degrees", degrees, *ARC)
+    check_real("degrees", degrees, at_least=ARC[0], at_most=ARC[1])
     check_real("pressure", pressure, at_least=0)
     here = int(degrees)
     while True:
@@ -185,10 +184,10 @@ def arrows(
     lambda at first, within DECAYS. alt: as of `drag.plane`. Raises ValueError or TypeError
     for other values.
     """
-    check_between("length", length, *LENGTHS)
+    check_real("length", length, at_least=LENGTHS[0], at_most=LENGTHS[1])
     check_integer("direction", direction, at_least=-180)
-    check_between("direction", direction, -180, 180)
-    check_between("decay", decay, *DECAYS)
+    check_real("direction", direction, at_least=-180, at_most=180)
+    check_real("decay", decay, at_least=DECAYS[0], at_most=DECAYS[1])
     there = Panel((-1.56, 1.56), (-1.5, 1.5), "first weight", "second weight")
     seen = Panel((-180, 180), (-0.1, 1.1), "direction of W (°)", "loss")
     loss = partial(hollow, at=WIDE_AT, sharp=WIDE)
@@ -259,7 +258,7 @@ def parts(
     `parted`.
     """
     check_values("start", start, at_most=1.0, count=2)
-    check_between("t", t, *STRENGTHS)
+    check_real("t", t, at_least=STRENGTHS[0], at_most=STRENGTHS[1])
     check_integer("steps", steps)
     there = Panel((-0.15, 1.15), (-0.15, 1.1), "σ₁", "σ₂")
     by_step = Panel((0, steps), (-0.1, 1.35), "step", "share")
@@ -329,7 +328,7 @@ def wells(*, start: int = 48, pressure: float = 2.5, alt: str) -> str:
     start: an angle of ARC in whole degrees; pressure: lambda rho^2 at first, within
     PRESSURES. alt: as of `drag.plane`. Raises ValueError or TypeError for other values.
     """
-    check_between("pressure", pressure, *PRESSURES)
+    check_real("pressure", pressure, at_least=PRESSURES[0], at_most=PRESSURES[1])
     end = settled(start, pressure)
     there = Panel((-0.55, 1.95), (-0.7, 1.7), "σ₁", "σ₂")
     over = Panel(ARC, (-0.15, 2.0), "angle of Θ (°)", "potential")

@@ -9,7 +9,6 @@ not, the picture stays as it is. No kernel is asked.
 
 import html
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +114,7 @@ def plane(
     other values, and as `decayed`.
     """
     check_values("start", start, at_most=1.0, count=2)
-    check_between("t", t, *STRENGTHS)
+    check_real("t", t, at_least=STRENGTHS[0], at_most=STRENGTHS[1])
     check_integer("steps", steps)
     there = Panel((-0.15, 1.05), (-0.15, 1.05), "σ₁", "σ₂")
     by_step = Panel((0, steps), (-0.15, 1.05), "step", "σ₁ and σ₂")
@@ -207,7 +206,7 @@ def iterates(
     start: from -2.4 to 2.4. alt: as of `plane`. Raises as `iterated`, and ValueError for
     other values.
     """
-    check_between("start", start, -LIMIT, LIMIT)
+    check_real("start", start, at_least=-LIMIT, at_most=LIMIT)
     x = iterated(method, start, steps=steps)
     stairs = Panel((-LIMIT, LIMIT), (-LIMIT, LIMIT), "x", "p(x)")
     by_step = Panel((0, steps), (-LIMIT, LIMIT), "step k", "xₖ")
@@ -440,7 +439,7 @@ def check_values(
     values: object,
     *,
     at_least: float = 0,
-    at_most: float = math.inf,
+    at_most: float | None = None,
     count: int | None = None,
 ) -> None:
     """Raise TypeError or ValueError unless `values` are numbers from at_least to at_most, at
@@ -450,11 +449,4 @@ def check_values(
     if len(values) != (count or max(len(values), 1)):
         raise ValueError(f"{name} must hold {count or 'some'} numbers, got {shown(values)}")
     for i, value in enumerate(values):
-        check_between(f"{name}[{i}]", value, at_least, at_most)
-
-
-def check_between(name: str, value: object, low: float, high: float) -> None:
-    """Raise TypeError or ValueError unless `value` is a number from low to high."""
-    check_real(name, value)
-    if not low <= value <= high:  # type: ignore[operator]  # a number, by now
-        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value:g}")
+        check_real(f"{name}[{i}]", value, at_least=at_least, at_most=at_most)
