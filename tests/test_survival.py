@@ -22,7 +22,6 @@ from lrdlib.evidence.survival import (
     area_under_roc,
     confirmed_best,
     confirmed_step,
-    course,
     equivalence,
     followed,
     holm,
@@ -109,21 +108,6 @@ def test_the_best_value_is_above_what_a_run_passes_and_nothing_else(values, reco
     best = confirmed_best(values, records)
     for x in (-1.0, 0.2, 0.95, 0.955, 0.96, 1.0):
         assert (best > x) == math.isfinite(confirmed_step(steps, values, x, records))
-
-
-@pytest.mark.parametrize(
-    ("T_gen", "T_mem", "word"),
-    [
-        (400, 200, "grokked"),
-        (399, 200, "soon after"),
-        (200, 200, "learnt directly"),
-        (100, inf, "learnt directly"),
-        (inf, 200, "only memorised"),
-        (inf, inf, "neither"),
-    ],
-)
-def test_what_became_of_a_run(T_gen, T_mem, word):
-    assert course([T_gen], [T_mem]).tolist() == [word]
 
 
 # ---- curves
@@ -388,6 +372,20 @@ def test_the_area_counts_pairs(rows):
     assert found == pytest.approx(np.mean(pairs)) if pairs else math.isnan(found)
 
 
+def test_the_area_is_that_of_the_ranks():
+    """By the sum of the ranks of the successes, ties sharing their mean rank."""
+    for seed in range(20):
+        score = rng(seed).integers(0, 9, 40) / 3
+        won = rng(seed).random(40) < 0.4
+        wins, losses = won.sum(), (~won).sum()
+        above = stats.rankdata(score)[won].sum() - wins * (wins + 1) / 2
+        assert area_under_roc(score, won) == pytest.approx(
+            above / (wins * losses), abs=1e-12
+        )
+    assert area_under_roc([2, 2, 2], [True, False, True]) == 0.5  # nothing but ties
+    assert math.isnan(area_under_roc([1, 2], [True, True]))
+
+
 # ---- what may come in
 
 RUNS = followed([100, inf], until=3000)
@@ -406,9 +404,6 @@ RUNS = followed([100, inf], until=3000)
         ),
         (lambda: confirmed_step([0], [True], 0.9), TypeError, "values must be an array of"),
         (lambda: confirmed_step([], [], 0.9), (TypeError, ValueError), "steps must have"),
-        (lambda: course([1], [-1]), ValueError, "T_mem must hold steps >= 0"),
-        (lambda: course([1], [1, 2]), ValueError, "T_gen must have the shape of T_mem"),
-        (lambda: course([1], [1], gap=0), ValueError, "gap must be a finite number > 0"),
         (
             lambda: followed([nan], 3000),
             ValueError,

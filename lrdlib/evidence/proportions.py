@@ -1,7 +1,6 @@
 """Shares of seeds: an interval for one, and a test of two arms that share their seeds.
 
-Both are exact and scipy's, which only this module and `survival` need:
-pip install 'lrdlib[evidence]'.
+Both are exact and scipy's: pip install 'lrdlib[evidence]'.
 """
 
 from typing import NamedTuple

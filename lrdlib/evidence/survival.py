@@ -1,17 +1,16 @@
 """When runs generalise, as times that may never come: the statistics that claims about
 steps are judged by.
 
-T_gen is the step at which a run generalises, T_mem the one at which it has memorised; inf
-stands for never. A run is followed to step N, and a T beyond N is *censored*: all that is
-known is that it is later. Arms of an experiment share their seeds (the split, the
-initialisation and the order of the batches), so they are compared seed by seed.
+T_gen is the step at which a run generalises; inf stands for never. A run is followed to
+step N, and a T beyond N is *censored*: all that is known is that it is later. Arms of an
+experiment share their seeds (the split, the initialisation and the order of the batches),
+so they are compared seed by seed.
 
 The primary outcome is the restricted mean survival time, RMST = mean of min(T_gen, N): the
 steps that a run spends, of N, before it generalises. It is the area under the Kaplan-Meier
 curve up to N. Two arms are compared by the ratio of their RMST.
 
-Curves, ranks and the bootstrap are scipy's, which only this module needs:
-pip install 'lrdlib[evidence]'.
+Curves, ranks and the bootstrap are scipy's: pip install 'lrdlib[evidence]'.
 """
 
 import math
@@ -25,10 +24,8 @@ from numpy.typing import ArrayLike
 
 from lrdlib._check import check_instance, check_integer, check_real, shown
 
-GENERALISED, MEMORISED = 0.95, 0.99  # accuracies that T_gen and T_mem ask for
-CONFIRMED = 2  # records in a row that T_gen and T_mem ask for
-GAP = 200  # steps from T_mem to T_gen, at least, of a run that groks
-COURSES = ("grokked", "soon after", "learnt directly", "only memorised", "neither")
+GENERALISED = 0.95  # the accuracy that T_gen asks for
+CONFIRMED = 2  # records in a row that it asks for
 MARGIN = (0.8, 1.25)  # ratios that count as no difference
 RESAMPLES = 10_000
 
@@ -83,13 +80,10 @@ def confirmed_best(values: ArrayLike, records: int = CONFIRMED) -> float:
 
 
 def instability(
-    steps: ArrayLike,
-    values: ArrayLike,
-    above: float = GENERALISED,
-    below: float | None = None,
+    steps: ArrayLike, values: ArrayLike, *, below: float = GENERALISED
 ) -> float:
-    """The share of the records later than T_gen that are below the threshold again, or
-    below another one, `below`; NaN if T_gen is inf.
+    """The share of the records later than T_gen that are below GENERALISED again, or below
+    another threshold; NaN if T_gen is inf.
 
     The record that confirms T_gen is one of them, so there is always one. A NaN counts as
     below. Raises as `confirmed_step`.
@@ -98,36 +92,10 @@ def instability(
     >>> instability(*records), instability(*records, below=0.9)
     (0.5, 0.25)
     """
-    T = confirmed_step(steps, values, above)
-    below = above if below is None else below
+    T = confirmed_step(steps, values, GENERALISED)
     check_real("below", below)
     t, y = _records(steps, values)
     return math.nan if math.isinf(T) else float(np.mean(~(y[t > T] >= below)))
-
-
-def course(T_gen: ArrayLike, T_mem: ArrayLike, gap: float = GAP) -> np.ndarray:
-    """What became of runs, of COURSES: (n,) from T_gen (n,) and T_mem (n,).
-
-        grokked          T_gen - T_mem >= gap
-        soon after       0 < T_gen - T_mem < gap
-        learnt directly  T_gen <= T_mem
-        only memorised   T_gen is inf, T_mem is not
-        neither          both are inf
-
-    Raises TypeError or ValueError for other things than steps >= 0 and a gap > 0.
-
-    >>> course([900, 150, 100, np.inf], [200, 100, np.inf, 200]).tolist()
-    ['grokked', 'soon after', 'learnt directly', 'only memorised']
-    """
-    gen, mem = _steps("T_gen", T_gen), _steps("T_mem", T_mem)
-    _check_fit("T_gen", gen, "T_mem", mem)
-    check_real("gap", gap, above=0)
-    never = np.isinf(gen)
-    return np.select(
-        [never & np.isinf(mem), never, gen <= mem, gen < mem + gap],
-        [COURSES[4], COURSES[3], COURSES[2], COURSES[1]],
-        COURSES[0],
-    )
 
 
 # ---- the runs of an arm
@@ -152,7 +120,7 @@ def followed(T: ArrayLike, until: ArrayLike) -> Followed:
     ([200.0, 3000.0, 3000.0], [True, False, False])
     """
     t = _steps("T", T)
-    end = np.asarray(until, float) if _is_real(until) else _steps("until", until)
+    end = _numbers("until", until, axes=(0, 1))
     if not np.isfinite(end).all() or (end < 0).any():
         raise ValueError(f"until must hold finite steps >= 0, got {shown(until)}")
     if end.ndim:
@@ -456,8 +424,7 @@ def area_under_roc(score: ArrayLike, success: ArrayLike) -> float:
     wins, losses = int(won.sum()), int((~won).sum())
     if not wins * losses:
         return math.nan
-    above = stats.rankdata(x)[won].sum() - wins * (wins + 1) / 2
-    return float(above / (wins * losses))
+    return float(stats.mannwhitneyu(x[won], x[~won]).statistic / (wins * losses))
 
 
 # ---- what may come in
@@ -474,10 +441,6 @@ def scipy_stats() -> ModuleType:
     return stats
 
 
-def _is_real(x: object) -> bool:
-    return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
-
-
 def _numbers(name: str, x: ArrayLike, axes: tuple[int, ...]) -> np.ndarray:
     """x as a float64 array; raises unless it holds at least one real number, in one of
     these numbers of axes."""
@@ -488,7 +451,7 @@ def _numbers(name: str, x: ArrayLike, axes: tuple[int, ...]) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be an array of real numbers, got {shown(x)}")
     if array.ndim not in axes or not array.size:
-        words = " or ".join(("(n,)", "(n, m)")[k - 1] for k in axes)
+        words = " or ".join(("()", "(n,)", "(n, m)")[k] for k in axes)
         raise ValueError(f"{name} must have shape {words}, got shape {array.shape}")
     return array.astype(float)
 
