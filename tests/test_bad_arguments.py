@@ -636,8 +636,8 @@ UNCHECKED = {
     "generator_of stochastically_rounded overlap",
     matrices: "places Selection cut matrix_of like check_cut same_parameter",
     lrdlib.optimizer: "Wrapper plain",
-    train: "batch batches compiled",
-    records: "spectrum rank unless_diverged record_arrays records_from gram from_gram Snapshot",
+    train: "batches check_settable compiled",
+    records: "rank unless_diverged record_arrays records_from gram from_gram Snapshot",
     runs: "provenance rounded short_name",
     sweep: "file_name stacks_of default_stack_size run_bytes seconds",
 }

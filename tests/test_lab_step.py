@@ -13,7 +13,7 @@ from lrdlib.lab.step import evaluate, numbers, train_step
 from lrdlib.model import init_params, shapes
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.step import flat, named
-from lrdlib.training.train import Training, batch
+from lrdlib.training.train import Training, batches
 
 TINY = dict(
     p=7, d_model=16, heads=2, batch_size=16, fraction=0.6, lr=3e-3, steps=20, eval_every=20
@@ -45,8 +45,12 @@ def state_of(training: Training) -> tuple[torch.Tensor, ...]:
 def inputs_of(training: Training) -> tuple[torch.Tensor, ...]:
     """The other inputs of `train_step` for the training's next step."""
     c = training.configs[0]
-    rows = batch(
-        training.splits[0].train, seed=c.seed, step=training.step, size=c.batch_size
+    (rows,) = batches(
+        training.splits[0].train,
+        seed=c.seed,
+        start=training.step,
+        count=1,
+        size=c.batch_size,
     )
     return (
         torch.tensor(float(training.step)),

@@ -42,7 +42,7 @@ from lrdlib.training.train import (
     Record,
     TrainConfig,
     Training,
-    batch,
+    batches,
     checkpoint_configs,
     train,
 )
@@ -59,6 +59,11 @@ TINY = TrainConfig(
     weight_decay=0.02,
     method="svd",
 )
+
+
+def batch(rows, **how):
+    """The one batch of a step."""
+    return batches(rows, count=1, **how)[0]
 
 
 def tiny(**options):
@@ -207,15 +212,12 @@ def reference(config, steps):
     data = config.data()
     start = init_params(config.model(data), torch.Generator().manual_seed(config.seed))
     rows = split(data, config.fraction, config.seed).train
-    batches = []
-    for step in range(steps):
-        chosen = batch(rows, seed=config.seed, step=step, size=config.batch_size)
-        batches.append((data.tokens[chosen], data.labels[chosen]))
+    drawn = batches(rows, seed=config.seed, start=0, count=steps, size=config.batch_size)
     temper = torch.tensor(float(config.attention != "uniform"))
     final = oracles.train(
         start,
         lambda params, tokens: forward(params, tokens, config.model(data), temper),
-        batches,
+        [(data.tokens[chosen], data.labels[chosen]) for chosen in drawn],
         config,
     )
     return {name: W.double() for name, W in start.items()}, final
@@ -452,25 +454,25 @@ def test_a_stack_that_diverges_by_itself_goes_on(rule, method):
 def test_every_epoch_holds_each_row_once(n, size, seed, epochs):
     rows = torch.arange(100, 100 + n)
     steps = -(-n * epochs // size)
-    stream = torch.cat(
-        [batch(rows, seed=seed, step=step, size=size) for step in range(steps)]
-    )
+    stream = torch.cat([batch(rows, seed=seed, start=i, size=size) for i in range(steps)])
     assert stream.shape == (steps * size,)
+    together = batches(rows, seed=seed, start=0, count=steps, size=size)
+    assert torch.equal(together.flatten(), stream)
     for epoch in stream[: n * epochs].view(epochs, n):
         assert torch.equal(epoch.sort().values, rows)
 
 
 def test_batches_depend_on_seed_epoch_and_step_only():
     rows = torch.arange(50)
-    first = batch(rows, seed=1, step=7, size=20)
-    numpys = dict(seed=np.uint8(1), step=np.int8(7), size=np.uint8(20))  # 7 * 20 > 127
+    first = batch(rows, seed=1, start=7, size=20)
+    numpys = dict(seed=np.uint8(1), start=np.int8(7), size=np.uint8(20))  # 7 * 20 > 127
     assert torch.equal(batch(rows, **numpys), first)
-    batch(rows, seed=2, step=3, size=11)
-    assert torch.equal(batch(rows, seed=1, step=7, size=20), first)
-    assert not torch.equal(batch(rows, seed=2, step=7, size=20), first)
-    epochs = [batch(rows, seed=1, step=step, size=50) for step in range(3)]
+    batch(rows, seed=2, start=3, size=11)
+    assert torch.equal(batch(rows, seed=1, start=7, size=20), first)
+    assert not torch.equal(batch(rows, seed=2, start=7, size=20), first)
+    epochs = [batch(rows, seed=1, start=step, size=50) for step in range(3)]
     assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[1], epochs[2])
-    assert not torch.equal(epochs[0], batch(rows, seed=2, step=0, size=50))
+    assert not torch.equal(epochs[0], batch(rows, seed=2, start=0, size=50))
 
 
 # --- what is measured
@@ -573,7 +575,7 @@ def test_grad_norm_is_of_the_last_batch_and_nan_before_there_is_one():
         rows = batch(
             training.splits[0].train,
             seed=config.seed,
-            step=training.step,
+            start=training.step,
             size=config.batch_size,
         )
         logits = forward(params, training.task.tokens[rows], training.model)
@@ -812,7 +814,7 @@ def test_what_is_set_is_noted_with_its_step():
         (
             {"seed": 1},
             ValueError,
-            "only rule, weight_decay, l2, lr, .* can be set while a stack trains, got 'seed'",
+            "only rule, weight_decay, l2, lr, .* can be set while it trains, got 'seed'",
         ),
     ],
 )
@@ -1863,38 +1865,46 @@ REFUSED = {
         TypeError,
         "weight_decay must be",
     ),
-    "batch-none": (lambda: batch(None, seed=0, step=0, size=1), TypeError, "train must be"),
+    "batch-none": (
+        lambda: batches(None, seed=0, start=0, count=1, size=1),
+        TypeError,
+        "train must be",
+    ),
     "batch-rows": (
-        lambda: batch(ROWS[:0], seed=0, step=0, size=1),
+        lambda: batches(ROWS[:0], seed=0, start=0, count=1, size=1),
         ValueError,
         r"train must be at least one row \(n,\), got \(0,\)",
     ),
     "batch-table": (
-        lambda: batch(ROWS[None], seed=0, step=0, size=1),
+        lambda: batches(ROWS[None], seed=0, start=0, count=1, size=1),
         ValueError,
         "train must",
     ),
     "batch-seed": (
-        lambda: batch(ROWS, seed=-1, step=0, size=1),
+        lambda: batches(ROWS, seed=-1, start=0, count=1, size=1),
         ValueError,
         "seed must be",
     ),
     "batch-large": (
-        lambda: batch(ROWS, seed=2**32, step=0, size=1),
+        lambda: batches(ROWS, seed=2**32, start=0, count=1, size=1),
         ValueError,
-        "seed must be",
+        "seed must be an integer <= 4294967295, got 4294967296",
     ),
-    "batch-step": (
-        lambda: batch(ROWS, seed=0, step=-1, size=1),
+    "batch-start": (
+        lambda: batches(ROWS, seed=0, start=-1, count=1, size=1),
         ValueError,
-        "step must be",
+        "start must be",
     ),
     "batch-half": (
-        lambda: batch(ROWS, seed=0, step=0.5, size=1),
+        lambda: batches(ROWS, seed=0, start=0.5, count=1, size=1),
         TypeError,
-        "step must be",
+        "start must be",
     ),
-    "batch-size": (lambda: batch(ROWS, seed=0, step=0, size=0), ValueError, "size must be"),
+    "batch-size": (
+        lambda: batches(ROWS, seed=0, start=0, count=1, size=0),
+        ValueError,
+        "size must be",
+    ),
     "records-none": (lambda: record_arrays([]), ValueError, "records must .*, got none"),
     "records-mixed": (
         lambda: record_arrays([RECORD, Record(1, {"b": torch.ones(1)}, {})]),

@@ -23,7 +23,7 @@ class Driven:
         return TrainConfig(**first["config"])
 
     def set(self, **values: Any) -> None:
-        """Change rule, weight_decay, l2 or lr from the next step on. See Trainer.set."""
+        """Train with these values from the next step on. See Trainer.set."""
         self.trainer.set(**values)
 
     def pause(self) -> None:

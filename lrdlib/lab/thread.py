@@ -22,7 +22,7 @@ from lrdlib.lab.seen import Seen, first_run, sentence
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.records import Record
 from lrdlib.training.runs import Run, runs_of
-from lrdlib.training.train import SETTABLE, Training, interrupts_held
+from lrdlib.training.train import SETTABLE, Training, check_settable, interrupts_held
 
 T = TypeVar("T")
 TOLD_EVERY = 0.5  # seconds between two words on progress
@@ -93,19 +93,14 @@ class Trainer:
                 thread.start()
 
     def set(self, **values: Any) -> None:
-        """Train with these values of rule, weight_decay, l2 or lr from the next step on.
+        """Train with these values, of lrdlib.training.train.SETTABLE, from the next step on.
 
         Raises RuntimeError if nothing is training, TypeError or ValueError for a bad value;
         nothing is changed then.
         """
         with self._changed:
             wanted = self._need_active("set")
-            unknown = [name for name in values if name not in SETTABLE]
-            if unknown:
-                raise ValueError(
-                    f"only {', '.join(SETTABLE)} can be set while it trains, got "
-                    f"{unknown[0]!r}"
-                )
+            check_settable(values)
             self._wanted = replace(wanted, **values)
             self.tell("config", self._wanted)
 

@@ -1,1 +1,1 @@
-"""How runs are made, measured and kept: config, train, records, runs, store, sweep."""
+"""How runs are made, measured and kept."""

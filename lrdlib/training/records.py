@@ -81,11 +81,6 @@ class Snapshot:
         return Record(self.step, metrics, spectra, self.fourier)
 
 
-def spectrum(W: Tensor) -> Tensor:
-    """Singular values (runs, k) of W (runs, m, n), NaN for a run that has diverged."""
-    return from_gram(gram(W)).to(W.dtype)
-
-
 def gram(W: Tensor) -> Tensor:
     """W^T W or W W^T, whichever is smaller, of W (runs, m, n) in float64: (runs, k, k)."""
     X = tall(W.detach()).double()

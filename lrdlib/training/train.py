@@ -1,5 +1,5 @@
-"""Training a stack of runs at once: one batched model, one torch.optim.AdamW, one decay
-rule with a strength per run.
+"""Training a stack of runs at once: one batched model, one step, whose coefficients say
+which optimiser, decay and strengths each run has (lrdlib.training.step).
 
 A run is a stack of one. Everything random (data split, initial weights, batches) is drawn
 per run from its own seed, so a run is the same computation alone and in a stack. (The
@@ -421,12 +421,7 @@ class Training(Iterator[Record]):
         steps done, name: value, ...}. Raises TypeError or ValueError for another name or a
         value that TrainConfig refuses; nothing is changed then.
         """
-        unknown = [name for name in values if name not in SETTABLE]
-        if unknown:
-            raise ValueError(
-                f"only {', '.join(SETTABLE)} can be set while a stack trains, got "
-                f"{unknown[0]!r}"
-            )
+        check_settable(values)
         live = [replace(c, **values) for c in self.live]
         check_stack(live)
         news = {
@@ -696,6 +691,15 @@ class Training(Iterator[Record]):
         return records
 
 
+def check_settable(names: Iterable[str]) -> None:
+    """Raise ValueError unless all are in SETTABLE, what `Training.set` can change."""
+    for name in names:
+        if name not in SETTABLE:
+            raise ValueError(
+                f"only {', '.join(SETTABLE)} can be set while it trains, got {name!r}"
+            )
+
+
 @contextmanager
 def interrupts_held() -> Iterator[list[int]]:
     """A block in which Ctrl-C (SIGINT) only takes note, in the list that it yields, to act
@@ -723,23 +727,14 @@ def interrupts_held() -> Iterator[list[int]]:
                 signal.raise_signal(signal.SIGINT)
 
 
-def batch(train: Tensor, *, seed: int, step: int, size: int) -> Tensor:
-    """Rows (size,) of the `step`-th batch: the next `size` of an endless row of shuffles of
-    the training set.
+def batches(train: Tensor, *, seed: int, start: int, count: int, size: int) -> Tensor:
+    """Rows (count, size) of the `count` batches from step `start` on: `size` after `size` of
+    an endless row of shuffles of the training set.
 
     A pure function of its arguments (shuffle number e comes from the generator seeded with
     (seed, e)), so there is no state to save, and the batches are the same on every machine.
-    Raises TypeError or ValueError for no rows, a step below 0, a size below 1, or a seed
-    that is not in 0 ... 2^32 - 1.
-
-    >>> batch(torch.arange(4), seed=0, step=0, size=6).shape
-    torch.Size([6])
-    """
-    return batches(train, seed=seed, start=step, count=1, size=size)[0]
-
-
-def batches(train: Tensor, *, seed: int, start: int, count: int, size: int) -> Tensor:
-    """Rows (count, size) of the `count` batches from step `start` on. Raises as `batch`.
+    Raises TypeError or ValueError for no rows, a start below 0, a count or size below 1, or
+    a seed that is not in 0 ... 2^32 - 1.
 
     >>> batches(torch.arange(4), seed=0, start=2, count=3, size=2).shape
     torch.Size([3, 2])
@@ -748,12 +743,10 @@ def batches(train: Tensor, *, seed: int, start: int, count: int, size: int) -> T
         raise TypeError(f"train must be a torch.Tensor, got {type(train).__name__}")
     if train.ndim != 1 or not len(train):
         raise ValueError(f"train must be at least one row (n,), got {tuple(train.shape)}")
-    check_integer("seed", seed, at_least=0)
-    check_integer("step", start, at_least=0)
+    check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
+    check_integer("start", start, at_least=0)
     check_integer("count", count)
     check_integer("size", size)
-    if seed >= 2**32:
-        raise ValueError(f"seed must be < 2**32, got {seed}")
     seed, start, count, size = map(int, (seed, start, count, size))  # numpy's would wrap
     n, first, total = len(train), start * size, count * size
     epochs = range(first // n, (first + total - 1) // n + 1)
