@@ -5,7 +5,7 @@ A network that adds modulo p by rotating (Nanda et al. 2023) needs a handful of 
 k, and holds each number a as cos(w_k a) and sin(w_k a), w_k = 2 pi k / p. One that
 memorises needs none in particular.
 
-    embedding   fourier_power, key_frequencies, gini          which frequencies, and how few
+    embedding   fourier_power, key_frequencies                which frequencies, and how few
     logits      sum_power, restricted_loss, excluded_loss     how much of the answer they give
     algorithm   gradient_symmetricity, distance_irrelevance   "clock" or "pizza" (Zhong et al. 2023)
 
@@ -74,27 +74,6 @@ def key_frequencies(power: Tensor, *, share: float | None = None) -> Tensor:
     else:
         check_real("share", share, at_least=0, below=1)
     return power > share
-
-
-def gini(values: Tensor) -> Tensor:
-    """The Gini coefficient of values (..., n) >= 0: 0 if all are equal, 1 - 1 / n if one
-    holds everything.
-
-    sum_i (2 i - n - 1) x_i / (n sum_i x_i), x ascending, i = 1 .. n: half the mean absolute
-    difference of two of them over their mean. NaN if all are zero. Nanda et al. 2023,
-    section 5.1, take it of the norms of the Fourier components, the roots of
-    `fourier_power`. Raises TypeError or ValueError unless `values` is a floating-point
-    tensor with nothing below 0. Source: Hurley and Rickard 2009, table I.
-
-    >>> gini(torch.tensor([0.0, 0.0, 0.0, 3.0]))
-    tensor(0.7500)
-    """
-    _check_values("values", values)
-    if bool((values < 0).any()):
-        raise ValueError(f"values must be >= 0, got {values.min().item()}")
-    n = values.shape[-1]
-    weights = torch.arange(1 - n, n, 2, dtype=values.dtype, device=values.device)
-    return (values.sort(-1).values * weights).sum(-1) / (n * values.sum(-1))
 
 
 # ---- how much of the answer they give

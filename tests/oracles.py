@@ -238,3 +238,22 @@ def train(params, logits_of, batches, config):
             for n, W in stepped.items()
         }
     return {name: W.detach() for name, W in params.items()}
+
+
+# --- the lab's numbers as text
+
+
+def decode_digits(code):
+    """The numbers of a code of lrdlib.lab.digits, one letter at a time; NaN where there is
+    none."""
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+    text, n = code["text"], len(code["text"]) // 2
+    numbers = []
+    for first, second in zip(text[:n], text[n:], strict=True):
+        if first + second == "~~":
+            numbers.append(math.nan)
+            continue
+        place = 64 * digits.index(first) + digits.index(second)
+        x = code["low"] + place * (code["high"] - code["low"]) / 4095
+        numbers.append(10**x if code["log"] else x)
+    return np.array(numbers)

@@ -446,7 +446,6 @@ OWN = [
     call(fourier.fourier_power, E=(W33, matrix)),
     call(fourier.key_frequencies, power=(S3, fourier_values),
          share=(value(None), RTOL)),
-    call(fourier.gini, values=(S3, lambda x: fourier_values(x) and not (x < 0).any())),
     call(fourier.sum_power, logits=(TABLE, never)),
     call(fourier.sum_component, logits=(TABLE, never), keys=KEYS),
     call(fourier.restricted_loss, logits=(TABLE, never), keys=KEYS, rows=ROWS),

@@ -62,9 +62,9 @@ def test_a_path_is_broken_where_there_is_no_point():
 
 def test_what_stands_in_a_scene():
     fig = s.space(1.5)
-    fig.add_traces([s.dot((1, 2, 3), "#378eca"), s.words([((0, 0, 1), "I")]), s.cross(1.0)])
-    assert fig.data[0].z == (3,) and fig.data[1].text == ("I",)
-    assert max(v for v in fig.data[2].x if v is not None) == 1
+    fig.add_traces([s.words([((0, 0, 1), "I")]), s.cross(1.0)])
+    assert fig.data[0].z == (1,) and fig.data[0].text == ("I",)
+    assert max(v for v in fig.data[1].x if v is not None) == 1
     assert tuple(fig.layout.scene.zaxis.range) == (-1.5, 1.5)
 
 

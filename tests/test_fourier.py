@@ -15,7 +15,6 @@ from lrdlib.fourier import (
     distance_irrelevance,
     excluded_loss,
     fourier_power,
-    gini,
     gradient_symmetricity,
     key_frequencies,
     logits_of_embeddings,
@@ -121,32 +120,13 @@ def test_key_frequencies_are_those_above_the_share():
     ).any()  # p = 2 or 3: one frequency, which holds no more than everything
 
 
-@settings(deadline=None, max_examples=30)
-@given(
-    values=st.lists(st.floats(0, 100), min_size=1, max_size=12).filter(
-        lambda v: sum(v) > 0.1
-    )
-)
-def test_gini_is_half_the_mean_difference_over_the_mean(values):
-    n, mean = len(values), sum(values) / len(values)
-    difference = sum(abs(x - y) for x in values for y in values) / n**2
-    assert gini(torch.tensor([values, values]))[1].item() == pytest.approx(
-        difference / (2 * mean), abs=1e-4
-    )
-
-
-def test_gini_refuses_what_has_none():
-    with pytest.raises(ValueError, match="values must be >= 0"):
-        gini(torch.tensor([1.0, -1.0]))
-    with pytest.raises(TypeError, match="values must"):
-        gini(torch.tensor([1, 2]))
+def test_what_has_no_key_frequencies():
     with pytest.raises(TypeError, match="power must"):
         key_frequencies([0.5])
     with pytest.raises(ValueError, match="share must"):
         key_frequencies(torch.ones(3), share=1.0)
     with pytest.raises(ValueError, match="shape"):
         key_frequencies(torch.tensor(1.0))
-    assert gini(torch.zeros(3)).isnan()
 
 
 # ---- restricted and excluded
@@ -434,16 +414,15 @@ def test_what_are_no_rows(measure):
         measure(None, keys)
 
 
-@pytest.mark.parametrize("measure", [gini, key_frequencies])
-def test_what_are_no_shares(measure):
+def test_what_are_no_shares():
     for x, error in (
         (torch.tensor([1.0, math.inf]), ValueError),
         (torch.zeros(2, dtype=torch.float8_e5m2), TypeError),
         (torch.ones(2, device="meta"), TypeError),
         (torch.tensor(1.0), ValueError),
     ):
-        with pytest.raises(error, match=r"^(values|power) must"):
-            measure(x)
+        with pytest.raises(error, match=r"^power must"):
+            key_frequencies(x)
 
 
 SMALL = ModelConfig(vocab=6, seq_len=3, classes=5, d_model=4, heads=2, layers=1)

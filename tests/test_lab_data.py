@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ from test_lab_page import made_run, made_runs
 from lrdlib.evidence.phase import outcome
 from lrdlib.figures.phase import DIGITS
 from lrdlib.lab import data, digits, script
-from lrdlib.lab.shows import EXERCISES, IN_LAB
+from lrdlib.lab.address import of_training
+from lrdlib.lab.shows import IN_LAB, WHOLE, View, _l2, _lrd, _recorded
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run, save_run
 
@@ -45,7 +47,7 @@ POSITIVE = arrays(
 @given(NUMBERS)
 def test_a_number_comes_back_to_half_a_step(values):
     code = digits.encode(values)
-    back = digits.decode(json.loads(json.dumps(code)))
+    back = oracles.decode_digits(json.loads(json.dumps(code)))
     known = np.isfinite(values)
     assert (np.isfinite(back) == known).all()
     step = (code["high"] - code["low"]) / 4095
@@ -56,7 +58,7 @@ def test_a_number_comes_back_to_half_a_step(values):
 @given(POSITIVE)
 def test_a_logarithm_comes_back_to_half_a_step(values):
     code = digits.encode(values, log=True)
-    back = digits.decode(code)
+    back = oracles.decode_digits(code)
     known = np.isfinite(values)
     assert (np.isfinite(back) == known).all()
     floor = values[known].max(initial=0) * 1e-9 or 1.0
@@ -69,8 +71,10 @@ def test_a_logarithm_comes_back_to_half_a_step(values):
 
 
 def test_one_value_and_none_have_codes():
-    assert digits.decode(digits.encode(np.full(3, 0.7))) == pytest.approx(0.7, rel=1e-6)
-    assert np.isnan(digits.decode(digits.encode(np.full(2, np.nan)))).all()
+    assert oracles.decode_digits(digits.encode(np.full(3, 0.7))) == pytest.approx(
+        0.7, rel=1e-6
+    )
+    assert np.isnan(oracles.decode_digits(digits.encode(np.full(2, np.nan)))).all()
 
 
 def test_the_page_reads_the_same_digits():
@@ -153,17 +157,17 @@ def test_a_piece_holds_its_run(recorded):
     )
     for metric, code in made["curves"].items():
         values = run.history[metric]
-        assert digits.decode(code) == pytest.approx(
+        assert oracles.decode_digits(code) == pytest.approx(
             values, abs=float(np.ptp(values)) / 8000
         )
     spectrum = made["spectra"]["1.key"]
-    back = digits.decode(spectrum).reshape(-1, spectrum["size"])
+    back = oracles.decode_digits(spectrum).reshape(-1, spectrum["size"])
     assert (
         np.abs(np.log(back / np.maximum(run.spectra["1.key"], back.min()))).max() < 0.003
     )  # 9 decades in 4096 steps
     Q, K = run.weights["0.query"], run.weights["0.key"]
     (pattern,) = data.pattern(run)["values"]
-    assert digits.decode(pattern).reshape(128, 128) == pytest.approx(
+    assert oracles.decode_digits(pattern).reshape(128, 128) == pytest.approx(
         Q.T @ K, abs=float(np.abs(Q.T @ K).max()) / 2000
     )
 
@@ -171,7 +175,9 @@ def test_a_piece_holds_its_run(recorded):
 def test_seeds_of_a_cell_make_bands():
     runs = [made_run(TrainConfig(seed=seed, eval_every=100)) for seed in (0, 1, 2)]
     made = data.piece(runs[0], runs)["bands"]
-    low, high = (digits.decode(made[end]["test_accuracy"]) for end in ("low", "high"))
+    low, high = (
+        oracles.decode_digits(made[end]["test_accuracy"]) for end in ("low", "high")
+    )
     values = np.stack([run.history["test_accuracy"] for run in runs])
     assert low == pytest.approx(values.min(0), abs=1e-3) and high == pytest.approx(
         values.max(0), abs=1e-3
@@ -251,6 +257,60 @@ FIELDS = {
     "lr": "lr",
     "lambda": "strength",
     "f": "fraction",
+}
+# What the lab shows of an exercise, by its label: it ends with the view's words as a link.
+EXERCISES = {
+    "grok-ex-delay": _recorded(
+        "L2 at λ = 3 beside LRD at λ = 0.01, 40% of the pairs",
+        3000,
+        _l2(3.0, 0.4, **WHOLE),
+        _lrd(0.01, 0.4, **WHOLE),
+    ),
+    "grok-ex-sub": View(
+        "a small network that subtracts, without decay",
+        of_training("sub", rule="none", weight_decay=0.0, l2=0.0),
+    ),
+    "fourier-ex-subtract": View(
+        "a small network that subtracts, under both decays", of_training("sub")
+    ),
+    "ex-first-lambda": View(
+        "a network of nearly this size under LRD at λ = 0.05",
+        of_training("small", weight_decay=0.05),
+    ),
+    "ex-first-fraction": View(
+        "weak L2 on a network of nearly this size, 30% of the pairs",
+        of_training("small", rule="l2", weight_decay=0.1, fraction=0.3),
+    ),
+    "ex-phase-effective": _recorded(
+        "LRD at λ = 0.05 in the one mode beside the other, 80% of the pairs",
+        3000,
+        _lrd(0.05, 0.8, mode="decoupled"),
+        _lrd(0.05, 0.8),
+    ),
+    "ex-phase-turn": _recorded(
+        "L2 at λ = 0.05 beside λ = 10, 40% of the pairs",
+        1000,
+        _l2(0.05, 0.4),
+        _l2(10.0, 0.4),
+    ),
+    "ex-rank-clock": _recorded(
+        "LRD at λ = 0.005 beside λ = 0.01, 40% of the pairs",
+        300,
+        _lrd(0.005, 0.4),
+        _lrd(0.01, 0.4),
+    ),
+    "ex-rank-stop": View(
+        "a small network under LRD until step 600, and without from then on",
+        of_training("small", then=[(600, "weight_decay", 0.0)]),
+    ),
+    "after-ex-death": View(
+        "a small network that memorises, and from step 500 on LRD without gradient",
+        IN_LAB["without-gradient"].address,
+    ),
+    "radial-ex-split": View(
+        "a small network under the tangential part alone",
+        IN_LAB["mechanism"].address,
+    ),
 }
 LINKS = [
     (path.stem, unescape(address))

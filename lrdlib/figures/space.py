@@ -128,13 +128,6 @@ def words(spots: Sequence[tuple[ArrayLike, str]]) -> go.Scatter3d:
     return go.Scatter3d(x=x, y=y, z=z, mode="text", text=text, **QUIET)
 
 
-def dot(point: ArrayLike, colour: str, size: float = 14) -> go.Scatter3d:
-    """A ball at a point."""
-    marker = {"color": colour, "size": size}
-    x, y, z = ([value] for value in numbers(point))
-    return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker=marker, **QUIET)
-
-
 def cross(reach: float) -> go.Scatter3d:
     """The three axes, thin, from -reach to reach."""
     lines = [
@@ -145,7 +138,7 @@ def cross(reach: float) -> go.Scatter3d:
     return path(lines, INK, line={"color": INK, "width": 1})
 
 
-def space(reach: float, height: int = 460) -> go.Figure:
+def space(reach: float) -> go.Figure:
     """An empty scene of this reach, its origin in the middle, without perspective. Raises
     ValueError unless reach > 0."""
     check_real("reach", reach, above=0)
@@ -156,7 +149,7 @@ def space(reach: float, height: int = 460) -> go.Figure:
     return go.Figure().update_layout(
         template="none",
         scene=scene,
-        height=height,
+        height=460,
         margin={"l": 20, "r": 20, "t": 0, "b": 0},
         paper_bgcolor="rgba(0,0,0,0)",
         font={"size": 14, "color": INK},

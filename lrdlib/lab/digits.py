@@ -41,18 +41,3 @@ def encode(values: np.ndarray, *, log: bool = False) -> dict[str, Any]:
     letters = np.stack([_LETTERS[whole // 64], _LETTERS[whole % 64]])
     letters[:, ~known] = ord("~")
     return {"low": low, "high": high, "log": log, "text": letters.tobytes().decode()}
-
-
-def decode(code: dict[str, Any]) -> np.ndarray:
-    """The numbers of a code, float64, NaN where there is none: what the page's reader
-    computes.
-
-    >>> decode(encode(np.array([2.0, 3.0])))
-    array([2., 3.])
-    """
-    letters = np.frombuffer(code["text"].encode(), np.uint8).reshape(2, -1)
-    places = np.full(128, -1)
-    places[_LETTERS] = np.arange(64)
-    high, low = places[letters]
-    x = code["low"] + (64 * high + low) * (code["high"] - code["low"]) / TOP
-    return np.where(high < 0, np.nan, 10**x if code["log"] else x)

@@ -1,5 +1,5 @@
-"""Claims and exercises that the lab can show: for each a view of recorded runs, or of a run
-that trains in the page, and what is set there, in words.
+"""Claims that the lab can show: for each a view of recorded runs, or of a run that trains
+in the page, and what is set there, in words.
 
 A view is one run, or two, of one seed. It shows what a claim speaks of; the verdict rests
 on many. The words say what is set, not what comes of it. Claims about the first code's own
@@ -19,9 +19,7 @@ class View(NamedTuple):
     address: str
 
 
-def _recorded(
-    words: str, step: int, *runs: dict[str, Any], matrix: str = "0.query"
-) -> View:
+def _recorded(words: str, step: int, *runs: dict[str, Any]) -> View:
     """A view of one recorded run or two, by fields of their TrainConfigs."""
     config, *others = (TrainConfig(**{"eval_every": 100} | fields) for fields in runs)
     beside = others[0] if others else None
@@ -147,60 +145,5 @@ IN_LAB = {
     "other-tasks": View(
         "a small network that subtracts, under LRD",
         of_training("sub", rule="lrd", weight_decay=0.01, l2=0.0),
-    ),
-}
-
-# By the label of the exercise, which ends with the view's words as a link.
-EXERCISES = {
-    "grok-ex-delay": _recorded(
-        "L2 at λ = 3 beside LRD at λ = 0.01, 40% of the pairs",
-        3000,
-        _l2(3.0, 0.4, **WHOLE),
-        _lrd(0.01, 0.4, **WHOLE),
-    ),
-    "grok-ex-sub": View(
-        "a small network that subtracts, without decay",
-        of_training("sub", rule="none", weight_decay=0.0, l2=0.0),
-    ),
-    "fourier-ex-subtract": View(
-        "a small network that subtracts, under both decays", of_training("sub")
-    ),
-    "ex-first-lambda": View(
-        "a network of nearly this size under LRD at λ = 0.05",
-        of_training("small", weight_decay=0.05),
-    ),
-    "ex-first-fraction": View(
-        "weak L2 on a network of nearly this size, 30% of the pairs",
-        of_training("small", rule="l2", weight_decay=0.1, fraction=0.3),
-    ),
-    "ex-phase-effective": _recorded(
-        "LRD at λ = 0.05 in the one mode beside the other, 80% of the pairs",
-        3000,
-        _lrd(0.05, 0.8, mode="decoupled"),
-        _lrd(0.05, 0.8),
-    ),
-    "ex-phase-turn": _recorded(
-        "L2 at λ = 0.05 beside λ = 10, 40% of the pairs",
-        1000,
-        _l2(0.05, 0.4),
-        _l2(10.0, 0.4),
-    ),
-    "ex-rank-clock": _recorded(
-        "LRD at λ = 0.005 beside λ = 0.01, 40% of the pairs",
-        300,
-        _lrd(0.005, 0.4),
-        _lrd(0.01, 0.4),
-    ),
-    "ex-rank-stop": View(
-        "a small network under LRD until step 600, and without from then on",
-        of_training("small", then=[(600, "weight_decay", 0.0)]),
-    ),
-    "after-ex-death": View(
-        "a small network that memorises, and from step 500 on LRD without gradient",
-        IN_LAB["without-gradient"].address,
-    ),
-    "radial-ex-split": View(
-        "a small network under the tangential part alone",
-        IN_LAB["mechanism"].address,
     ),
 }
