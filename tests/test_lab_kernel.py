@@ -544,7 +544,7 @@ def test_the_plain_lab_says_what_is_not_possible(plain):
 
 
 def test_figures_of_nothing_and_of_nan():
-    assert "No record yet" in figures([], "cpu")
+    assert "No record yet" in figures([])
     text = drawing("a & b", [("x", "red", [0, 1, 2], [0.0, float("nan"), 1.0])])
     assert "nan" not in text and text.count("<line") == 1 and "a &amp; b: x 1" in text
 

@@ -316,7 +316,7 @@ def test_help_explains_the_presets(capsys):
 def assert_remakes(configs, options):
     """Each command, parsed again, is of this one run; checked for every 17th of a large
     grid, which is read once."""
-    commands = remakes(configs, configs, options)
+    commands = remakes(configs, options)
     assert len(set(commands.values())) == len(configs) == len(commands)
     for config in configs[:: 17 if len(configs) > 100 else 1]:
         words = shlex.split(commands[config])
@@ -364,7 +364,7 @@ def unbroken(tmp_path_factory):
     grid = read_grid(file)
     with matmul_restored():
         use_onednn()  # as the command does
-        list(sweep(grid, folder / "runs", commands=remakes(grid, grid, options)))
+        list(sweep(grid, folder / "runs", commands=remakes(grid, options)))
     return file, stored(folder / "runs")
 
 

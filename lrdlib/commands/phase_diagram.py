@@ -130,7 +130,7 @@ def phase_diagram(options: argparse.Namespace) -> None:
     grid = read_grid(options.grid) if options.grid else expand(*GRIDS[options.preset]())
     configs, store = only(grid, options.only), options.runs or options.out / "runs"
     check_folder("--runs" if options.runs else "--out", store, new=True)
-    commands = remakes(configs, grid, options)
+    commands = remakes(grid, options)
     use_onednn()
     if options.dry_run:
         return dry_run(configs, recorded(configs, store), workers, compile=options.compile)
@@ -194,10 +194,10 @@ def read_grid(path: Path) -> list[TrainConfig]:
 
 
 def remakes(
-    configs: Sequence[TrainConfig], grid: Sequence[TrainConfig], options: argparse.Namespace
+    grid: Sequence[TrainConfig], options: argparse.Namespace
 ) -> dict[TrainConfig, str]:
-    """The command that makes each run again, alone: the grid, and what sets the run apart
-    in it."""
+    """The command that makes each run of the grid again, alone: the grid, and what sets the
+    run apart in it."""
     source = ["--grid", str(options.grid)] if options.grid else ["--preset", options.preset]
     names = [f.name for f in fields(TrainConfig)]
     apart = [name for name in names if len({getattr(c, name) for c in grid}) > 1]

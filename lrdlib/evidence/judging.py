@@ -255,14 +255,14 @@ def by_strength(runs: Iterable[Run]) -> dict[float, list[Run]]:
 # ---- what is counted of them
 
 
-def succeeds(run: Run, metric: str = TEST) -> bool:
+def succeeds(run: Run) -> bool:
     """Whether a run succeeds, as the phase diagrams count it."""
-    return outcome(run, metric).step is not None
+    return outcome(run, TEST).step is not None
 
 
-def successes(runs: Iterable[Run], metric: str = TEST) -> int:
+def successes(runs: Iterable[Run]) -> int:
     """How many runs succeed."""
-    return sum(succeeds(run, metric) for run in runs)
+    return sum(succeeds(run) for run in runs)
 
 
 def cells_that_succeed(part: Part) -> tuple[int, int]:
@@ -273,10 +273,10 @@ def cells_that_succeed(part: Part) -> tuple[int, int]:
     return sum(2 * won > of for won, of in agreements), len(agreements)
 
 
-def best_frontier(part: Part, metric: str = TEST) -> Frontier:
+def best_frontier(part: Part) -> Frontier:
     """The frontier of the best strength per fraction."""
     (panel,) = panels(part.runs, part.wanted)
-    return frontiers(panel, np.random.default_rng(0), metric=metric)[-1]
+    return frontiers(panel, np.random.default_rng(0), metric=TEST)[-1]
 
 
 def rank_shares(run: Run) -> np.ndarray:

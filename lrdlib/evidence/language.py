@@ -28,7 +28,8 @@ from lrdlib.optimizer import LowRankDecay
 from lrdlib.spectral import singular_values, stable_rank
 
 SEEDS = (0, 1, 2)
-LR, WARMUP, CONTEXT, BATCH, HEADS = 3e-3, 100, 64, 32, 4
+LR, WARMUP, CONTEXT, BATCH = 3e-3, 100, 64, 32
+WIDTH, DEPTH, HEADS = 64, 2, 4
 HELD_OUT = 20_000  # characters at the end of the text, for the validation loss
 ALL = "attention+mlp"
 
@@ -124,13 +125,13 @@ class Block(nn.Module):
 class CharacterModel(nn.Module):
     """The probabilities of the next character, for each place of a text."""
 
-    def __init__(self, letters: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, letters: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(letters, width)
-        self.position = nn.Embedding(CONTEXT, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.norm = nn.RMSNorm(width)
-        self.lm_head = nn.Linear(width, letters, bias=False)
+        self.embedding = nn.Embedding(letters, WIDTH)
+        self.position = nn.Embedding(CONTEXT, WIDTH)
+        self.blocks = nn.ModuleList(Block(WIDTH) for _ in range(DEPTH))
+        self.norm = nn.RMSNorm(WIDTH)
+        self.lm_head = nn.Linear(WIDTH, letters, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens) + self.position.weight[: tokens.shape[-1]]
@@ -139,7 +140,7 @@ class CharacterModel(nn.Module):
         return self.lm_head(self.norm(x))  # (B, T, letters)
 
 
-def qwen3(letters: int, width: int = 64, depth: int = 2) -> nn.Module:
+def qwen3(letters: int) -> nn.Module:
     """A Qwen3 of the size of `CharacterModel`, with random weights; two heads of queries
     share keys and values, and the MLP is gated. Needs transformers."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -147,14 +148,14 @@ def qwen3(letters: int, width: int = 64, depth: int = 2) -> nn.Module:
     return Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=letters,
-            hidden_size=width,
-            intermediate_size=8 * width // 3,
-            num_hidden_layers=depth,
+            hidden_size=WIDTH,
+            intermediate_size=8 * WIDTH // 3,
+            num_hidden_layers=DEPTH,
             num_attention_heads=HEADS,
             num_key_value_heads=HEADS // 2,
-            head_dim=width // HEADS,
+            head_dim=WIDTH // HEADS,
             max_position_embeddings=CONTEXT,
-            initializer_range=width**-0.5,
+            initializer_range=WIDTH**-0.5,
             tie_word_embeddings=False,
             use_cache=False,
         )

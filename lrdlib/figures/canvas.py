@@ -108,13 +108,13 @@ def _between(first: str, last: str, share: float) -> str:
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
 
 
-def rule_key(names: Mapping[str, str] = RULE_NAMES) -> str:
+def rule_key() -> str:
     """The key of RULE_COLOURS as HTML: a swatch of each rule, then its name."""
     swatch = "display:inline-block;width:1.6em;height:0.7em;border-radius:2px"
     items = [
         f'<span style="white-space:nowrap"><span style="{swatch};background:'
         f'{RULE_COLOURS[rule]}"></span> {name}</span>'
-        for rule, name in names.items()
+        for rule, name in RULE_NAMES.items()
     ]
     gap = "display:flex;flex-wrap:wrap;gap:0.3em 1.4em"
     return f'<p class="lrd-rules" style="{gap}">{"".join(items)}</p>'

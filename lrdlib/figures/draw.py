@@ -118,7 +118,6 @@ def tail(
     name: str,
     colour: str,
     *,
-    row: int = 1,
     size: float = 14,
     **style: Any,
 ) -> Trace:
@@ -128,7 +127,7 @@ def tail(
     marks = {"color": colour, "size": [0] * (n - 1) + [size], "opacity": 1}
     marks |= {"line": {"width": 0}}
     way = {"mode": "lines+markers", "marker": marks} | style
-    return line(x, y, name, colour, row=row, **way)
+    return line(x, y, name, colour, **way)
 
 
 def _trace(

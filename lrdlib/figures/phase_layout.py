@@ -135,9 +135,9 @@ def empty_panels(
     return fig, wide_layout, placed(slim, legend=legend, margin=margin) | narrow
 
 
-def side_by_side(n: int, height: int, gap: float = 0.04) -> list[Row]:
+def side_by_side(n: int, height: int) -> list[Row]:
     """Rows of n panels, COLUMNS to a row."""
-    columns = min(n, COLUMNS)
+    columns, gap = min(n, COLUMNS), 0.04
     width = (1 - gap * (columns - 1)) / columns
     starts = [(p, p % columns * (width + gap)) for p in range(n)]
     return [

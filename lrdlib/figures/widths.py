@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMN = 260  # the least width of one column of subplots, in CSS pixels
+LETTERS = 36  # in a line of a title on a phone
 PHONE = {
     "font.size": 11,
     "title.font.size": 14,
@@ -100,13 +101,13 @@ def _title(layout: Mapping[str, Any]) -> str:
     return title if isinstance(title, str) else title.get("text") or ""
 
 
-def _wrapped(text: str, width: int = 36) -> str:
-    """A text with tags, in lines of about `width` letters."""
+def _wrapped(text: str) -> str:
+    """A text with tags, in lines of about LETTERS letters."""
 
     def lines(run: re.Match[str]) -> str:
         made = [""]
         for word in run[0].split(" "):
-            if made[-1] and len(made[-1]) + len(word) >= width:
+            if made[-1] and len(made[-1]) + len(word) >= LETTERS:
                 made.append(word)
             else:
                 made[-1] = f"{made[-1]} {word}" if made[-1] else word

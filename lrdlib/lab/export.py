@@ -41,6 +41,7 @@ from lrdlib.training.runs import provenance
 from lrdlib.training.step import flat
 
 OPSET = 20
+FOLDED = 1024  # bytes
 
 
 def _with_diagonal(
@@ -137,15 +138,15 @@ def to_onnx(
     return program
 
 
-def simplify(model: onnx_ir.Model, constants: int = 1024) -> None:
-    """Fold what is constant and at most `constants` bytes long, take out what nothing uses
+def simplify(model: onnx_ir.Model) -> None:
+    """Fold what is constant and at most FOLDED bytes long, take out what nothing uses
     or what is computed twice, and every note of where a node came from; in place.
 
     What torch's exporter does itself (optimize=True) matches each node with some sixty
     patterns as well, which takes as long as the export and gives no faster step; it folds
     zeros as large as the weights, and its notes are longer than the graph (2 MB for 0.12).
     """
-    optimizer.fold_constants(model, input_size_limit=constants, output_size_limit=constants)
+    optimizer.fold_constants(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     for simpler in (
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

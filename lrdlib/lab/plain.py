@@ -132,7 +132,7 @@ class PlainLab(Driven, widgets.VBox):
             self._to_front(lambda: self._adopt(content))
 
     def _draw(self) -> None:
-        self._figures.value = figures(list(self.trainer.seen), self.trainer.device)
+        self._figures.value = figures(list(self.trainer.seen))
 
     def _stand(self) -> None:
         """The state in words, and which buttons do something in it."""
@@ -193,7 +193,7 @@ def controls(presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 WIDE = {"description_width": "8rem"}
 
 
-def figures(seen: Sequence[Seen], device: str) -> str:
+def figures(seen: Sequence[Seen]) -> str:
     """Accuracy and rank by step, and the spectrum at the last record, as HTML with SVG."""
     if not seen:
         return "<p>No record yet: press Start.</p>"

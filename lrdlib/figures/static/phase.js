@@ -189,7 +189,7 @@
     say.setAttribute("role", "status");
     const indices = [...Array(phase.seeds.length * phase.units.length).keys()].map((i) => phase.first + i);
 
-    const describe = (key, [p, r, c]) => {
+    const describe = ([p, r, c]) => {
       const hover = plot.data[phase.heat[p]].hovertext[r][c];
       const command = plot.data[phase.heat[p]].customdata[r][c];
       say.replaceChildren(hover ? text(hover) : "This cell is not part of the grid.");
@@ -199,15 +199,14 @@
     const show = () => {
       const place = [panel, row, column].map((select) => Number(select.value));
       const [p, r, c] = place;
-      const key = place.join();
-      const empty = key in phase.curves ? "" : " — not recorded yet";
+      const empty = place.join() in phase.curves ? "" : " — not recorded yet";
       const cell = `fraction ${phase.columns[c]}, ${phase.prefix}${phase.rows[r]}`;
       const {xaxis = "x", yaxis = "y"} = plot.data[phase.heat[p]];
       const frame = {xref: xaxis, yref: yaxis, x0: c - 0.5, x1: c + 0.5, y0: r - 0.5, y1: r + 0.5};
       const layout = {[`annotations[${phase.note}].text`]: `<b>${phase.panels[p]}</b>${empty}<br>${cell}`};
       for (const [part, value] of Object.entries(frame)) layout[`shapes[${phase.frame}].${part}`] = value;
       window.Plotly.update(plot, traces(phase, place), layout, indices);
-      describe(key, place);
+      describe(place);
       hold(place);
     };
     const choose = (place) => {
@@ -252,7 +251,7 @@
     const lead = element("span", {textContent: "Point at a cell, click it, or choose one here:"});
     const beside = element("span", {className: "lrd-steps"}, ...buttons);
     plot.parentElement.append(element("div", {className: "lrd-controls lrd-choices"}, lead, ...choices, beside, say));
-    describe(phase.selected.join(), phase.selected);
+    describe(phase.selected);
   };
 
   document.addEventListener("lrd:drawn", ({target}) => {
