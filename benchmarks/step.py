@@ -43,7 +43,8 @@ from lrdlib.matrices import select
 from lrdlib.model import EPS, ModelConfig, Params, forward
 from lrdlib.polar import polar_factor
 from lrdlib.training.backend import use_onednn
-from lrdlib.training.train import TrainConfig, Training
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.train import Training
 
 PUBLISHED: dict[str, Any] = published()[0] | dict(weight_decay=5e-3, seed=0)
 FASTER, SWITCHED = 3.5, 0.05  # the targets

@@ -14,8 +14,10 @@ from lrdlib.commands.common import (
     make_folder,
 )
 from lrdlib.training.backend import use_onednn
+from lrdlib.training.config import TrainConfig
+from lrdlib.training.records import Record
 from lrdlib.training.runs import runs_of, save_run, short_name
-from lrdlib.training.train import Record, TrainConfig, Training, train
+from lrdlib.training.train import Training, train
 
 # What both sources leave unsaid (batch 512, lr 1e-3; in the paper the betas too) is
 # TrainConfig's default.

@@ -15,8 +15,9 @@ from lrdlib.commands.common import (
     reason,
     write_text,
 )
-from lrdlib.commands.study import FOLDER, studied
+from lrdlib.commands.study import FOLDER
 from lrdlib.evidence.results import label
+from lrdlib.evidence.studies import studied
 from lrdlib.evidence.validation import (
     Agreement,
     Distribution,

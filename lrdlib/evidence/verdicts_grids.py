@@ -285,18 +285,17 @@ def beside(evidence: Evidence, preset: str) -> dict[float, list[tuple[Run, Run]]
         "LRD": evidence.of(preset, rule="lrd", mode="independent", fraction=0.4),
         "L2": evidence.of(preset, rule="l2", fraction=0.4),
     }
-    by_rule = [by_strength(part.runs) for part in paired(every).values()]
+    lrd, l2 = (  # strength -> its runs, by seed
+        {
+            strength: sorted(runs, key=lambda run: run.config["seed"])
+            for strength, runs in by_strength(part.runs).items()
+        }
+        for part in paired(every).values()
+    )
     return {
-        strength: list(zip(*(sorted(g, key=_seed) for g in (group, other)), strict=True))
-        for (strength, group), other in zip(
-            by_rule[0].items(), by_rule[1].values(), strict=True
-        )
+        strength: list(zip(runs, others, strict=True))
+        for (strength, runs), others in zip(lrd.items(), l2.values(), strict=True)
     }
-
-
-def _seed(run: Run) -> int:
-    seed: int = run.config["seed"]
-    return seed
 
 
 def section_6_2(

@@ -129,7 +129,8 @@ def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
         return False
     if not all(isinstance(trace.get(key, []), list) for key in "xyz"):
         return False  # numbers in base 64
-    if any(re.fullmatch(r"[\d\s.:eE/+-]+", name) for name in _names(trace)):
+    names = (v for key in "xy" for v in trace.get(key, []) if isinstance(v, str))
+    if any(re.fullmatch(r"[\d\s.:eE/+-]+", name) for name in names):
         return False  # which plotly reads as dates or numbers
     if trace.get("visible") == "legendonly":
         return False
@@ -157,11 +158,6 @@ def _drawable_trace(trace: Trace, layout: Mapping[str, Any]) -> bool:
         and {s.removesuffix("-open") for s in symbols} <= SYMBOLS.keys() | {"circle"}
         and (trace["mode"] == "text" or "color" in line or "color" in marker)
     )
-
-
-def _names(trace: Trace) -> list[str]:
-    """The values along x and y that are words."""
-    return [v for key in "xy" for v in trace.get(key, []) if isinstance(v, str)]
 
 
 def _drawable_axis(axis: Mapping[str, Any]) -> bool:

@@ -252,6 +252,7 @@ def coefficients(
         return [v * awake for v, awake in zip(values, on, strict=True)]
 
     frozen = some(lambda c, name: float(_frozen(c, name)))
+    flattened = some(lambda c, name: float(c.rank == "flat" and role(name) in QK))
     late = [
         c.late_gradient if c.decay_after is not None and begun else 1.0
         for c, begun in zip(configs, on, strict=True)
@@ -268,7 +269,9 @@ def coefficients(
     ]
     parts = [PARTS[c.part] for c in configs]
     tempers = [float(c.attention != "uniform") for c in configs]
-    rates = [_qk_rate(c, record) for c in configs]
+    rates = [  # of queries and keys
+        c.qk_rates[min(record, len(c.qk_rates) - 1)] if c.qk_rates else 1.0 for c in configs
+    ]
     rated = any(c.qk_rates for c in configs)
     each = _per_weight(params, per_run(rates, 2)) if rated else 1.0
     return Coefficients(
@@ -282,7 +285,7 @@ def coefficients(
         low=batched(
             params,
             {name: per_run(sleeping(v)) for name, v in some(low_rank_strength).items()},
-            {name: per_run(v) for name, v in some(_flattened).items()},
+            {name: per_run(v) for name, v in flattened.items()},
             first,
         ),
         part=PARTS["both"]
@@ -311,11 +314,6 @@ def _frozen(c: TrainConfig, name: str) -> bool:
     return c.attention == "frozen" and role(name) in FROZEN
 
 
-def _qk_rate(c: TrainConfig, record: int) -> float:
-    """The factor of lr for queries and keys from a record on."""
-    return c.qk_rates[min(record, len(c.qk_rates) - 1)] if c.qk_rates else 1.0
-
-
 def _per_weight(params: Params, rates: Tensor) -> Tensor:
     """The rates (runs, 1) at the weights of queries and keys, 1 at all others: (runs, n)."""
     ones = torch.ones_like(rates)
@@ -332,11 +330,6 @@ def _held(c: TrainConfig, name: str) -> float:
     """1 where the run puts this matrix back to its first norm."""
     roles = {"none": (), "norm": MATRIX_ROLES, "qk": QK}[c.hold]
     return float(role(name) in roles)
-
-
-def _flattened(c: TrainConfig, name: str) -> float:
-    """1 where the run keeps this matrix flat."""
-    return float(c.rank == "flat" and role(name) in QK)
 
 
 def low_rank_strength(c: TrainConfig, name: str) -> float:
