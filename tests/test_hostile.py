@@ -25,10 +25,11 @@ import pytest
 from sweeping import SERVER
 
 from lrdlib.training import store
+from lrdlib.training.checkpoint import CHECKPOINT, checkpoint_configs
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import KIND, load_run, runs_of, save_run
 from lrdlib.training.store import read_arrays, write_arrays
-from lrdlib.training.train import CHECKPOINT, checkpoint_configs, train
+from lrdlib.training.train import train
 
 FILES = int(os.environ.get("LRDLIB_HOSTILE", "1000"))
 MEMORY = 2**28  # bytes that reading them may take, beside what the process had

@@ -31,7 +31,8 @@ CORE = (
     *("fourier", "exercises"),
 )
 TRAINING = (
-    *("backend", "store", "config", "records", "step", "train", "runs", "packs", "stacks"),
+    *("backend", "store", "config", "records", "step", "batches", "interrupts"),
+    *("checkpoint", "train", "runs", "packs", "stacks"),
     "sweep",
 )
 EVIDENCE = (

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from lrdlib.lab.export import Comparing, description, sources, step_inputs, trace
 from lrdlib.lab.step import evaluate, numbers, train_step
 from lrdlib.model import init_params, shapes
+from lrdlib.training.batches import batches
 from lrdlib.training.config import TrainConfig
 from lrdlib.training.step import flat, named
-from lrdlib.training.train import Training, batches
+from lrdlib.training.train import Training
 
 TINY = dict(
     p=7, d_model=16, heads=2, batch_size=16, fraction=0.6, lr=3e-3, steps=20, eval_every=20

@@ -35,7 +35,8 @@ from waiting import wait_for
 from lrdlib.__main__ import main
 from lrdlib.evidence.grids import FRACTIONS, GRIDS, STRENGTHS
 from lrdlib.training import sweep as module
-from lrdlib.training.config import check_stack, plain
+from lrdlib.training.checkpoint import CHECKPOINT, checkpoint_configs
+from lrdlib.training.config import TrainConfig, check_stack, plain
 from lrdlib.training.packs import save_runs
 from lrdlib.training.runs import KIND, Run, compact, load_run, rounded, runs_of, save_run
 from lrdlib.training.store import read_arrays, write_arrays
@@ -49,13 +50,7 @@ from lrdlib.training.sweep import (
     stacks_of,
     sweep,
 )
-from lrdlib.training.train import (
-    CHECKPOINT,
-    TrainConfig,
-    Training,
-    checkpoint_configs,
-    train,
-)
+from lrdlib.training.train import Training, train
 
 TINY = {
     "p": 7,

@@ -31,21 +31,20 @@ from lrdlib import spectral
 from lrdlib.model import GAIN_ROLES, forward, init_params, role
 from lrdlib.tasks import split, task
 from lrdlib.training import store
-from lrdlib.training.config import RULES
-from lrdlib.training.records import record_arrays, records_from, unless_diverged
+from lrdlib.training.batches import batches
+from lrdlib.training.checkpoint import CHECKPOINT, checkpoint_configs
+from lrdlib.training.config import RULES, TrainConfig
+from lrdlib.training.records import (
+    METRICS,
+    Record,
+    record_arrays,
+    records_from,
+    unless_diverged,
+)
 from lrdlib.training.runs import runs_of
 from lrdlib.training.stacks import train_stack
 from lrdlib.training.step import named
-from lrdlib.training.train import (
-    CHECKPOINT,
-    METRICS,
-    Record,
-    TrainConfig,
-    Training,
-    batches,
-    checkpoint_configs,
-    train,
-)
+from lrdlib.training.train import Training, train
 
 TINY = TrainConfig(
     p=7,
@@ -1251,7 +1250,8 @@ def test_what_is_not_the_file_s_fault_passes(monkeypatch, error, read):
     def fail(*args):
         raise error("not now")
 
-    monkeypatch.setattr(f"lrdlib.training.train.{read}", fail)
+    place = "checkpoint" if read == "read_header" else "train"
+    monkeypatch.setattr(f"lrdlib.training.{place}.{read}", fail)
     with pytest.raises(error, match="not now"):
         checkpoint_configs("c") if read == "read_header" else Training(TWO).load("c")
 

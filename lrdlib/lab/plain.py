@@ -13,8 +13,7 @@ from lrdlib.lab.loop import caller_of_loop
 from lrdlib.lab.presets import FIRST, all_presets
 from lrdlib.lab.seen import Seen, sentence
 from lrdlib.lab.thread import ACTIVE, Trainer
-from lrdlib.training.config import RULES, TrainConfig
-from lrdlib.training.train import SETTABLE
+from lrdlib.training.config import RULES, SETTABLE, TrainConfig
 
 STRENGTHS = [
     0.0,

@@ -19,10 +19,11 @@ from weakref import WeakSet
 import torch
 
 from lrdlib.lab.seen import Seen, first_run, sentence
-from lrdlib.training.config import TrainConfig
+from lrdlib.training.config import SETTABLE, TrainConfig, check_settable
+from lrdlib.training.interrupts import interrupts_held
 from lrdlib.training.records import Record
 from lrdlib.training.runs import Run, runs_of
-from lrdlib.training.train import SETTABLE, Training, check_settable, interrupts_held
+from lrdlib.training.train import Training
 
 T = TypeVar("T")
 TOLD_EVERY = 0.5  # seconds between two words on progress
@@ -93,7 +94,7 @@ class Trainer:
                 thread.start()
 
     def set(self, **values: Any) -> None:
-        """Train with these values, of lrdlib.training.train.SETTABLE, from the next step on.
+        """Train with these values, of lrdlib.training.config.SETTABLE, from the next step on.
 
         Raises RuntimeError if nothing is training, TypeError or ValueError for a bad value;
         nothing is changed then.

@@ -37,6 +37,8 @@ SHARED = (
     "optimizer",
 )
 OPTIMIZERS = ("adamw", "sgd", "muon")
+# what may change while a stack trains
+SETTABLE = ("rule", "weight_decay", "l2", "lr", "part", "select", "l2_on", "attention")
 
 
 @dataclass(frozen=True)
@@ -323,3 +325,12 @@ def check_stack(configs: Sequence[TrainConfig]) -> None:
             "configs of one stack must not mix the proximal step with another, got "
             f"{first.rule!r} first"
         )
+
+
+def check_settable(names: Iterable[str]) -> None:
+    """Raise ValueError unless all are in SETTABLE, what `Training.set` can change."""
+    for name in names:
+        if name not in SETTABLE:
+            raise ValueError(
+                f"only {', '.join(SETTABLE)} can be set while it trains, got {name!r}"
+            )

@@ -15,6 +15,15 @@ from lrdlib.spectral import effective_rank, polar_alignment, stable_rank
 
 # prefix of arrays -> Record's field
 PARTS = {"metric": "metrics", "spectrum": "singular_values", "fourier": "fourier"}
+MASKS = ("train", "test", "orbit_clean")  # the parts of the table with a loss of their own
+METRICS = (
+    *("weight_norm", "grad_norm", "logit_rms"),
+    *(f"{part}_{what}" for part in MASKS for what in ("loss", "accuracy")),
+    *("qk_stable_rank", "qk_effective_rank"),
+    *(f"weight_norm_{place}" for place in PLACES),
+    *("vo_stable_rank", "mlp_stable_rank"),
+    *(f"{group}_alignment" for group in GROUPS),
+)
 # of singular values
 MEASURES = {
     "stable_rank": stable_rank,

@@ -32,11 +32,12 @@ from filelock import FileLock, Timeout
 
 from lrdlib._check import check_bool, check_integer, shown
 from lrdlib.training.backend import onednn_in_use, use_onednn
+from lrdlib.training.checkpoint import checkpoint_configs
 from lrdlib.training.config import SHARED, TrainConfig, config_list, plain
 from lrdlib.training.packs import load_runs, pack_configs
 from lrdlib.training.runs import Run, compact, load_run, runs_of, save_run
 from lrdlib.training.store import checked_path
-from lrdlib.training.train import Training, checkpoint_configs, train
+from lrdlib.training.train import Training, train
 
 CHECKPOINT_SECONDS = 30  # between checkpoints of a stack in training
 CLUSTER_SECONDS = 60  # between looks whether a cluster has workers, which warn if not

@@ -9,8 +9,6 @@ rounding differs, and long training amplifies it.)
         print(record.step, record.metrics["test_accuracy"])
 """
 
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,26 +23,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrdlib._check import check_bool, check_choice, check_integer, shown
+from lrdlib._check import check_bool, check_choice, shown
 from lrdlib.decay import frobenius_norm
 from lrdlib.fourier import fourier_power
-from lrdlib.matrices import GROUPS, PLACES
+from lrdlib.matrices import PLACES
 from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, init_params, role
 from lrdlib.tasks import split
+from lrdlib.training.batches import batches
+from lrdlib.training.checkpoint import (
+    CHECKPOINT,
+    Layout,
+    check_arrays,
+    checked_records,
+    checked_step,
+    configs_after,
+    layout,
+)
 from lrdlib.training.config import (
     MEMORISED,
     TrainConfig,
+    check_settable,
     check_stack,
     config_list,
     plain,
 )
+from lrdlib.training.interrupts import interrupts_held
 from lrdlib.training.records import (
+    MASKS,
     PARTS,
     Record,
     Snapshot,
     gram,
     record_arrays,
-    records_from,
     unless_diverged,
 )
 from lrdlib.training.step import (
@@ -59,25 +69,12 @@ from lrdlib.training.step import (
     sgd_update_,
     summed_loss,
 )
-from lrdlib.training.store import checked_path, read_arrays, read_header, write_arrays
+from lrdlib.training.store import checked_path, read_arrays, write_arrays
 
-CHECKPOINT = "lrdlib-checkpoint/2"
-# what may change while a stack trains
-SETTABLE = ("rule", "weight_decay", "l2", "lr", "part", "select", "l2_on", "attention")
-MASKS = ("train", "test", "orbit_clean")  # the parts of the table with a loss of their own
-METRICS = (
-    *("weight_norm", "grad_norm", "logit_rms"),
-    *(f"{part}_{what}" for part in MASKS for what in ("loss", "accuracy")),
-    *("qk_stable_rank", "qk_effective_rank"),
-    *(f"weight_norm_{place}" for place in PLACES),
-    *("vo_stable_rank", "mlp_stable_rank"),
-    *(f"{group}_alignment" for group in GROUPS),
-)
 PRECISIONS = ("float32", "tf32")
 EVAL_ROWS = 2048  # sequences per evaluation chunk: its activations stay in the cache
 AHEAD = 64  # batches that are drawn at once
 Memorised = tuple[int, list[bool]]  # the step of a record, and of each run whether it had
-_noted: list[int] | None = None  # within interrupts_held: the signals that wait
 
 
 def train(
@@ -573,10 +570,10 @@ class Training(Iterator[Record]):
         path = checked_path("path", path)
         header, arrays = read_arrays(path, CHECKPOINT)
         try:
-            step = self._checked_step(header)
-            live = self._changed(header.get("changes", []), step)
-            self._check_arrays(arrays, step)
-            records = self._checked_records(arrays, step)
+            step = checked_step(header, self.configs)
+            live = configs_after(self.configs, header.get("changes", []), step)
+            check_arrays(arrays, self._layout(arrays), step)
+            records = checked_records(arrays, self.configs[0], step)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"checkpoint {str(path)!r} must hold a state of this training: {error}"
@@ -592,167 +589,24 @@ class Training(Iterator[Record]):
             if name.partition("/")[0] not in ("record", *PARTS)
         }
         memorised = [_memorised(r.step, r.metrics) for r in records]
-        changed = self._coefficients(live, memorised)
+        new = self._coefficients(live, memorised)
         with self._whole("load"):
             for kind, state in self._state().items():
                 for name, W in named(state, self.model).items():
                     W.copy_(tensors[f"{kind}/{name}"])
-            self._use(live, changed)
+            self._use(live, new)
             self.step, self.records, self._given = step, records, 0
             self._memorised = memorised
             self.changes = header.get("changes", [])
             self._grad_norm = tensors["grad_norm"].to(self.device)
             self._saved = path, step, len(records)
 
-    def _checked_step(self, header: dict[str, Any]) -> int:
-        """The step of a checkpoint of these configs. Raises TypeError or ValueError for a
-        header of another."""
-        expected, found = [plain(c) for c in self.configs], header.get("configs")
-        if found != expected:
-            raise ValueError(f"configs must be its own, got {_difference(expected, found)}")
-        if not isinstance(header.get("torch"), str):
-            raise TypeError(f"torch must be its version, got {shown(header.get('torch'))}")
-        check_integer("step", header.get("step"), at_least=0)
-        return header["step"]
-
-    def _changed(self, changes: Any, step: int) -> list[TrainConfig]:
-        """The configs after all `changes` of `set`, in turn, by `step`. Raises TypeError or
-        ValueError for what `set` does not write."""
-        if not isinstance(changes, list) or not all(isinstance(c, dict) for c in changes):
-            raise TypeError(f"changes must be a list of what was set, got {shown(changes)}")
-        live, last = self.configs, -1
-        for change in changes:
-            check_integer("step of a change", change.get("step"), at_least=0)
-            if not last < change["step"] <= step:
-                raise ValueError(
-                    f"steps of changes must increase up to {step}, got {change['step']} "
-                    f"after {last}"
-                )
-            last, values = change["step"], {k: change[k] for k in change if k != "step"}
-            for name in values:
-                check_choice("what was set", name, SETTABLE)
-            live = [replace(c, **values) for c in live]
-            check_stack(live)
-        return list(live)
-
-    def _check_arrays(self, arrays: dict[str, np.ndarray], step: int) -> None:
-        """Raise ValueError unless a checkpoint at `step` holds the arrays that `save`
-        writes: all, no others, and each of its shape and type."""
+    def _layout(self, arrays: Mapping[str, np.ndarray]) -> Layout:
+        """The arrays that a checkpoint of this training holds, with as many records as
+        these have."""
         records = len(np.atleast_1d(arrays.get("record/step", ())))
-        expected = self._layout(records)
-        for name in sorted(arrays.keys() ^ expected.keys()):
-            wrong = "got one more" if name in arrays else "got none"
-            raise ValueError(f"arrays must be those of its state, {wrong}: {name!r}")
-        for name, (shape, dtype) in expected.items():
-            if (arrays[name].shape, arrays[name].dtype) != (shape, np.dtype(dtype)):
-                raise ValueError(
-                    f"{name!r} must be of shape {shape} and type {dtype}, got "
-                    f"{arrays[name].shape} and {arrays[name].dtype}"
-                )
-        if arrays["count"] != step:
-            raise ValueError(f"step must be its state's, {arrays['count']}, got {step}")
-
-    def _layout(self, records: int) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and type of every array of a checkpoint with so many records."""
-        runs, params = len(self.configs), self._params
-        number = str(params["head"].dtype).removeprefix("torch.")
-        blocks = {name: W for name, W in params.items() if role(name) in MATRIX_ROLES}
-        measured = {f"metric/{name}": (runs,) for name in METRICS} | {
-            f"spectrum/{name}": (runs, min(W.shape[-2:])) for name, W in blocks.items()
-        }
-        if self.task.modular:
-            measured["fourier/embedding"] = (runs, self.task.p // 2)
-        return {
-            "record/step": ((records,), "int64"),
-            "grad_norm": ((runs,), number),
-            "count": ((), "int64"),
-            **{name: ((records, *shape), number) for name, shape in measured.items()},
-            **{
-                f"{k}/{name}": (tuple(W.shape), number)
-                for k in self._state()
-                for name, W in params.items()
-            },
-        }
-
-    def _checked_records(self, arrays: dict[str, np.ndarray], step: int) -> list[Record]:
-        """The records of a checkpoint at `step`. Raises ValueError if there are none, or
-        one at another step than those of a training (where the first may be anywhere)."""
-        records, first = records_from(arrays), self.configs[0]
-        if not records:
-            raise ValueError("records must hold at least one, got none")
-        for before, at in pairwise([-1, *(record.step for record in records)]):
-            multiple = at % first.eval_every == 0 and at <= first.steps
-            on_grid = before < 0 or multiple or at == first.steps
-            if not (before < at <= step and on_grid):
-                raise ValueError(
-                    f"records must be every {first.eval_every} steps up to {step}, got one at "
-                    f"{at}, after {before}"
-                )
-        return records
-
-
-def check_settable(names: Iterable[str]) -> None:
-    """Raise ValueError unless all are in SETTABLE, what `Training.set` can change."""
-    for name in names:
-        if name not in SETTABLE:
-            raise ValueError(
-                f"only {', '.join(SETTABLE)} can be set while it trains, got {name!r}"
-            )
-
-
-@contextmanager
-def interrupts_held() -> Iterator[list[int]]:
-    """A block in which Ctrl-C (SIGINT) only takes note, in the list that it yields, to act
-    at the end; within another such block, at the end of that one.
-
-    Python handles signals in the main thread alone, so elsewhere there is nothing to hold.
-    """
-    global _noted
-    if threading.current_thread() is not threading.main_thread():
-        yield []
-    elif _noted is not None:
-        yield _noted
-    elif not callable(handler := signal.getsignal(signal.SIGINT)):  # not Python's to hold
-        yield []
-    else:
-        noted: list[int] = []
-        signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
-        _noted = noted
-        try:
-            yield noted
-        finally:
-            _noted = None
-            signal.signal(signal.SIGINT, handler)
-            if noted:
-                signal.raise_signal(signal.SIGINT)
-
-
-def batches(train: Tensor, *, seed: int, start: int, count: int, size: int) -> Tensor:
-    """Rows (count, size) of the `count` batches from step `start` on: `size` after `size` of
-    an endless row of shuffles of the training set.
-
-    A pure function of its arguments (shuffle number e comes from the generator seeded with
-    (seed, e)), so there is no state to save, and the batches are the same on every machine.
-    Raises TypeError or ValueError for no rows, a start below 0, a count or size below 1, or
-    a seed that is not in 0 ... 2^32 - 1.
-
-    >>> batches(torch.arange(4), seed=0, start=2, count=3, size=2).shape
-    torch.Size([3, 2])
-    """
-    if not isinstance(train, Tensor):
-        raise TypeError(f"train must be a torch.Tensor, got {type(train).__name__}")
-    if train.ndim != 1 or not len(train):
-        raise ValueError(f"train must be at least one row (n,), got {tuple(train.shape)}")
-    check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
-    check_integer("start", start, at_least=0)
-    check_integer("count", count)
-    check_integer("size", size)
-    seed, start, count, size = map(int, (seed, start, count, size))  # numpy's would wrap
-    n, first, total = len(train), start * size, count * size
-    epochs = range(first // n, (first + total - 1) // n + 1)
-    order = np.concatenate([_shuffle(n, seed, epoch) for epoch in epochs])  # (epochs n,)
-    first -= epochs[0] * n
-    return train[torch.from_numpy(order[first : first + total])].view(count, size)
+        modes = self.task.p // 2 if self.task.modular else 0
+        return layout(self._params, self._state(), modes, records)
 
 
 @lru_cache(maxsize=2)
@@ -806,11 +660,6 @@ def _start(c: TrainConfig, model: ModelConfig) -> Tensor:
     return flat(scaled)
 
 
-@lru_cache(maxsize=1024)
-def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.RandomState([seed, epoch]).permutation(n)  # frozen by NEP 19
-
-
 def _mask(parts: Sequence[Tensor], n: int) -> Tensor:
     """Which of the n rows of the table are in each run's part: (runs, n) booleans."""
     mask = torch.zeros(len(parts), n, dtype=torch.bool)
@@ -838,38 +687,3 @@ def _check_device(device: object) -> None:
         raise ValueError(
             f"device must be one that torch can use here, got {str(device)!r}: {error}"
         ) from error
-
-
-def checkpoint_configs(path: str | Path) -> list[TrainConfig]:
-    """The configs of the stack in a checkpoint; its arrays are not looked at.
-
-    Raises FileNotFoundError if there is no file, OSError if it cannot be read, and
-    ValueError, which names it, if it is damaged, foreign, of another version, or holds
-    configs that cannot be trained as one stack.
-    """
-    path = checked_path("path", path)
-    found = read_header(path, CHECKPOINT).get("configs")
-    try:
-        if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
-            raise TypeError(f"configs must be a list of fields, got {shown(found)}")
-        configs = [TrainConfig(**fields) for fields in found]
-        check_stack(configs)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"checkpoint {str(path)!r} must hold the configs of a stack: {error}"
-        ) from error
-    return configs
-
-
-def _difference(expected: list[dict[str, Any]], found: object) -> str:
-    """The first way in which a checkpoint's configs are not the expected ones."""
-    if not isinstance(found, list) or len(found) != len(expected):
-        number = len(found) if isinstance(found, list) else "no"
-        return f"{number} configs, not {len(expected)}"
-    for i, (wanted, given) in enumerate(zip(expected, found, strict=True)):
-        if not isinstance(given, dict):
-            return f"{given!r}, not the fields of a config (run {i})"
-        for key, value in wanted.items():
-            if given.get(key) != value:
-                return f"{key} = {given.get(key)!r}, not {shown(value)} (run {i})"
-    return "configs with unknown fields"
