@@ -104,7 +104,7 @@ const splitOf = ({labels, swap}, fraction, seed) => {
   return {train, test, orbit_clean: test.filter((row) => !seen[swap[row]])};
 };
 
-// lrdlib.training.train.batches: the rows of each step in turn, from an endless row of shuffles of the training rows.
+// lrdlib.training.batches.batches: the rows of each step in turn, from an endless row of shuffles of the training rows.
 const batches = (train, seed, size) => {
   let kept = {};
   const shuffle = (epoch) => {
