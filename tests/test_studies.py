@@ -115,7 +115,7 @@ def test_the_number_of_runs_before_anything_is_known(name):
 
 AT_LAST = {  # and when all is: judging runs of choices come on top
     "E0": (216, 216),
-    "E1": (528 + 96 + 720, 528 + 96 + 720 + 6 * 8 * 6 + 6 * 2 * 8),
+    "E1": (528 + 96 + 720, 528 + 96 + 720 + 6 * 8 * 6 + 6 * 2 * 8 + 3 * 2 * 8),
     "E2": (60 + 8 * 3 * 7,) * 2,
     "E3": (80 + 96,) * 2,
     "E4": (42, 42),
@@ -271,8 +271,8 @@ def test_confirming_runs_come_only_with_their_choice(known):
     assert judging == {
         arm(first_choice(name, known), fraction=f, seed=s)
         for name, f, s in product(ARMS, studies.FRACTIONS, SEEDS)
-    }
-    assert len(asked) == 528 + 96 + 720
+    } | set(studies.tuned_to_stay(first))
+    assert len(asked) == 528 + 96 + 720 + 3 * 2 * 8
     later = [choice(name, known) for name in ARMS]
     own = [choice(name, known, f) for name in ARMS for f in studies.TUNED_AT]
     all_asked = set(STUDIES["E1"].configs(known))
@@ -485,6 +485,18 @@ def test_the_rates_of_e7_are_what_the_recorded_norms_of_a1_imply(runs, recorded)
     assert [float(f"{x:.3g}") for x in implied] == list(studies.QK_RATES)
     scheduled = [c for c in STUDIES["E7"].configs({}) if c.qk_rates]
     assert [replace(c, hold="none", qk_rates=()) for c in scheduled] == twins
+
+
+def test_what_is_tuned_to_stay_is_what_the_recorded_tuning_runs_choose(runs):
+    for trial in studies.LASTING:
+        tried = studies.first_trials(trial.arm, further=True)
+        scores = {
+            one: np.mean(
+                [min(generalised(runs[c], studies.STAYING), 3000) for c in configs]
+            )
+            for one, configs in tried.items()
+        }
+        assert studies.smallest(scores) == trial
 
 
 def test_e0_has_l2_beside_lrd_at_ten_times_its_lambda():

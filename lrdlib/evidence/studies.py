@@ -63,6 +63,10 @@ CHANGES = (
     "taken the smallest strength, which is no choice.",
     "2026-11-28: an arm whose later choice is its first one is judged on all seeds that it "
     "shares with the other arms, not on eight; written before any such choice was known.",
+    "2026-11-28: E1 judges L2 on all and on the blocks also at what the first tuning runs "
+    "choose if accuracy has to stay for four records in a row (LRD's choice is the same), at "
+    "the fractions of tuning, on eight seeds: written after the verdicts had been seen to "
+    "turn with that number, before any judging run of these.",
 )
 
 
@@ -227,7 +231,7 @@ def choice(name: str, known: Known, fraction: float | None = None) -> Trial | No
 
 def tuned_against_tuned(known: Known) -> list[TrainConfig]:
     """E1: tuning, then the first choice over all of SEEDS, then the later choice over
-    eight, and the choice per fraction."""
+    eight, the choice per fraction, and what is tuned to stay."""
     asked = [
         c for name in ARMS for t in trials(name, further=True) for c in tuning(t, TUNING)
     ]
@@ -244,7 +248,26 @@ def tuned_against_tuned(known: Known) -> list[TrainConfig]:
         for f in TUNED_AT:
             if (own := choice(name, known, f)) is not None:
                 confirming += [arm(own, fraction=f, seed=s) for s in SEEDS[:8]]
-    return asked + sorted(confirming, key=lambda c: c.seed)
+    return asked + sorted(confirming, key=lambda c: c.seed) + tuned_to_stay(known)
+
+
+STAYING = 4  # records in a row that LASTING asks for
+LASTING = (Trial("A1", 1e-2, 6e-3), Trial("A2", 1e-2, 1.2e-2), Trial("A4", 3e-3, 0.1))
+
+
+def tuned_to_stay(known: Known) -> list[TrainConfig]:
+    """What the first tuning runs choose, of all trials, if accuracy has to stay for STAYING
+    records in a row: at the fractions of tuning, on eight seeds; none of an arm until its
+    first choice is known.
+
+    `known` has T_gen by two records, so that LASTING stands as data; a test holds it
+    against the recorded runs.
+    """
+    return [
+        arm(trial, fraction=f, seed=s)
+        for trial, s, f in product(LASTING, SEEDS[:8], TUNED_AT)
+        if first_choice(trial.arm, known) is not None
+    ]
 
 
 # ---- E2: which part of the step acts
