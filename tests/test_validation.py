@@ -2,7 +2,8 @@
 begun goes on."""
 
 import json
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from scipy.stats import mannwhitneyu
 from lrdlib.__main__ import main
 from lrdlib.commands import validate
 from lrdlib.commands.study import FOLDER
+from lrdlib.evidence import validation
 from lrdlib.evidence.studies import OUTCOME, TUNING, studied
 from lrdlib.evidence.validation import (
     COMPARED,
+    Agreement,
     distributions,
     first_steps,
     one_of_each_arm,
@@ -67,6 +70,34 @@ def test_a_run_that_is_another_is_apart(recorded, metric):
     assert found.apart[metric] == pytest.approx(1 - 1 / 1.1, rel=1e-4)
 
 
+@pytest.mark.parametrize("metric", COMPARED)
+@pytest.mark.parametrize("record", [1, -1])
+def test_a_run_that_has_diverged_is_apart(recorded, metric, record):
+    """Wherever the NaN stands among the metrics and the records."""
+    run = recorded[ARMS[0]]
+    history = {name: np.array(values, copy=True) for name, values in run.history.items()}
+    history[metric][record] = np.nan
+    found = first_steps(ARMS[0], replace(run, history=history), steps=20)
+    assert not found.agrees
+    assert {name for name, x in found.apart.items() if math.isnan(x)} == {metric}
+
+
+@pytest.mark.parametrize(
+    ("lr", "apart", "agrees"),
+    [
+        (3e-3, 0.019, True),
+        (3e-3, 0.021, False),
+        (1e-2, 0.4, True),
+        (1e-2, 0.6, False),
+        (1e-2, math.nan, False),
+    ],
+)
+def test_a_larger_learning_rate_is_allowed_more(lr, apart, agrees):
+    for both in ((0.0, apart), (apart, 0.0)):
+        differences = dict(zip(COMPARED, both, strict=False))
+        assert Agreement("L2", 0.4, 1000, lr, 100, differences).agrees is agrees
+
+
 def ends(config, steps):
     """A run of `config` that generalises at record `steps`, of 0, 5, ..., 20."""
     at = np.arange(0, 21, 5)
@@ -85,6 +116,18 @@ def test_whole_runs_are_compared_over_their_seeds():
     )
     assert (tuple(found.recorded), tuple(found.remade)) == (slow, fast)
     assert found.p == pytest.approx(mannwhitneyu(slow, fast).pvalue)
+
+
+def test_a_run_that_never_generalises_counts_as_its_last_step():
+    """So that the table is JSON, which has no inf."""
+    configs = [replace(ARMS[0], seed=seed) for seed in range(1000, 1004)]
+    never, some = (
+        dict(zip(configs, map(ends, configs, T), strict=True))
+        for T in ([math.inf] * 4, [5, 10, math.inf, 10])
+    )
+    (found,) = distributions(never, some)
+    assert (found.recorded, found.remade) == ([20] * 4, [5, 10, 20, 10])
+    json.dumps(asdict(found), allow_nan=False)
 
 
 @pytest.fixture
@@ -131,13 +174,20 @@ def test_whole_runs_are_remade_once_and_stay_in_the_table(packs, tmp_path, monke
 
     monkeypatch.setattr(validate, "sweep", plainly)
     monkeypatch.setattr(validate, "whole_runs", list)
+    # no run of 20 steps generalises: what a run ends with, another of each, stands for T
+    monkeypatch.setattr(
+        validation, "generalised", lambda run: float(run.history["train_loss"][-1])
+    )
     assert main([*line, "--whole", str(folder)]) == 0
     assert len(trained) == 4 and set(trained) == {
         f"python -m lrdlib validate --whole {folder}"
     }
     whole = json.loads(out.read_text())["whole runs"]
-    assert [row["recorded"] for row in whole] == [row["remade"] for row in whole]
     assert [len(row["remade"]) for row in whole] == [2, 2]
+    for row in whole:
+        assert row["remade"] == pytest.approx(row["recorded"], rel=1e-3)
+    each = sorted(x for row in whole for x in row["recorded"])
+    assert min(np.diff(each)) > 2e-3 * max(each)  # no two are alike, to that
     assert main([*line, "--whole", str(folder)]) == 0 and len(trained) == 4
     assert main(line) == 0
     assert json.loads(out.read_text())["whole runs"] == whole

@@ -33,7 +33,8 @@ WHOLE_ARMS, WHOLE_SEEDS, WHOLE_AT = ("A1", "A2", "A4", "A5"), SEEDS[:6], 0.4
 @dataclass(frozen=True)
 class Agreement:
     """One run, recorded and remade: the largest relative difference of each of COMPARED
-    over the records up to `steps`."""
+    over the records up to `steps`; NaN where one of them is NaN, as of a run that has
+    diverged."""
 
     arm: str
     fraction: float
@@ -44,8 +45,10 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether all are within what TF32 and so many steps at this learning rate allow."""
-        return max(self.apart.values()) <= (EARLY if self.lr <= 3e-3 else LATE)
+        """Whether all are within what TF32 and so many steps at this learning rate allow.
+        NaN is within nothing."""
+        limit = EARLY if self.lr <= 3e-3 else LATE
+        return all(x <= limit for x in self.apart.values())
 
 
 def one_of_each_arm(runs: Iterable[TrainConfig]) -> list[TrainConfig]:
@@ -68,9 +71,13 @@ def first_steps(config: TrainConfig, run: Run, steps: int = 100) -> Agreement:
     at = {int(step): i for i, step in enumerate(run.history["step"])}
     both = [(record, at[record.step]) for record in records if record.step in at]
     apart = {
-        name: max(
-            abs(float(record.metrics[name]) / float(run.history[name][i]) - 1)
-            for record, i in both
+        name: float(  # of np.max, as max() passes over a NaN
+            np.max(
+                [
+                    abs(float(record.metrics[name]) / float(run.history[name][i]) - 1)
+                    for record, i in both
+                ]
+            )
         )
         for name in COMPARED
     }
