@@ -750,15 +750,13 @@ def test_an_empty_selection_is_refused_wherever_it_stands():
             LowRankDecay(params, weight_decay=0.1)
 
 
-def test_named_parameters_work_or_are_one_clear_error():
-    """torch's own optimizers take model.named_parameters()."""
+def test_named_parameters_keep_their_names():
+    """As torch's own optimizers, it takes model.named_parameters()."""
     layer = nn.Linear(3, 3, bias=False)
-    try:
-        decay = LowRankDecay(layer.named_parameters(), weight_decay=0.1)
-    except TypeError as error:
-        assert "params[0] must be a torch.Tensor, got tuple" in str(error)
-    else:
-        assert decay.param_groups[0]["params"][0] is layer.weight
+    decay = LowRankDecay(layer.named_parameters(), weight_decay=0.1)
+    (group,) = decay.param_groups
+    assert group["param_names"] == ["weight"]
+    assert len(group["params"]) == 1 and group["params"][0] is layer.weight
 
 
 @pytest.mark.parametrize(
