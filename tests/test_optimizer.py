@@ -702,6 +702,15 @@ def test_a_matrix_given_twice_is_refused():
             LowRankDecay({"wq": W, "wk": again}, weight_decay=0.1)
 
 
+def test_matrices_that_share_one_entry_are_refused_and_neighbours_are_not():
+    x = torch.ones(5)
+    first, second, last = x[:2].view(1, 2), x[:3].view(1, 3), x[2:].view(1, 3)
+    LowRankDecay([first, last], weight_decay=0.1)
+    for pair in ([second, last], [last, second]):
+        with pytest.raises(ValueError, match="share memory"):
+            LowRankDecay(pair, weight_decay=0.1)
+
+
 def test_matrices_beside_each_other_in_one_storage_are_decayed_each_by_itself():
     """Slices of a fused matrix, and a stack whose matrices lie between another's."""
     fused, flat = (W.detach() for W in parameters((6, 4), (2, 24)))
