@@ -544,6 +544,26 @@ def test_metrics_are_those_of_a_loop_over_rows(name):
     assert set(record.metrics) == {*brute_force(training, 0), "grad_norm"}
 
 
+def test_a_record_is_of_the_attention_that_is_trained():
+    """Uniform beside learned. By hand it is uniform where queries vanish, far below the eps
+    of their norm."""
+    learned = tiny(rule="none", lr=0.03)
+    training = Training([replace(learned, attention="uniform"), learned])
+    *_, record = training
+    with_queries = brute_force(training, 0)
+    for name, W in training.params.items():
+        if role(name) == "query":
+            W.data[0] *= 1e-9
+    for r in range(2):
+        expected = brute_force(training, r)
+        for part in ("train", "test", "orbit_clean"):
+            for name in (f"{part}_loss", f"{part}_accuracy"):
+                found = float(record.metrics[name][r])
+                assert found == pytest.approx(expected[name], rel=1e-4), name
+    uniform = float(record.metrics["test_loss"][0])
+    assert abs(with_queries["test_loss"] - uniform) > 1e-2
+
+
 def test_singular_values_are_those_of_every_block_matrix():
     training = Training([tiny(), tiny(seed=1)])
     for record in training:
@@ -764,6 +784,22 @@ def test_decay_begins_after_a_run_has_memorised(tmp_path, monkeypatch):
     again.load(path)
     list(again)
     assert torch.equal(again._weights, training._weights)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "none"])
+def test_every_decay_waits_until_a_run_has_memorised(rule):
+    options = {"rule": rule, "weight_decay": 0.5} | ({} if rule == "l2" else {"l2": 1.0})
+    plain, waits, decays = (
+        Training([tiny(**some)])
+        for some in ({"rule": "none"}, {"decay_after": 0, **options}, options)
+    )
+    for _ in range(4):
+        for training in (plain, waits, decays):
+            training.update()
+    # a proximal step of 0 puts a matrix together again from its SVD
+    apart = (waits._weights - plain._weights).norm()
+    assert apart < 1e-2 * weights_moved(plain)
+    assert (decays._weights - plain._weights).norm() > 10 * apart
 
 
 def test_a_training_takes_over_where_another_stands():
@@ -1649,6 +1685,13 @@ RANKS_REFUSED = [
         ({"rank": "flat", "attention": "uniform"}, ValueError, "rank must .*, got 'flat'"),
         ({"l2": 0.1, "rule": "none"}, ValueError, "l2 must be 0 for rule 'none'"),
         ({"l2": 0.1, "rule": "l2"}, ValueError, "l2 must be 0 for rule 'l2'"),
+        ({"l2_on": "selected"}, ValueError, "l2_on must be 'all' for rule 'lrd'"),
+        (
+            {"rule": "proximal", "part": "radial", "method": "svd"},
+            ValueError,
+            "part must be 'both' for rule 'proximal'",
+        ),
+        ({"late_gradient": 0.5}, ValueError, "late_gradient must be 1 without decay_after"),
         ({"mode": "coupled"}, ValueError, "mode"),
         ({"scale": "fro"}, ValueError, "scale"),
         ({"select": "all"}, ValueError, "select"),
