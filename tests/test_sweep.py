@@ -343,6 +343,14 @@ def test_the_command_and_all_of_a_run_are_stored_if_asked_for(tmp_path):
     )
 
 
+def test_each_run_of_a_stack_has_its_own_command(tmp_path):
+    commands = {config: f"command {i}" for i, config in enumerate(FOUR[:2])}
+    runs = sweep(FOUR[:2], tmp_path, stack_size=2, commands=commands)
+    assert {TrainConfig(**run.config): run.provenance["command"] for run in runs} == (
+        commands
+    )
+
+
 def test_the_number_of_workers_changes_no_bit(tmp_path):
     configs = [*FOUR, *SMOKE[:2]]
     threads = torch.get_num_threads()
