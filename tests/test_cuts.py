@@ -212,6 +212,13 @@ def test_uncut_it_is_what_training_recorded(small, trained):
         assert c.accuracy[list(GROUPS).index("all"), 0, 0] < 0.5
 
 
+def test_its_spectra_are_those_of_the_trained_matrices(small, trained):
+    params, _ = trained
+    assert {role(name) for name in small["a"].spectra} == set(MATRIX_ROLES)
+    for name, S in small["a"].spectra.items():
+        assert np.allclose(S, matrix_svd(params[name])[1], rtol=1e-5, atol=1e-6), name
+
+
 def test_the_rank_that_is_needed_counts_every_larger_rank(small):
     accuracy_ = np.ones((len(GROUPS), 9, 2), np.float32)
     accuracy_[0, :, 0] = [0.1, 0.9, 0.96, 0.2, 0.951, 1, 1, 1, 1]
