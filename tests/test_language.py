@@ -145,6 +145,38 @@ def test_a_run_is_the_same_again_and_learns(name):
     assert first == outcome(json.loads(json.dumps(first.row())))
 
 
+def test_a_run_is_that_of_a_loop_by_hand(monkeypatch):
+    """Its seed's weights and its batches, of what is not held out; the rates; and what is
+    measured at the end."""
+    monkeypatch.setattr(language, "WARMUP", 2)
+    arm, root = Arm("L2", 0.5), math.sqrt(2)
+    rates = (1 / 2, (2 + root) / 4, 1 / 2, (2 - root) / 4)  # a rise, then the cosine
+    found = train_on(TEXT, "characters", arm, 3, steps=4)
+    tokens = encoded(TEXT)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = CharacterModel(len(set(TEXT)))
+    optimizer = decayed(model, arm)
+    for rate, pieces in zip(rates, batches(tokens[:-300], 3, 4), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = language.LR * rate
+        optimizer.zero_grad()
+        loss = loss_of(model, pieces)
+        loss.backward()
+        optimizer.step()
+    assert found.training == pytest.approx(loss.item(), rel=1e-6)
+    held_out = tokens[-300:][: 4 * (CONTEXT + 1)].view(4, -1)
+    with torch.no_grad():
+        assert found.validation == pytest.approx(loss_of(model, held_out).item(), rel=1e-6)
+        for word in ("qk", "vo", "mlp"):
+            matrices = select(model, word).values()
+            norms = torch.stack([W.norm() for W in matrices])
+            largest = torch.stack([torch.linalg.matrix_norm(W, 2) for W in matrices])
+            ranks = (norms / largest) ** 2
+            assert found.norms[word] == pytest.approx(norms.mean().item(), rel=1e-5)
+            assert found.ranks[word] == pytest.approx(ranks.mean().item(), rel=1e-4)
+
+
 def test_strong_decay_lowers_ranks_and_norms():
     weak, strong = (
         train_on(TEXT, "characters", Arm("LRD", x), 0, steps=30) for x in (0, 10)
