@@ -13,6 +13,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -751,6 +752,19 @@ def test_lightning_resumes(tmp_path):
         assert torch.equal(W, expected)
 
 
+def test_a_second_fit_of_lightning_begins_anew():
+    """The state of a checkpoint is for the fit that it was loaded for."""
+    model, callback = net(), lightning_callback()
+    [optimizer], decay = adamw()(model), decay_of(model)
+    decay.step(lr=0.0)
+    callback.load_state_dict(decay.state_dict())
+    trainer = SimpleNamespace(optimizers=[optimizer])
+    for taken in (1, 0):
+        callback.on_train_start(trainer, model)
+        assert_taken(callback.decay, taken)
+        callback.on_train_end(trainer, model)
+
+
 @THEIRS
 def test_what_is_wrong_stops_lightning_before_its_first_step(tmp_path):
     module = lightning_module()
@@ -766,6 +780,19 @@ def test_several_optimizers_of_lightning_are_refused(tmp_path):
     module.automatic_optimization = False
     with pytest.raises(ValueError, match="the module must have one optimizer, got 2"):
         fitted(module, tmp_path, [lightning_callback()])
+
+
+def test_a_training_after_one_that_broke_off_decays_and_logs_once():
+    """Trainers do not say that a training has ended in an error."""
+    from lrdlib.integrations.attached import Attached
+
+    model = net()
+    [optimizer] = adamw()(model)
+    callback = Attached(weight_decay=DECAY, ranks_every=2)
+    for _ in range(2):
+        callback.attach(model, optimizer)
+        assert len(optimizer._optimizer_step_post_hooks) == 1
+        assert callback.ranks(2) and not callback.ranks(2)
 
 
 @pytest.mark.parametrize(
