@@ -291,6 +291,23 @@ def test_over_seven_seeds_the_wider_grid_does_not_judge_yet():
     assert "the wider grid" in found.provisional
 
 
+def test_an_edge_of_the_first_grid_is_none_once_a_wider_one_chooses_the_same():
+    def lrd(config):
+        t = float(f"{config.weight_decay * config.lr:.4g}")
+        return 300 if (config.lr, t) == (3e-3, 0.1) else 1500
+
+    def first(config):  # nothing of the wider grid
+        t = float(f"{config.weight_decay * config.lr:.4g}")
+        tuning = arm_of(config) == "A4" and config.seed in studies.TUNING
+        return lrd(config) if tuning and t not in studies.FURTHER else None
+
+    narrow = evidence_of(["E1"], first)
+    wide = e1(wider=True, A1=jitter(900), A2=jitter(900), A4=lrd)
+    edge = "tuning chose an edge of its grid, LRD on the blocks at the largest strength"
+    assert comparing.at_edges(narrow, ["E1 first A4"]) == edge
+    assert comparing.at_edges(wide, ["E1 first A4"]) == ""
+
+
 def test_a_choice_that_stands_keeps_all_of_its_seeds():
     found = judged(
         "faster", e1(wider=True, A1=jitter(900), A2=jitter(900), A4=jitter(1500))

@@ -333,10 +333,15 @@ def at_edges(evidence: Evidence, keys: Iterable[str]) -> str:
     rests on such an arm is provisional: at another strength the arm may do better.
 
     keys: of lrdlib.evidence.studies.choices, as "E2 T"; those not chosen yet say nothing.
+    A first choice that the wider grid chooses again lies at an edge of that grid, or at
+    none.
     """
     words, none = [], []
     for key in keys:
         found = evidence.choices.get(key)
+        later = evidence.choices.get(key.replace("first ", ""))
+        if found and later and later.trial == found.trial:
+            found = later
         if found is None:
             continue
         name = {**studies.ARMS, **PART_TITLES}.get(found.trial.arm, "no decay")
