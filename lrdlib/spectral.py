@@ -100,7 +100,7 @@ def cores() -> int:
 def by_cores(G: Tensor) -> Tensor:
     """The eigenvectors of `_eigenvectors` on the CPU, a share of the matrices on each of
     its cores."""
-    shares = G.cpu().flatten(0, -3).chunk(cores())  # (matrices, n, n) each
+    shares = G.cpu().reshape(-1, *G.shape[-2:]).chunk(cores())  # (matrices, n, n) each
     with ThreadPoolExecutor(cores()) as pool:
         found = list(pool.map(torch.linalg.eigh, shares))
     return torch.cat([share.eigenvectors for share in found]).reshape(G.shape)
