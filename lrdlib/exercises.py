@@ -20,9 +20,10 @@ def compare(
     arguments), or where not.
 
     Numbers, tensors, and lists of them are compared as float64 tensors, to rtol of the
-    largest expected entry. A function that returns None or ... is not written yet. An error
-    in `answer` is told, not raised, so that a notebook with unanswered exercises runs to
-    its end. Raises TypeError or ValueError for arguments of another kind, or no cases.
+    largest finite entry expected. A function that returns None or ... is not written yet.
+    An error in `answer` is told, not raised, so that a notebook with unanswered exercises
+    runs to its end. Raises TypeError or ValueError for arguments of another kind, or no
+    cases.
 
     >>> compare(lambda x: x + x, lambda x: 2 * x, [(1,), (2.5,)])
     Right, in all 2 cases.
@@ -57,13 +58,14 @@ def compare(
 
 
 def _close(got: Any, want: Any, rtol: float) -> bool:
-    """Whether two answers agree in shape and, to rtol of the largest entry, in value; an
-    answer that cannot be compared does not."""
+    """Whether two answers agree in shape and, to rtol of the largest finite entry, in
+    value; an answer that cannot be compared does not."""
     try:
         A, B = (torch.as_tensor(x, dtype=torch.float64) for x in (got, want))
         if A.shape != B.shape:
             return False
-        largest = float(B.abs().max()) if B.numel() else 0.0
+        finite = B[B.isfinite()]
+        largest = float(finite.abs().max()) if finite.numel() else 0.0
         return torch.allclose(A, B, rtol=0, atol=rtol * max(1e-30, largest), equal_nan=True)
     except Exception:  # no numbers: words, lists of tensors, or whatever a reader returns
         lists = isinstance(got, (list, tuple)) and isinstance(want, (list, tuple))

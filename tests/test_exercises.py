@@ -1,6 +1,8 @@
 """The exercises' checker: right is right, wrong is told with the case, and no answer of a
 reader stops a notebook."""
 
+from math import inf, nan
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,45 @@ def test_lists_of_tensors_are_compared_one_by_one(capsys):
     assert "Right" in said(capsys, lambda: [x.clone() for x in two], lambda: two, [()])
     assert "Not yet" in said(capsys, lambda: [two[0], two[1] + 1e-3], lambda: two, [()])
     assert "Not yet" in said(capsys, lambda: two[:1], lambda: two, [()])
+
+
+@pytest.mark.parametrize(
+    ("off", "options", "right"),
+    [
+        (1e-2, {}, False),
+        (1e-2, {"rtol": 0.02}, True),
+        (1e-5, {}, True),
+        (1e-5, {"rtol": 0.0}, False),
+    ],
+)
+def test_tensors_in_a_list_are_compared_to_the_tolerance_that_is_asked_for(
+    capsys, off, options, right
+):
+    two = [torch.ones(2), torch.tensor([1.0, 2.0, 4.0])]  # so that they are no one tensor
+    near = [x * (1 + off) for x in two]
+    text = said(capsys, lambda: near, lambda: two, [()], **options)
+    assert text.startswith("Right" if right else "Not yet")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "right"),
+    [
+        ([inf, 1.00001], [inf, 1.0], True),
+        ([inf, 1.1], [inf, 1.0], False),
+        ([-inf, 1.0], [inf, 1.0], False),
+        ([2.0, 1.0], [inf, 1.0], False),
+        (2.0, inf, False),
+        (inf, inf, True),
+        ([nan, 1.00001], [nan, 1.0], True),
+        ([nan, 1.1], [nan, 1.0], False),
+        ([0.0, 1.0], [nan, 1.0], False),
+    ],
+)
+def test_what_is_not_finite_is_right_where_it_is_expected_and_lends_no_tolerance(
+    capsys, answer, expected, right
+):
+    text = said(capsys, lambda: answer, lambda: expected, [()])
+    assert text.startswith("Right" if right else "Not yet")
 
 
 @pytest.mark.parametrize(
