@@ -20,10 +20,10 @@ def compare(
     arguments), or where not.
 
     Numbers, tensors, and lists of them are compared as float64 tensors, to rtol of the
-    largest finite entry expected. A function that returns None or ... is not written yet.
-    An error in `answer` is told, not raised, so that a notebook with unanswered exercises
-    runs to its end. Raises TypeError or ValueError for arguments of another kind, or no
-    cases.
+    largest finite entry expected; a complex answer is right only where a complex one is
+    expected. A function that returns None or ... is not written yet. An error in `answer`
+    is told, not raised, so that a notebook with unanswered exercises runs to its end.
+    Raises TypeError or ValueError for arguments of another kind, or no cases.
 
     >>> compare(lambda x: x + x, lambda x: 2 * x, [(1,), (2.5,)])
     Right, in all 2 cases.
@@ -61,7 +61,10 @@ def _close(got: Any, want: Any, rtol: float) -> bool:
     """Whether two answers agree in shape and, to rtol of the largest finite entry, in
     value; an answer that cannot be compared does not."""
     try:
-        A, B = (torch.as_tensor(x, dtype=torch.float64) for x in (got, want))
+        if _is_complex(got) != _is_complex(want):
+            return False
+        dtype = torch.complex128 if _is_complex(want) else torch.float64
+        A, B = (torch.as_tensor(x, dtype=dtype) for x in (got, want))
         if A.shape != B.shape:
             return False
         finite = B[B.isfinite()]
@@ -72,6 +75,13 @@ def _close(got: Any, want: Any, rtol: float) -> bool:
         if lists and len(got) == len(want):
             return all(_close(a, b, rtol) for a, b in zip(got, want, strict=True))
         return _equal(got, want)
+
+
+def _is_complex(value: Any) -> bool:
+    """Whether a number, an array or a tensor is complex, or any in a list."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_complex, value))
+    return isinstance(value, complex) or "complex" in str(getattr(value, "dtype", ""))
 
 
 def _equal(got: Any, want: Any) -> bool:
@@ -88,7 +98,8 @@ def _show(value: Any) -> str:
         return f"({', '.join(map(_show, value))}{',' * (len(value) == 1)})"
     if isinstance(value, torch.Tensor):
         if value.numel() > 12:
-            return f"a tensor of shape {tuple(value.shape)}"
+            kind = "complex tensor" if value.is_complex() else "tensor"
+            return f"a {kind} of shape {tuple(value.shape)}"
         if value.is_meta or value.layout != torch.strided:
             return shown(value)
         return shown(value.detach().tolist(), width=400)

@@ -160,6 +160,35 @@ def test_what_is_not_finite_is_right_where_it_is_expected_and_lends_no_tolerance
     assert text.startswith("Right" if right else "Not yet")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "complex_of",
+    [
+        torch.Tensor.cfloat,
+        torch.Tensor.tolist,
+        torch.Tensor.numpy,
+        lambda x: list(x.numpy()),
+        list,
+    ],
+    ids=["tensor", "numbers", "array", "numbers of numpy", "tensors"],
+)
+def test_a_complex_answer_is_right_only_where_one_is_expected(capsys, complex_of):
+    real = torch.tensor([1.0, 2.0])
+    answer, other = (complex_of(torch.complex(real, i * real)) for i in (0, 1))
+    for expected in (real, real.tolist(), other):
+        text = said(capsys, lambda: answer, lambda want=expected: want, [()])
+        assert text.startswith("Not yet") and "j" in text.partition("got")[2]
+    assert "Right" in said(capsys, lambda: other, lambda: other, [()])
+    assert "Not yet" in said(capsys, lambda: real, lambda: answer, [()])
+
+
+def test_a_large_complex_answer_is_told_as_one(capsys):
+    ones = torch.ones(20)
+    assert "expected a tensor of shape (20,), got a complex tensor of shape (20,)" in said(
+        capsys, lambda: ones.cfloat(), lambda: ones, [()]
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
