@@ -164,6 +164,13 @@ def test_response_keeps_its_input_type_and_is_a_step_for_svd():
     np.testing.assert_array_equal(sigma, np.linspace(0, 1, 5))  # the input is not changed
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_response_is_of_the_dtype_of_its_tensor(method, dtype):
+    sigma = torch.tensor([0.0, 0.5, 1.0], dtype=dtype)
+    assert response(sigma, method=method).dtype == dtype
+
+
 def test_one_cubic_step_is_equation_9():
     W = gaussian(5, 3)
     X = W / torch.linalg.matrix_norm(W)
@@ -257,6 +264,15 @@ def test_rank_deficient_gives_the_partial_isometry(shape, rank):
     assert torch.linalg.matrix_norm(null, 2) < 1e-3
 
 
+@pytest.mark.parametrize("shape", [(400, 2), (2, 400)])
+@pytest.mark.parametrize(("times", "kept"), [(300, 0.0), (500, 1.0)])
+def test_by_svd_what_is_below_the_longer_side_times_eps_is_zero(shape, times, kept):
+    W = torch.zeros(shape, dtype=torch.float64)
+    W[0, 0], W[1, 1] = 1.0, times * torch.finfo(torch.float64).eps
+    P = polar_factor(W, method="svd")
+    assert (P[0, 0].abs(), P[1, 1].abs()) == (1.0, kept)
+
+
 @pytest.mark.parametrize("steps", range(1, 13))
 def test_rounding_on_the_null_space_never_grows_to_a_singular_value(steps):
     U, V = factors(160, 64, 4)
@@ -330,6 +346,14 @@ def test_minimax_error_alternates_at_four_points(lower, scale):
     if inner.size:  # nearer to 1 the whole error is below 1e-10
         assert lower * scale < inner[0] < inner[1] < scale
         np.testing.assert_allclose(at, error * np.array([1, -1, 1, -1]), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01, 30.0])
+def test_next_to_one_the_minimax_error_is_that_of_both_ends(scale):
+    lower = 1 - 0.9e-4
+    quintic, error = minimax_quintic(lower * scale, scale)
+    ends = 1 - evaluate(quintic, scale * np.array([lower, 1.0]))
+    np.testing.assert_allclose(np.abs(ends), error, rtol=0.05)
 
 
 @pytest.mark.parametrize("lower", [1e-8, 1e-3, 0.1, 0.5])
