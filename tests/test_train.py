@@ -44,7 +44,7 @@ from lrdlib.training.records import (
 from lrdlib.training.runs import runs_of
 from lrdlib.training.stacks import train_stack
 from lrdlib.training.step import named
-from lrdlib.training.train import Training, train
+from lrdlib.training.train import Training, _begun, train
 
 TINY = TrainConfig(
     p=7,
@@ -784,6 +784,23 @@ def test_decay_begins_after_a_run_has_memorised(tmp_path, monkeypatch):
     again.load(path)
     list(again)
     assert torch.equal(again._weights, training._weights)
+
+
+@pytest.mark.parametrize(
+    ("run", "steps"),
+    [(0, [200, 200, 250, 300]), (1, [300, 300, 350, None])],
+    ids=["from 150", "from 250"],
+)
+def test_a_decay_begins_so_long_after_the_first_of_two_records_that_say_so(run, steps):
+    """Of two runs: memorised once is not enough, and once begun it goes on."""
+    both = ["00", "10", "00", "11", "10", "11", "11", "00"]
+    records = [(50 * i, [said == "1" for said in pair]) for i, pair in enumerate(both)]
+    for after, expected in zip((0, 50, 100, 120), steps, strict=True):
+        begun = [_begun(run, after, records[: n + 1]) for n in range(len(records))]
+        first = records[begun.index(True)][0] if True in begun else None
+        assert first == expected
+        assert begun == sorted(begun) and not _begun(run, after, [])
+    assert _begun(run, None, [])
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "none"])
