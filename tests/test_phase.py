@@ -45,6 +45,8 @@ def configs(rules=("lrd",), **fields):
 
 
 WANTED = configs()
+# success seed by seed from fraction 0.3, 0.4 and 0.5 on
+BY_SEED = [c.fraction > 0.25 + 0.1 * c.seed for c in WANTED]
 # for each wanted run: not recorded (None), failed or succeeded
 outcomes = st.lists(
     st.sampled_from([None, False, True]), min_size=len(WANTED), max_size=len(WANTED)
@@ -188,6 +190,37 @@ def test_seeds_in_part_of_the_grid_count_there():
     assert row.by_seed[1] == (0.5, inf)
 
 
+def test_the_level_of_an_interval_is_the_one_that_is_asked_for():
+    (panel,) = panels(runs_of(BY_SEED), WANTED)
+    for level, interval in ((0.0, (0.4, 0.4)), (1.0, (0.3, 0.5))):
+        rows = frontiers(panel, np.random.default_rng(0), level=level)
+        assert [row.interval for row in rows] == [interval] * 3
+
+
+def test_a_frontier_counts_the_wanted_cells_of_its_own_strength():
+    some = [
+        won if c.fraction < 0.45 else None for c, won in zip(WANTED, BY_SEED, strict=True)
+    ]
+    rows = frontiers(*panels(runs_of(some), WANTED), np.random.default_rng(0))
+    assert [(row.cells, row.complete) for row in rows] == [
+        ((2, 3), False), ((2, 3), False), ((4, 6), False),
+    ]  # fmt: skip
+    corner = (STRENGTHS[0], FRACTIONS[0])
+    fewer = [c for c in WANTED if (c.weight_decay, c.fraction) != corner]
+    runs = [run_of(c, 0.99) for c in fewer]
+    rows = frontiers(*panels(runs, fewer), np.random.default_rng(0))
+    assert [(row.cells, row.complete) for row in rows] == [
+        ((2, 2), True), ((3, 3), True), ((5, 5), True),
+    ]  # fmt: skip
+
+
+def test_a_frontier_has_the_effective_strength_of_its_rule():
+    (panel,) = panels([], configs(mode="decoupled", lr=1e-2))
+    rows = frontiers(panel, np.random.default_rng(0))
+    *single, best = (row.effective for row in rows)
+    assert single == pytest.approx([1e-2 * s for s in STRENGTHS]) and best is None
+
+
 def test_nothing_recorded_is_no_frontier():
     for row in frontiers(*panels([], WANTED), np.random.default_rng(0)):
         assert (row.low, row.high) == (FRACTIONS[0], inf)
@@ -214,6 +247,18 @@ def test_a_run_that_dips_has_succeeded_and_one_that_diverged_has_not():
         ValueError, match=r"metric must be one of .*'test_accuracy'.*got 'accuracy'"
     ):
         outcome(run_of(config, 0.9), "accuracy")
+
+
+@pytest.mark.parametrize(("above", "step"), [(0.05, 100), (0.5, 100), (0.6, None)])
+def test_a_threshold_is_the_one_that_is_asked_for(above, step):
+    assert outcome(run_of(WANTED[0], 0.6), above=above).step == step
+
+
+def test_a_run_has_diverged_whose_rank_is_no_number_at_the_end():
+    run = run_of(WANTED[0], 0.99)
+    for ranks, step in (([30.0, nan, 2.0], 100), ([30.0, 9.0, nan], None)):
+        run.history["qk_stable_rank"] = np.array(ranks)
+        assert (outcome(run).step, outcome(run).diverged) == (step, step is None)
 
 
 @pytest.mark.parametrize(
