@@ -3,6 +3,7 @@ keyboard draw its curves."""
 
 import json
 import os
+from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +12,8 @@ import pytest
 from lrdlib.figures.canvas import rule_colours
 from lrdlib.figures.page import write_page
 from lrdlib.figures.phase import CURVES, agreement_figure, frontier_figure, phase_figure
-from lrdlib.figures.phase_layout import finish, ink_on
+from lrdlib.figures.phase_frontiers import SEED
+from lrdlib.figures.phase_layout import finish, ink_on, side_by_side
 from lrdlib.figures.sphinx import problems
 from lrdlib.training.config import TrainConfig, plain
 from lrdlib.training.runs import Run
@@ -117,6 +119,13 @@ def marks(fig, p):
     )
 
 
+def scatters(fig, which):
+    """The traces in the panels that `which` is true of; those of the legend alone have no
+    place."""
+    panels = (t for t in fig.data if t.type == "scatter" and t.x != (None,))
+    return [trace for trace in panels if which(trace)]
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("runs", [RUNS, []], ids=["some", "none"])
@@ -159,6 +168,25 @@ def test_empty_cells_are_outlines_and_recorded_ones_are_filled_whatever_colour_m
     filled = [t for t in fig.data if t.type == "heatmap" and t.hoverinfo == "skip"]
     weak, strong = ([v is not None for v in row] for row in filled[0].z)
     assert weak == [False] * 3 and strong == [True, True, False]
+
+
+def test_the_outline_of_an_empty_cell_stands_at_its_place():
+    fig = phase_figure(RUNS, WANTED)
+    l2 = scatters(fig, lambda t: t.mode == "lines" and t.line.width == 1)[0]
+    corners = [np.array(xy).reshape(-1, 6)[:, :4].astype(float) for xy in (l2.y, l2.x)]
+    rows, columns = (places.mean(1).round(6) for places in corners)
+    assert set(zip(rows, columns, strict=True)) == {(0, 0), (0, 1), (0, 2), (1, 2)}
+
+
+def test_a_label_of_an_axis_is_that_of_its_row_or_column():
+    fractions = np.arange(0.3, 0.81, 0.05).round(2)
+    layout = agreement_figure([], wanted(fractions=fractions)).layout
+    x, y, best = layout.xaxis, layout.yaxis, frontier_figure(RUNS, WANTED).layout.xaxis
+    assert len(x.tickvals) > 3
+    assert [float(text) for text in x.ticktext] == [fractions[i] for i in x.tickvals]
+    assert dict(zip(y.tickvals, y.ticktext, strict=True)) == {0: "1e-3", 1: "0.05"}
+    said = dict(zip(best.tickvals, best.ticktext, strict=True))
+    assert said == {0: "1e-3", 1: "0.05", 2: "best"}
 
 
 def test_marks_say_which_cells_succeed_and_which_miss_seeds():
@@ -284,6 +312,59 @@ def test_frontiers_are_drawn_full_only_where_nothing_is_missing():
     alt = fig.layout.meta["alt"]
     assert "L2 0.3 to never" in alt and "LRD 0.4 (bootstrap over 3 seeds" in alt
     assert fig.layout.yaxis.ticktext[-1] == "never"
+
+
+def test_single_seeds_are_dots_where_nothing_is_missing_of_them():
+    fig = frontier_figure(RUNS, WANTED)
+    l2, lrd = scatters(fig, lambda t: t.marker.size == SEED["size"])
+    assert l2.x == ()  # each seed's is known between two bounds only
+    found = sorted(zip(map(round, lrd.x), lrd.y, strict=True))
+    assert found == [(1, 0.3), (1, 0.4), (1, 0.4), (2, 0.3), (2, 0.4)]
+
+
+def test_bounds_are_dotted_and_only_settled_frontiers_are_joined():
+    fig = frontier_figure(RUNS, WANTED)
+    l2, lrd = scatters(fig, lambda t: t.mode == "lines" and t.line.dash == "dot")
+    never = fig.layout.yaxis.tickvals[-1]
+    assert never > 0.5
+    # at the small strength L2 has no record
+    assert l2.y == (0.5, never, None, 0.3, never, None) and lrd.y == ()
+    l2, lrd = scatters(fig, lambda t: t.mode == "lines" and t.line.dash is None)
+    assert l2.x == () and [round(x) for x in lrd.x] == [0, 1]  # not to the best
+    assert lrd.y == (0.4, 0.4)
+
+
+def test_a_bar_goes_from_its_frontier_to_both_ends_of_its_interval():
+    """Of three seeds that succeed from 0.3, 0.4 and 0.5 on: a frontier of 0.4."""
+    configs = wanted(("lrd",), strengths=(0.05,))
+    runs = [run_of(c, 0.99 if c.fraction > 0.25 + 0.1 * c.seed else 0.6) for c in configs]
+    (bars,) = scatters(frontier_figure(runs, configs), lambda t: bool(t.error_y.array))
+    assert set(bars.y) == {0.4}
+    assert bars.error_y.array == pytest.approx([0.1] * 2)
+    assert bars.error_y.arrayminus == pytest.approx([0.1] * 2)
+
+
+def test_the_bar_of_an_unsettled_frontier_stands_on_its_mark():
+    fig = frontier_figure(RUNS, WANTED)
+    mark = scatters(fig, lambda t: t.hovertext is not None)[0]
+    bars = scatters(fig, lambda t: t.error_y.color and t.opacity < 1)[0]
+    assert (bars.x, bars.y) == (mark.x, mark.y)
+
+
+def test_pointed_at_a_frontier_says_both_bounds_of_each_seed():
+    l2, lrd = scatters(frontier_figure(RUNS, WANTED), lambda t: t.hovertext is not None)
+    assert "seed 0: 0.5 to never" in l2.hovertext[0]
+    assert "seed 1: 0.4<br>seed 2: 0.3" in lrd.hovertext[1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_panels_side_by_side_fill_the_width_and_leave_a_gap(n):
+    layouts = side_by_side(n, 100)
+    for members, _ in layouts:
+        assert members[0][1] == 0
+        for (_, _, end), (_, start, _) in pairwise(members):
+            assert start - end == pytest.approx(0.04)
+    assert layouts[0][0][-1][2] == pytest.approx(1)
 
 
 def test_many_panels_of_frontiers_are_split_by_setting():
