@@ -59,6 +59,26 @@ def test_a_rank_at_the_part_has_not_fallen_below_it():
     assert fall(run, 15.001 / 32) == 200
 
 
+def run_with(ranks, right):
+    """A run of these ranks and orbit-clean accuracies, record by record."""
+    history = {
+        "step": 100 * np.arange(len(ranks)),
+        "qk_stable_rank": np.array(ranks),
+        "orbit_clean_accuracy": np.array(right),
+    }
+    return Run(plain(TrainConfig()), history, {}, {}, {})
+
+
+def test_a_rank_that_rises_first_is_measured_from_its_start():
+    run = run_with([10.0, 40.0, 12.0, 6.0, 4.0], [0.0] * 5)
+    assert [fall(run, part) for part in (1 / 2, 1 / 4)] == [400, math.inf]
+
+
+def test_half_of_the_pairs_is_not_more_than_half():
+    run = run_with([10.0] * 3, [0.1, 0.5, 0.51])
+    assert learnt(run) == 200 and learnt(run, 0.1) == 100
+
+
 def test_order_counts_only_runs_that_learn():
     assert order(RUNS, 1 / 2) == (4, 0, 0)
     assert order(RUNS, 1 / 8) == (1, 1, 2)
@@ -68,6 +88,12 @@ def test_order_counts_only_runs_that_learn():
 def test_medians_leave_out_what_more_than_half_never_do():
     assert medians(RUNS, learnt) == {0.4: 550, 0.6: 700}
     assert medians(RUNS, lambda run: fall(run, 1 / 8)) == {0.4: 550}
+
+
+@pytest.mark.parametrize("last", [1000, math.inf])
+def test_a_median_is_the_run_in_the_middle(last):
+    runs = [run_of(200, 400, step) for step in (300, 400, last)]
+    assert medians(runs, learnt) == {0.4: 400}
 
 
 def test_the_figure_draws_these_steps_at_every_stop():
@@ -86,6 +112,13 @@ def test_the_figure_draws_these_steps_at_every_stop():
         assert list(zip(other.x, other.y, strict=True)) == finite[:1]
     for drawn, trace in zip(fig.data, fig.frames[1].data, strict=False):
         assert (drawn.x, drawn.y) == (trace.x, trace.y)
+
+
+def test_the_axes_of_steps_hold_the_longest_run():
+    short = run_with([10.0, 4.0, 4.0], [0.0, 1.0, 1.0])
+    layout = fall_figure({"LRD": RUNS, "L2": [short]}, CLOCKS).layout
+    for axis in (layout.xaxis2, layout.yaxis2):
+        assert axis.range[1] == pytest.approx(1.03 * STEPS[-1])
 
 
 def test_its_words_are_its_data():
