@@ -245,6 +245,35 @@ def test_notes_shapes_and_the_bar_of_colours_lie_where_they_are_said_to():
     assert fills == {f"rgb({v} {v} {v})" for v in (255, 191, 128, 64)}
 
 
+def test_the_ticks_of_the_bar_of_colours_lie_at_their_values():
+    fig = figure(go.Heatmap(z=[[2, 3], [4, 2]], coloraxis="coloraxis"))
+    bar = {"orientation": "h", "title": {"text": "share", "side": "top"}, "thickness": 10}
+    bar |= {"x": 0.25, "y": 1, "len": 0.5, "tickvals": [2, 3, 4]}
+    scale = {"colorscale": GREYS, "cmin": 2, "cmax": 4, "colorbar": bar}
+    fig["layout"]["coloraxis"] = scale
+    (drawn,) = (s for s in drawing(fig)[0] if s.get("x") == "25%")
+    said = {"".join(t.itertext()): t.get("x") for t in drawn.iter("text")}
+    assert said == {"2": "0%", "3": "50%", "4": "100%", "share": "50%"}
+
+
+def test_a_trace_that_is_not_shown_is_not_drawn():
+    line = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=LINE)
+    hidden = go.Scatter(x=[0, 1], y=[1, 0], mode="lines", line=LINE, visible=False)
+    assert len(paths(drawing(figure(line, hidden)))) == 1
+
+
+def test_the_line_at_zero_is_drawn_where_zero_is():
+    def lines(span):
+        """How many lines of the grid a panel has from one tick, at the end of its y."""
+        trace = go.Scatter(x=[1, 2], y=[1, 2], mode="lines", line=LINE)
+        y = {"range": span, "tickvals": [span[1]], "zeroline": True}
+        root = drawing(figure(trace, x={"tickvals": []}, y=y))
+        (grid,) = (g for g in root.iter("g") if g.get("class") == "grid")
+        return len(grid)
+
+    assert lines([-1, 2]) == lines([1, 2]) + 1
+
+
 def test_one_scale_on_both_axes():
     cells = go.Heatmap(
         z=[[0, 1], [1, 0]], showscale=False, colorscale=[[0, "#000000"], [1, "#ffffff"]]
@@ -267,6 +296,7 @@ def test_a_range_that_is_not_given_holds_the_data():
     assert ((2 - low), (high - 7)) == pytest.approx((5 * 5 / 90,) * 2)  # 5 of 100 pixels
     assert shown_range({"autorange": "reversed"}, [(2.0, 0.0), (7.0, 0.0)], 9) == (7, 2)
     assert shown_range({"rangemode": "tozero"}, [(2.0, 5.0), (9.0, 0.0)], 9) == (0, 9)
+    assert shown_range({"rangemode": "tozero"}, [(-9.0, 0.0), (-2.0, 5.0)], 9) == (-9, 0)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +305,8 @@ def test_a_range_that_is_not_given_holds_the_data():
         ({"anchor": "y"}, (0, 3000), ["0", "500", "1000", "1500", "2000", "2500", "3000"]),
         ({"anchor": "y"}, (0, 20000), ["0", "5k", "10k", "15k", "20k"]),
         ({"anchor": "y", "dtick": 0.25}, (-0.3, 0.6), ["−0.25", "0", "0.25", "0.5"]),
+        # three times 0.1 is a little more than 0.3
+        ({"anchor": "y", "dtick": 0.1}, (0, 0.3), ["0", "0.1", "0.2", "0.3"]),
         ({"tickvals": [0, 0.5, 1, 9], "tickformat": ".0%"}, (0, 1), ["0%", "50%", "100%"]),
         ({"tickvals": [1, 2], "ticktext": ["a", "b"]}, (0, 3), ["a", "b"]),
         ({"type": "log", "dtick": 2}, (-5, 4), ["100μ", "0.01", "1", "100", "10k"]),
@@ -290,6 +322,12 @@ def test_a_tick_lies_at_its_value():
         [float(label) for _, label in ticks]
     )
     assert len(ticks) == 7
+
+
+def test_between_two_powers_of_ten_two_and_five_have_ticks():
+    ticks = Axis({"type": "log"}, 0, 500, (0, 1)).ticks()
+    places = {math.log10(n): f"{n}" for n in (1, 2, 5, 10)}
+    assert sorted(ticks) == sorted(places.items())
 
 
 # ---- what is refused, and what is bounded
@@ -370,6 +408,13 @@ def test_the_layouts_of_both_widths_undo_each_other():
     assert phone["xaxis2"]["domain"] == [0, 1] and phone["font"]["size"] == 11
     assert phone["height"] == 900 - 60 - 52 + phone["margin"]["t"] + phone["margin"]["b"]
     assert fig["layout"]["xaxis2"]["domain"] != [0, 1]  # not changed itself
+
+
+@pytest.mark.parametrize(("names", "rows"), [(3, 1), (4, 2), (6, 2), (7, 3)])
+def test_the_legend_of_a_phone_has_room_for_its_last_row(names, rows):
+    line = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=LINE, name="letter")
+    fig = figure(*[line] * names)
+    assert update_for(fig, narrow=True)["margin"]["b"] == 50 + 20 * rows + 8
 
 
 def test_a_still_is_as_wide_as_its_panels_ask():
