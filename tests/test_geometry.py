@@ -651,6 +651,39 @@ def test_scale_defects_take_what_a_model_takes():
     assert scale_defects(model, tokens, chosen) == found
 
 
+class Experts(nn.Module):
+    """A stack of experts, of which the answer is the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack = nn.Parameter(torch.ones(3, 2, 4))
+        self.gain = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return self.gain * (x @ self.stack.mT).sum(0)
+
+
+def test_a_stack_of_matrices_is_measured_as_one():
+    assert scale_defects(Experts(), torch.ones(5, 4)) == {"stack": 1.0}
+
+
+def test_parts_of_a_model_stay_in_evaluation_where_they_were():
+    model = OneLayer()
+    model.dropout.eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    scale_defects(model, torch.zeros(1, 2).long())
+    assert {name: module.training for name, module in model.named_modules()} == before
+
+
+def test_of_logits_and_hidden_states_the_logits_are_the_answer():
+    model, tokens = OneLayer().eval(), torch.randint(7, (3, 5))
+    expected = scale_defects(model, tokens)
+    model.forward = lambda tokens, own=model.forward: {
+        "last_hidden_state": torch.ones(2), "logits": own(tokens),
+    }  # fmt: skip
+    assert scale_defects(model, tokens) == expected
+
+
 @pytest.mark.parametrize(
     ("matrices", "scales", "message"),
     [
