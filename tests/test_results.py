@@ -290,7 +290,8 @@ def test_what_is_chosen_is_compared_with(runs):
     own = [row for row in results("E1", runs) if row.arm == chosen]
     assert len(own) == 6 and all(row.ratio is None for row in own)
     others = [row for row in results("E1", runs) if row.arm != chosen]
-    assert len(others) >= 6 * (len(ARMS) - 1) and all(row.ratio for row in others)
+    compared = [row for row in others if row.n > 2]  # fewer seeds have no ratio
+    assert len(compared) >= 6 * (len(ARMS) - 1) and all(row.ratio for row in compared)
 
 
 def cells(line):

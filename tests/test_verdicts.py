@@ -316,6 +316,25 @@ def test_a_choice_that_stands_keeps_all_of_its_seeds():
     assert found.basis == "360 of 360 runs, 20 seeds"
 
 
+def test_an_arm_tuned_for_a_fraction_is_compared_there_too():
+    """At f = 0.4 twice the strength is the better one for LRD, at 0.25 the worse by more."""
+
+    def lrd(config):
+        t = float(f"{config.weight_decay * config.lr:.4g}")
+        if (config.lr, t) not in ((3e-3, 0.1), (3e-3, 0.2)):
+            return 2500
+        early = (t == 0.2) == (config.fraction == 0.4)
+        return jitter(600 if early else 1200 if config.fraction == 0.4 else 2400)(config)
+
+    arms = {"A1": jitter(900), "A2": jitter(900), "A4": lrd}
+    words = "At f = 0.4, each arm at what tuning chooses for it there, on eight seeds: "
+    ratio = f"{675 / 975:.2f} "
+    evidence = e1(wider=True, **arms)
+    found = judged("faster", evidence)
+    assert words + ratio in found.effect and "At f = 0.25, each" not in found.effect
+    assert words not in judged("faster", e1(**arms)).effect
+
+
 def test_the_p_of_a_card_is_of_the_arms_on_it():
     # over the wider grid LRD would be sooner, but that of L2 on the blocks is not recorded
     def lrd(config):

@@ -17,6 +17,7 @@ from lrdlib.evidence.comparing import (
     CHANGED,
     COUNTED,
     EIGHT,
+    JUDGED,
     LONGER,
     PART_TITLES,
     Arm,
@@ -173,10 +174,37 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
             "to L2 on the blocks"
             for k in LONGER
         }
-        words += ". " + _if_longer(longer)
+        words += _at_own_choices(evidence) + ". " + _if_longer(longer)
         return _on_the_first_study(evidence, found, judged, words)
 
     return judge
+
+
+def _at_own_choices(evidence: Evidence) -> str:
+    """The ratios of RMST at each fraction for which tuning, at that fraction alone, chooses
+    another setting than the common one for some of the arms, with each arm at its own; ""
+    if there is no such, or if it is not recorded on eight seeds."""
+    said = ""
+    for f in studies.TUNED_AT:
+        own = {name: studies.choice(name, evidence.known, f) for name in JUDGED}
+        trials = {name: trial for name, trial in own.items() if trial is not None}
+        common = {name: studies.choice(name, evidence.known) for name in JUDGED}
+        arms: dict[str, Arm] = {
+            name: {s: [arm(trial, fraction=f, seed=s)] for s in EIGHT}
+            for name, trial in trials.items()
+        }
+        if own == common or len(arms) < len(JUDGED):
+            continue
+        if len(complete(evidence, *arms.values())) < len(EIGHT):
+            continue
+        ratios = {
+            name: ratio_text(found.ratio)
+            for name in ("A1", "A2")
+            if (found := versus(evidence, arms["A4"], arms[name]))
+        }
+        said += f". At f = {f:g}, each arm at what tuning chooses for it there, on eight seeds: "
+        said += ", ".join(f"{text} to {ARMS[name]}" for name, text in ratios.items())
+    return said
 
 
 def _titled(arms: Mapping[str, Arm]) -> dict[str, Arm]:
@@ -202,7 +230,7 @@ def no_superiority(evidence: Evidence) -> Finding:
             f"L2 on all is sooner at {_listed(behind, 'f = ')}, LRD at "
             f"{_listed(ahead, 'f = ')}"
         )
-    words = f"{said[CONFIRMED]}, of {len(FRACTIONS)} fractions. "
+    words = f"{said[CONFIRMED]}, of {len(FRACTIONS)} fractions{_at_own_choices(evidence)}. "
     words += _if_longer({k: said[k] for k in LONGER})
     return _on_the_first_study(evidence, found, judged, words)
 
