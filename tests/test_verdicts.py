@@ -335,6 +335,26 @@ def test_an_arm_tuned_for_a_fraction_is_compared_there_too():
     assert words not in judged("faster", e1(**arms)).effect
 
 
+def test_arms_that_are_tuned_to_stay_are_compared_once_all_of_them_are_there():
+    (l2, _, lrd), seeds = studies.LASTING, studies.SEEDS[:8]
+
+    def stays(config):  # later than the other settings of L2, and for good
+        weak = config.weight_decay * config.lr == pytest.approx(l2.t)
+        return jitter(2000 if weak and config.seed in seeds else 900)(config)
+
+    words = "Each tuned for 4, on eight seeds at f = 0.25, 0.4: "
+    found = judged("faster", e1(A1=stays, A2=jitter(900), A4=jitter(1500)))
+    assert f"{words}{1575 / 2075:.2f} (" in found.effect
+    assert f"to L2 on all, {1575 / 975:.2f} (" in found.effect.partition(words)[2]
+
+    def one_left(config):
+        there = config.seed != seeds[-1] or config.weight_decay * config.lr > 2 * l2.t
+        return stays(config) if there else None
+
+    found = judged("faster", e1(A1=one_left, A2=jitter(900), A4=jitter(1500)))
+    assert words not in found.effect and lrd.arm == "A4"
+
+
 def test_the_p_of_a_card_is_of_the_arms_on_it():
     # over the wider grid LRD would be sooner, but that of L2 on the blocks is not recorded
     def lrd(config):

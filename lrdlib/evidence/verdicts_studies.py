@@ -174,7 +174,8 @@ def faster(factor: float) -> Callable[[Evidence], Finding]:
             "to L2 on the blocks"
             for k in LONGER
         }
-        words += _at_own_choices(evidence) + ". " + _if_longer(longer)
+        words += f"{_at_own_choices(evidence)}. {_if_longer(longer)}"
+        words += _tuned_to_stay(evidence)
         return _on_the_first_study(evidence, found, judged, words)
 
     return judge
@@ -207,6 +208,26 @@ def _at_own_choices(evidence: Evidence) -> str:
     return said
 
 
+def _tuned_to_stay(evidence: Evidence) -> str:
+    """The ratios of RMST by as many records as LASTING is tuned for, each arm at that
+    setting; "" if it is not recorded on eight seeds."""
+    arms: dict[str, Arm] = {
+        trial.arm: {
+            s: [arm(trial, fraction=f, seed=s) for f in studies.TUNED_AT] for s in EIGHT
+        }
+        for trial in studies.LASTING
+    }
+    if len(complete(evidence, *arms.values())) < len(EIGHT):
+        return ""
+    ratios = ", ".join(
+        f"{ratio_text(found.ratio)} to {ARMS[name]}"
+        for name in ("A1", "A2")
+        if (found := versus(evidence, arms["A4"], arms[name], studies.STAYING))
+    )
+    at = _listed(studies.TUNED_AT, "f = ")
+    return f". Each tuned for {studies.STAYING}, on eight seeds at {at}: {ratios}"
+
+
 def _titled(arms: Mapping[str, Arm]) -> dict[str, Arm]:
     """The arms by what a card calls them, LRD first."""
     return {"LRD" if n == "A4" else ARMS[n]: arms[n] for n in sorted(arms, reverse=True)}
@@ -231,7 +252,7 @@ def no_superiority(evidence: Evidence) -> Finding:
             f"{_listed(ahead, 'f = ')}"
         )
     words = f"{said[CONFIRMED]}, of {len(FRACTIONS)} fractions{_at_own_choices(evidence)}. "
-    words += _if_longer({k: said[k] for k in LONGER})
+    words += _if_longer({k: said[k] for k in LONGER}) + _tuned_to_stay(evidence)
     return _on_the_first_study(evidence, found, judged, words)
 
 
