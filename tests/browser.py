@@ -203,8 +203,14 @@ def under_a_finger(browser: Browser, url: str) -> Iterator[tuple[Page, Callable]
             return page.evaluate(
                 """async () => {
                     const frame = () => new Promise((done) => requestAnimationFrame(done));
-                    for (let i = 0; i < 30; i++) await frame();
-                    return scrollY;
+                    // a flick rolls on, on a busy machine for long: until it is still
+                    let at = scrollY;
+                    for (let i = 0, still = 0; i < 300 && still < 30; i++) {
+                        await frame();
+                        still = scrollY === at ? still + 1 : 0;
+                        at = scrollY;
+                    }
+                    return at;
                 }"""
             )
 
