@@ -4,7 +4,7 @@ Seeds that tuned never judge. Each function is read from top to bottom: what is 
 recorded, when that settles nothing, the rule of the verdict, the words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -185,47 +185,49 @@ def _at_own_choices(evidence: Evidence) -> str:
     """The ratios of RMST at each fraction for which tuning, at that fraction alone, chooses
     another setting than the common one for some of the arms, with each arm at its own; ""
     if there is no such, or if it is not recorded on eight seeds."""
+    common = {name: studies.choice(name, evidence.known) for name in JUDGED}
     said = ""
     for f in studies.TUNED_AT:
         own = {name: studies.choice(name, evidence.known, f) for name in JUDGED}
-        trials = {name: trial for name, trial in own.items() if trial is not None}
-        common = {name: studies.choice(name, evidence.known) for name in JUDGED}
-        arms: dict[str, Arm] = {
-            name: {s: [arm(trial, fraction=f, seed=s)] for s in EIGHT}
-            for name, trial in trials.items()
-        }
-        if own == common or len(arms) < len(JUDGED):
+        trials = [trial for trial in own.values() if trial is not None]
+        if own == common or len(trials) < len(JUDGED):
             continue
-        if len(complete(evidence, *arms.values())) < len(EIGHT):
-            continue
-        ratios = {
-            name: ratio_text(found.ratio)
-            for name in ("A1", "A2")
-            if (found := versus(evidence, arms["A4"], arms[name]))
-        }
-        said += f". At f = {f:g}, each arm at what tuning chooses for it there, on eight seeds: "
-        said += ", ".join(f"{text} to {ARMS[name]}" for name, text in ratios.items())
+        if ratios := _ratios_of(evidence, trials, (f,), CONFIRMED):
+            said += f". At f = {f:g}, each arm at what tuning chooses for it there, "
+            said += f"on eight seeds: {ratios}"
     return said
+
+
+def _ratios_of(
+    evidence: Evidence,
+    trials: Iterable[studies.Trial],
+    fractions: Sequence[float],
+    records: int,
+) -> str:
+    """The ratios of RMST of LRD to both arms of L2, in words, at these trials of JUDGED and
+    fractions; "" if they are not recorded on eight seeds."""
+    arms: dict[str, Arm] = {
+        trial.arm: {s: [arm(trial, fraction=f, seed=s) for f in fractions] for s in EIGHT}
+        for trial in trials
+    }
+    if len(complete(evidence, *arms.values())) < len(EIGHT):
+        return ""
+    return ", ".join(
+        f"{ratio_text(found.ratio)} to {ARMS[name]}"
+        for name in ("A1", "A2")
+        if (found := versus(evidence, arms["A4"], arms[name], records))
+    )
 
 
 def _tuned_to_stay(evidence: Evidence) -> str:
     """The ratios of RMST by as many records as LASTING is tuned for, each arm at that
     setting; "" if it is not recorded on eight seeds."""
-    arms: dict[str, Arm] = {
-        trial.arm: {
-            s: [arm(trial, fraction=f, seed=s) for f in studies.TUNED_AT] for s in EIGHT
-        }
-        for trial in studies.LASTING
-    }
-    if len(complete(evidence, *arms.values())) < len(EIGHT):
+    at = studies.TUNED_AT
+    ratios = _ratios_of(evidence, studies.LASTING, at, studies.STAYING)
+    if not ratios:
         return ""
-    ratios = ", ".join(
-        f"{ratio_text(found.ratio)} to {ARMS[name]}"
-        for name in ("A1", "A2")
-        if (found := versus(evidence, arms["A4"], arms[name], studies.STAYING))
-    )
-    at = _listed(studies.TUNED_AT, "f = ")
-    return f". Each tuned for {studies.STAYING}, on eight seeds at {at}: {ratios}"
+    where = _listed(at, "f = ")
+    return f". Each tuned for {studies.STAYING}, on eight seeds at {where}: {ratios}"
 
 
 def _titled(arms: Mapping[str, Arm]) -> dict[str, Arm]:
