@@ -43,7 +43,7 @@ from lrdlib.training.runs import Run
 Arm = Mapping[int, Sequence[TrainConfig]]  # by seed, a config for each cell
 EIGHT = SEEDS[:8]
 ALPHA = 0.05
-STAYING = (1, 2, 3, 4, 5, 6)  # records in a row above the threshold, of a curve
+IN_A_ROW = (1, 2, 3, 4, 5, 6)  # records in a row above the threshold, of a curve
 LONGER = (3, 4)  # and of what a card says beside its verdict, at CONFIRMED
 COUNTED = (CONFIRMED, *LONGER)
 FAR = 0.8  # an accuracy far below the threshold
@@ -256,10 +256,10 @@ def staying_curve(evidence: Evidence, arms: Mapping[str, Arm]) -> Curve:
         runs = evidence.those(flat(one)).runs
         lines[name] = tuple(
             float(np.mean([math.isfinite(generalised(run, k)) for run in runs]))
-            for k in STAYING
+            for k in IN_A_ROW
         )
     of = f"records in a row with an accuracy above {GENERALISED:g}, at least"
-    return Curve(of, STAYING, lines, CONFIRMED)
+    return Curve(of, IN_A_ROW, lines, CONFIRMED)
 
 
 def turns(verdicts: Mapping[int, str]) -> str:
