@@ -87,7 +87,7 @@ def test_the_overview_has_a_line_with_a_link_for_every_claim():
     rows = text.split("<tr class=")[1:]
     for (claim, found), row in zip(findings(NOTHING), rows, strict=True):
         assert f'href="#claim-{claim.name}"' in row and found.verdict in row
-        marks = {"our question": 2, "author's later report": 1}
+        marks = {"our question": 2, "author's own report": 1}
         assert [mark in row for mark in marks] == [
             claim.whose == list(WHOSE)[at] for at in marks.values()
         ]
@@ -106,12 +106,12 @@ def test_what_speaks_for_and_against_is_counted_apart():
     ]
     assert counts_text(found) == (
         "7 claims of the paper and its first code: holds 5, does not hold 2; 7 of them "
-        "provisional. 1 of the author's later report: holds 1; 1 of them provisional. "
+        "provisional. 1 of the author's own report: holds 1; 1 of them provisional. "
         f"{len(ours)} questions of ours: does not hold {len(ours)}; {len(ours)} of them "
         "provisional."
     )
     text = cards(NOTHING)
-    for some, words in ((later, "author's later report"), (ours, "our question")):
+    for some, words in ((later, "author's own report"), (ours, "our question")):
         groups = {claim.about for claim in some}
         assert text.count(f"{words}: not recorded yet") == len(groups)
 

@@ -1267,7 +1267,7 @@ WRONG = {  # of a checkpoint of TWO at step 4, with records at 0, 2 and 4: what 
     ),
     "changes-name": (
         header(changes=[{"step": 0, "seed": 1}]),
-        "what was set .*, got 'seed'",
+        "only .* can be set while it trains, got 'seed'",
     ),
     "changes-value": (header(changes=[{"step": 0, "lr": -1.0}]), "lr must be .*, got -1"),
     "changes-type": (header(changes=[{"step": 0, "rule": [1]}]), "rule must be one of"),

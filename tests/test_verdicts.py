@@ -76,8 +76,10 @@ def arm_of(config):
 
 def first_grid(config):
     """Whether a run is of E1's first grid and first tuning seeds."""
-    t = float(f"{max(config.weight_decay, config.l2) * config.lr:.6g}")
-    return config.seed not in studies.MORE_TUNING and t not in (*studies.FURTHER, 0.1)
+    both = config.rule == "elastic"  # half of the strength each
+    strength = sum if both else max
+    t = float(f"{strength((config.weight_decay, config.l2)) * config.lr:.6g}")
+    return config.seed not in studies.MORE_TUNING and t not in studies.FURTHER
 
 
 def e1(wider=False, **T):
@@ -85,7 +87,6 @@ def e1(wider=False, **T):
 
     def make(config):
         if not wider and not first_grid(config):
-            # A6 has half of its strength in each part: its largest is dropped too
             return None if config.seed in studies.MORE_TUNING else NEVER
         found = T.get(arm_of(config), NEVER)
         return found(config) if callable(found) else found

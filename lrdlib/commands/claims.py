@@ -1,5 +1,5 @@
 """python -m lrdlib claims: judge every claim of the paper, the first code's README and the
-author's later report from the recorded runs."""
+author's own report from the recorded runs."""
 
 import argparse
 from pathlib import Path

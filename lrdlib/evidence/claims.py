@@ -1,4 +1,4 @@
-"""What the paper, the first public code's README and the author's later report say about
+"""What the paper, the first public code's README and the author's own report say about
 their experiments, each judged from recorded runs; and, marked, some questions of ours.
 
 A Claim is a statement, its source, the rule of its verdict in words with the date on which
@@ -38,7 +38,7 @@ WHOLE = part("R+T", 0.01)
 THEIRS = "paper"
 WHOSE = {
     THEIRS: "claims of the paper and its first code",
-    "the author's later report": "of the author's later report",
+    "the author's own report": "of the author's own report",
     "our question": "questions of ours",
 }
 
@@ -143,8 +143,8 @@ CLAIMS = (
         "as-written",
         GROUPS[0],
         "LRD expands the region of grokking with λ as the paper writes it, times the learning "
-        "rate",
-        "paper, Algorithm 1 and 5",
+        "rate, here 0.001",
+        "paper, Algorithm 1 and 5; it states no learning rate",
         "judged where decay has most to work with, at the strongest λ and the largest "
         "fraction: holds if most of three seeds succeed and more than L2's, does not hold if "
         "none does, otherwise undecided",
@@ -245,7 +245,7 @@ CLAIMS = (
         "much-faster",
         GROUPS[1],
         "LRD accelerates grokking by orders of magnitude, against a tuned L2",
-        "README, which names no baseline",
+        "our question: the README says it beside “AdamW + L2 Decay (Standard)”, not tuned",
         "LRD against L2 on all over six fractions, "
         + WORDS_OF_RATIO.format(at="a tenth", alike=""),
         "2026-11-28",
@@ -258,7 +258,7 @@ CLAIMS = (
         GROUPS[1],
         "LRD accelerates grokking by orders of magnitude, against the L2 that the first code "
         "draws beside it",
-        "README, which names no baseline",
+        "README, whose baseline is “AdamW + L2 Decay (Standard)”",
         "as *at the first code's setting* above, with a tenth in place of 1",
         "2026-11-28",
         True,
@@ -284,7 +284,7 @@ CLAIMS = (
         "no-superiority",
         GROUPS[1],
         "LRD has no absolute superiority over L2",
-        "the author's later report",
+        "the author's own report",
         "holds if at some fraction L2 on all is the sooner one by the whole 95% interval of "
         "the ratio of RMST, does not hold if LRD is at every fraction, otherwise undecided; "
         "the six intervals are not corrected for their number",
@@ -360,7 +360,8 @@ CLAIMS = (
         "paper, 6.2",
         "the blocks are the heads': holds if they hold more than half of the squares under "
         "LRD and not under L2, in part if more under LRD than under every L2 beside it, weak "
-        "as in the paper's figure or strong, otherwise undecided: a picture is not a number",
+        "as in the first code's demonstration or strong, otherwise undecided: a picture is "
+        "not a number",
         "2026-11-28",
         True,
         (GRID,),
@@ -398,7 +399,7 @@ CLAIMS = (
         "accompanies",
         GROUPS[2],
         "The collapse of the rank accompanies generalisation",
-        "the author's later report",
+        "the author's own report",
         "holds if the rank ends below half of its start in nine of ten runs that generalise, "
         "under LRD and under L2; in part if under one",
         "2026-11-28",
@@ -425,7 +426,8 @@ CLAIMS = (
         GROUPS[3],
         "With decay on all blocks from the start, the tangential part of LRD's step is what "
         "acts, not the radial one (H3)",
-        "paper, 6.3 and 7.1, of scale-invariant matrices after memorisation",
+        "our question: the paper (6.3, 7.1) says it of scale-invariant matrices after "
+        "memorisation",
         "decay from the start on all matrices of the blocks, of which only queries and keys "
         "are scale-invariant: the tangential part alone against the radial part alone, "
         f"{SOONER}{HOLM}",
@@ -707,11 +709,10 @@ CHANGES = (
         "2026-11-28",
         "pattern-6-2",
         "in part if the blocks hold more under LRD than under the weakest L2, that of the "
-        "paper's figure",
+        "first code's demonstration",
         "in part if they hold more under LRD than under every L2 beside it (exploratory: "
         "written after the runs)",
-        "the stronger L2, which was recorded beside the paper's, has more of the pattern "
-        "than LRD",
+        "the stronger L2, which was recorded beside it, has more of the pattern than LRD",
         "the paper",
         ("holds in part", "undecided"),
     ),
@@ -726,6 +727,24 @@ CHANGES = (
         "the answers differ, and the paper speaks of LRD alone",
         "",
         ("holds in part", "holds in part of LRD, does not hold of L2"),
+    ),
+    Change(
+        "2026-11-29",
+        "mechanism",
+        "counted among the claims of the paper",
+        "the same rule and verdict, counted as a question of ours",
+        "the paper says it of scale-invariant matrices after memorisation; these runs decay "
+        "all matrices of the blocks, from the start",
+        "L2",
+    ),
+    Change(
+        "2026-11-29",
+        "much-faster",
+        "counted among the claims of the README, which was said to name no baseline",
+        "the same rule and verdict, counted as a question of ours; beside the README's own "
+        "baseline it is judged in a row of its own",
+        "the README does name a baseline, and it is not a tuned one",
+        "L2",
     ),
 )
 

@@ -41,6 +41,7 @@ from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import Run
 
 Arm = Mapping[int, Sequence[TrainConfig]]  # by seed, a config for each cell
+Count = tuple[int, int]  # of runs that generalise, of so many recorded
 EIGHT = SEEDS[:8]
 ALPHA = 0.05
 IN_A_ROW = (1, 2, 3, 4, 5, 6)  # records in a row above the threshold, of a curve
@@ -199,10 +200,28 @@ def ratio_text(ratio: Ratio) -> str:
     return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
-def won(evidence: Evidence, configs: Iterable[TrainConfig]) -> tuple[int, int]:
+def won(evidence: Evidence, configs: Iterable[TrainConfig]) -> Count:
     """How many of these runs generalise, of how many recorded."""
     found = [evidence.known[c] for c in configs if c in evidence.known]
     return sum(map(math.isfinite, found)), len(found)
+
+
+def by_one_run(judge: Callable[[Sequence[Count]], str], counts: Sequence[Count]) -> str:
+    """The note of a verdict that turns if one run more, or one fewer, generalises; "" for
+    one that does not. judge: what counts of runs that generalise, of so many, decide.
+
+    >>> most = lambda counts: str(2 * counts[0][0] > counts[0][1])
+    >>> [by_one_run(most, [(wins, 8)]) for wins in (3, 4, 5, 6)]
+    ['', 'by one run', 'by one run', '']
+    """
+    others = (
+        [*counts[:i], (wins + more, of), *counts[i + 1 :]]
+        for i, (wins, of) in enumerate(counts)
+        for more in (-1, 1)
+        if 0 <= wins + more <= of
+    )
+    judged = judge(counts)
+    return "by one run" if any(judge(other) != judged for other in others) else ""
 
 
 def flat(arm: Arm) -> list[TrainConfig]:

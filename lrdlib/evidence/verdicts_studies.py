@@ -21,6 +21,7 @@ from lrdlib.evidence.comparing import (
     LONGER,
     PART_TITLES,
     Arm,
+    Count,
     Tuned,
     Versus,
     absent,
@@ -30,6 +31,7 @@ from lrdlib.evidence.comparing import (
     altered,
     at_edges,
     bounds,
+    by_one_run,
     complete,
     flat,
     instability_text,
@@ -485,11 +487,8 @@ def low_rank_needed(name: str) -> Callable[[Evidence], Finding]:
         every = studies.queries_and_keys(evidence.known)
         if arms is None or len(complete(evidence, *arms.values())) < SEEDS_ENOUGH:
             return absent(evidence, every, "E3")
-        counts = {words: won(evidence, flat(one)) for words, one in arms.items()}
-        still = [2 * counts[w][0] >= counts[w][1] for w in CHANGED]
-        judged = (
-            "does not hold" if all(still) else "holds in part" if any(still) else "holds"
-        )
+        counts = [won(evidence, flat(arms[words])) for words in CHANGED]
+        judged = _low_rank(counts)
 
         wins, of = won(evidence, [c for c in every if c.rule == "none"])
         slower = {w: versus(evidence, arms[w], arms["learned"]) for w in CHANGED}
@@ -505,9 +504,18 @@ def low_rank_needed(name: str) -> Callable[[Evidence], Finding]:
             f"adjusted p {p_text(primary(evidence)['H4'])}"
         )
         why = at_edges(evidence, [f"E1 first {name}"])
-        return judged_on(evidence, judged, text, arms.values(), "E3", provisional=why)
+        note = by_one_run(_low_rank, counts)
+        return judged_on(
+            evidence, judged, text, arms.values(), "E3", note=note, provisional=why
+        )
 
     return judge
+
+
+def _low_rank(counts: Sequence[Count]) -> str:
+    """The verdict of `low_rank_needed` on the runs that generalise with CHANGED."""
+    still = [2 * wins >= of for wins, of in counts]
+    return "does not hold" if all(still) else "holds in part" if any(still) else "holds"
 
 
 def queries_and_keys_alone(evidence: Evidence) -> Finding:
@@ -538,8 +546,6 @@ def queries_and_keys_alone(evidence: Evidence) -> Finding:
             recorded_by("E0", "E6"),
         )
     counts = [won(evidence, some) for some in (there, here)]
-    most = [2 * wins > of for wins, of in counts]
-    judged = verdict(holds=all(most), in_part=any(most))
 
     words = (
         f"at the first code's setting {counts[0][0]} of {counts[0][1]} generalise, with L2 "
@@ -555,7 +561,14 @@ def queries_and_keys_alone(evidence: Evidence) -> Finding:
         )
         for place, name in kinds.items()
     )
-    return finding(judged, words, parts_, recorded_by("E0", "E6"))
+    note = by_one_run(_in_most, counts)
+    return finding(_in_most(counts), words, parts_, recorded_by("E0", "E6"), note=note)
+
+
+def _in_most(counts: Sequence[Count]) -> str:
+    """The verdict of `queries_and_keys_alone`."""
+    most = [2 * wins > of for wins, of in counts]
+    return verdict(holds=all(most), in_part=any(most))
 
 
 # ---- E5: after memorisation
@@ -589,14 +602,22 @@ def stalls(evidence: Evidence) -> Finding:
     )
     if not enough:
         return absent(evidence, wanted, "E5")
-    (l2, of_l2), (lrd, of_lrd) = (won(evidence, flat(there[n])) for n in ("A1", "A4"))
-    halves = [2 * l2 < of_l2, 2 * lrd > of_lrd]
+    counts = [won(evidence, flat(there[n])) for n in ("A1", "A4")]
     words = "generalise: " + ", ".join(
         won_text(evidence, ARMS.get(n, "no decay"), one) for n, one in there.items()
     )
-    judged = verdict(holds=all(halves), in_part=any(halves))
+    judged, note = _stuck_and_free(counts), by_one_run(_stuck_and_free, counts)
     why = at_edges(evidence, [f"E1 {n}" for n in there])
-    return judged_on(evidence, judged, words, there.values(), "E5", provisional=why)
+    return judged_on(
+        evidence, judged, words, there.values(), "E5", note=note, provisional=why
+    )
+
+
+def _stuck_and_free(counts: Sequence[Count]) -> str:
+    """The verdict of `stalls` on the runs of L2 and of LRD that generalise."""
+    (l2, of_l2), (lrd, of_lrd) = counts
+    halves = [2 * l2 < of_l2, 2 * lrd > of_lrd]
+    return verdict(holds=all(halves), in_part=any(halves))
 
 
 def without_gradient(evidence: Evidence) -> Finding:

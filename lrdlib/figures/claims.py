@@ -168,7 +168,7 @@ def _marks(
 def overview(evidence: Evidence) -> str:
     """All claims as an HTML table, a line each: the verdict, the claim as a link to its
     card, and the first clause of what was measured; above it, how many there are of each
-    verdict. What the author's later report says, and questions of ours, are marked and
+    verdict. What the author's own report says, and questions of ours, are marked and
     counted apart."""
     found = findings(evidence)
     rows = [

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lrdlib._check import check_choice, check_integer, shown
+from lrdlib._check import check_integer, shown
 from lrdlib.model import MATRIX_ROLES, Params, role
-from lrdlib.training.config import SETTABLE, TrainConfig, check_stack, plain
+from lrdlib.training.config import TrainConfig, check_settable, check_stack, plain
 from lrdlib.training.records import METRICS, Record, records_from
 from lrdlib.training.store import checked_path, read_header
 
@@ -85,8 +85,7 @@ def configs_after(
                 f"after {last}"
             )
         last, values = change["step"], {k: change[k] for k in change if k != "step"}
-        for name in values:
-            check_choice("what was set", name, SETTABLE)
+        check_settable(values)
         live = [replace(c, **values) for c in live]
         check_stack(live)
     return live
