@@ -54,7 +54,7 @@ def radial_tangential(G: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
 
 def scaled_nuclear_norm(W: Tensor, *, rtol: float | None = None) -> Tensor:
     """|W|_F |W|_* / sqrt r (...), r the rank of W: what low-rank decay with the adaptive
-    scale goes down on between losses of rank.
+    scale goes down on while the rank stays.
 
     Why: with P = polar(W), rank r and Theta = W / |W|_F its gradient, at constant rank, is
 
@@ -67,7 +67,8 @@ def scaled_nuclear_norm(W: Tensor, *, rtol: float | None = None) -> Tensor:
     and |W|_F^2.
 
     It is not continuous: where a singular value reaches zero, r falls to r - 1 >= 1 and it
-    jumps up, times sqrt(r / (r - 1)). So E falls between losses of rank only.
+    jumps up, times sqrt(r / (r - 1)). So E falls while the rank stays, not across
+    a loss of it.
 
     W (..., m, n); autograd follows it where r = min(m, n). rtol: as in
     spectral.numerical_rank. A zero matrix has 0. Raises TypeError or ValueError for a

@@ -618,7 +618,7 @@ def test_whether_a_low_rank_is_needed(works, verdict):
         ):
             found = judged(name, evidence)
             assert found.verdict == verdict and "learned 8 of 8" in found.effect
-            assert found.basis == "32 of 32 runs, 8 seeds"
+            assert found.basis == "32 of 32 runs, 8 seeds" and found.note == ""
             assert f"frozen {8 * ('frozen' in works)} of 8" in found.effect
 
 
@@ -631,6 +631,7 @@ def test_half_of_the_seeds_are_enough_to_do_without_a_low_rank():
 
     found = judged("needed", evidence_of(["E1", "E3"], make))
     assert found.verdict == "does not hold" and "frozen 4 of 8" in found.effect
+    assert found.note == "by one run"
 
 
 @pytest.mark.parametrize(
@@ -844,7 +845,19 @@ def test_what_decay_does_after_memorisation(l2, lrd, verdict):
 
     found = judged("stalls", e5(late))
     assert found.verdict == verdict and "seed" not in found.provisional
-    assert "no decay 0 of 6" in found.effect
+    assert "no decay 0 of 6" in found.effect and found.note == ""
+
+
+def test_a_verdict_on_six_seeds_that_one_of_them_turns_says_so():
+    def make(config):
+        if config.decay_after is None:
+            return "E1"
+        lrd = config.rule != "none" and arm_of(config) == "A4"
+        return 1500 if lrd and config.seed % 2 else NEVER
+
+    found = judged("stalls", with_e1(["E5"], make))
+    assert "LRD on the blocks 3 of 6" in found.effect
+    assert (found.verdict, found.note) == ("holds in part", "by one run")
 
 
 def test_what_decay_does_without_a_gradient():
