@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lrdlib._check import check_choice, check_instance, shown
 from lrdlib.model import role
 
-# settings of LowRankDecay that cut a fused matrix
+# settings of LowRankDecay that cut a fused matrix, and those of one that is not
 Layout = dict[str, Any]
+UNCUT: Layout = {"parts": 1, "dim": 0, "interleaved": 1}
 
 # words for parts of the model, and the roles of its parameters there
 PLACES = {
@@ -92,7 +93,8 @@ class Selection(dict[str, Tensor]):
 
     def groups(self, **settings: Any) -> list[dict[str, Any]]:
         """Parameter groups for `LowRankDecay`, one for each layout, each with `settings`
-        too. A matrix of unknown layout is in the group of the plain ones.
+        too. A matrix of unknown layout is in the group of the plain ones. Of a cut that
+        settings have (parts, dim, interleaved) a matrix of known layout takes none.
 
         >>> block = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2)})
         >>> for group in select(nn.ModuleList([block]), "attention").groups(every=4):
@@ -103,7 +105,8 @@ class Selection(dict[str, Tensor]):
         found: dict[str, dict[str, Any]] = {}
         for name, W in self.items():
             layout = self.layouts.get(name) or {}
-            group = found.setdefault(repr(layout), {"params": [], **settings, **layout})
+            own = {key: UNCUT[key] for key in UNCUT if layout and key in settings} | layout
+            group = found.setdefault(repr(layout), {"params": [], **settings, **own})
             group["params"].append((name, W))
         return list(found.values())
 
@@ -163,8 +166,8 @@ def select(
     part by itself. Where that cannot be known, the printed line says "layout unknown", and
     the matrix is decayed as one unless it is given in a group with `parts`.
 
-    Raises ValueError for another word, for "qk" or "vo" where they are one matrix, and for
-    an empty selection; TypeError for another kind of model.
+    Raises ValueError for another word, for "qk" or "vo" where they are one matrix, for the
+    kernel of an nn.Conv1d, and for an empty selection; TypeError for another kind of model.
 
     >>> import torch
     >>> W = torch.ones(4, 4)
@@ -218,6 +221,7 @@ def select(
             f"which must select at least one of the {len(named)} parameters, got none from "
             f"{shown(which)}{'' if callable(which) else hint}"
         )
+    _check_kernels(model, chosen)
     roles = parts if isinstance(model, nn.Module) else {}
     return Selection(
         chosen, _layouts(model, chosen), {n: roles[n] for n in chosen if n in roles}
@@ -299,6 +303,19 @@ def _place(name: str) -> tuple[list[str], str]:
     return modules[block + 1 :], leaf  # what the blocks are kept in has a name of its own
 
 
+def _check_kernels(model: Any, chosen: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if the kernel (out, in, k) of a one-dimensional convolution of an
+    nn.Module is among those chosen: it has the shape of a stack and is none."""
+    modules = model.named_modules() if isinstance(model, nn.Module) else ()
+    for name, module in modules:
+        kernel = f"{name}.weight".lstrip(".")
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) and kernel in chosen:
+            raise ValueError(
+                "which must leave out kernels of convolutions, which are no stacks of "
+                f"matrices, got {kernel} {tuple(chosen[kernel].shape)}"
+            )
+
+
 def _letters(leaf: str) -> set[str]:
     """Which of q, k and v a matrix of this name holds; none for another matrix.
 
@@ -341,8 +358,8 @@ def _layout(modules: Mapping[str, nn.Module], name: str, W: Tensor) -> Layout | 
     whole = OF_ADAPTERS.sub("", name).removesuffix(".weight")  # a module, or W itself
     holder, leaf = modules[whole.rpartition(".")[0]], whole.rpartition(".")[2]
     base = getattr(modules.get(whole), "weight", W)  # what an adapter is for
-    owner = type(modules[name.rpartition(".")[0]]).__name__
-    across: Layout = {"dim": 1} if owner == "Conv1D" else {}  # transformers' (in, out)
+    owners = {kind.__name__ for kind in type(modules[name.rpartition(".")[0]]).__mro__}
+    across: Layout = {"dim": 1} if "Conv1D" in owners else {}  # transformers' (in, out)
     kinds = [f"{kind.__name__}.{leaf}" for kind in type(holder).__mro__]
     for pattern, layout in LAYOUTS.items():
         if any(re.fullmatch(pattern, kind) for kind in kinds):

@@ -50,13 +50,21 @@ from lrdlib.decay import (
     strength,
     tall,
 )
-from lrdlib.matrices import Selection, check_cut, cut, like, matrix_of, same_parameter
+from lrdlib.matrices import (
+    UNCUT,
+    Selection,
+    check_cut,
+    cut,
+    like,
+    matrix_of,
+    same_parameter,
+)
 from lrdlib.polar import check_polar
 from lrdlib.spectral import stable_rank
 
 Rounding = Literal["nearest", "stochastic"]
 ROUNDINGS = ("nearest", "stochastic")
-CUT = {"parts", "dim", "interleaved"}  # settings that cut a fused matrix
+CUT = UNCUT.keys()  # settings that cut a fused matrix
 # entries of the matrices that are computed at once; a step needs 6 such copies at most
 BATCH = 2**24
 # torch.compiler.disable imports the compiler at once, more than half of what torch itself
@@ -145,7 +153,10 @@ class LowRankDecay(torch.optim.Optimizer):
 
     **In bfloat16** a step below 2^-9 of an entry is rounded away, which is most of them.
     Keep float32 master weights, or round stochastically; then the step is computed in
-    float32. A warning says so when a bfloat16 matrix is added, and not of one that is cast
+    float32. Decay the master weights themselves: they must be what the optimizer has in its
+    parameter groups (`select(model, ...) | {name: master, ...}` keeps the cut of fused
+    ones); an optimizer that keeps them in its state writes them over the decayed weights at
+    its next step. A warning says so when a bfloat16 matrix is added, and not of one that is cast
     later; one that is cast to float16 is an error at the next step.
 
     rounding: "nearest", or "stochastic", which is right on average.
@@ -154,8 +165,8 @@ class LowRankDecay(torch.optim.Optimizer):
         generators are left alone, replicas of a matrix (as under DDP) stay equal, and a run
         that is resumed from its state goes on to the same bit on the same kind of device.
 
-    **What a step costs.** All matrices of one shape (up to transposition) and one setting
-    are decayed in one batch.
+    **What a step costs.** Matrices of one shape (up to transposition), one group and one lr
+    are decayed together, in batches as large as `max_batch` allows.
 
     every: decay at each k-th step alone, with k times the strength; `steps_taken` of the
         group counts, and is in the state. As long as k times the strength is small this is
@@ -163,7 +174,8 @@ class LowRankDecay(torch.optim.Optimizer):
     max_batch: the largest number of matrices, those of a stack counted one by one, that are
         computed at once; None for as many as have 2^24 entries together. It bounds the
         memory of a step. An SVD may fail, so with one (method "svd", rule "proximal") a copy
-        of all matrices comes on top, and they change after the last of them.
+        of all matrices comes on top (of sharded ones two, each of whole matrices), and they
+        change after the last of them.
     check_finite: look for NaN before each step, and at the value of an lr or a weight_decay
         that is a tensor, and change nothing if one is wrong. On a GPU the look waits for
         the device. Without it a NaN stays in its own matrix, and an attached low-rank decay
@@ -176,7 +188,8 @@ class LowRankDecay(torch.optim.Optimizer):
     a finite dense float32, float64 or bfloat16 matrix or stack (k, m, n), no parameter at
     all, a bad setting, two matrices of one name, or (in `step`) a NaN or infinite weight. A
     kernel of a convolution (out, in, h, w) is refused: its matrix (out, in * h * w) is a
-    view that can be decayed by hand, by `low_rank_decay_`.
+    view that can be decayed by hand, by `low_rank_decay_`. One of a Conv1d (out, in, k) is
+    told from a stack by `select` alone: leave it out.
 
     >>> W = torch.nn.Parameter(torch.diag(torch.tensor([3.0, 1.0])))
     >>> LowRankDecay([W], weight_decay=0.5, mode="independent", scale=None, method="svd").step()
@@ -230,7 +243,8 @@ class LowRankDecay(torch.optim.Optimizer):
             settings = {name: x for name, x in param_group.items() if name != "params"}
             before = len(self.param_groups)
             try:
-                for group in chosen.groups(**settings):
+                of_plain = {name: self.defaults[name] for name in CUT}
+                for group in chosen.groups(**of_plain, **settings):
                     self.add_param_group(group)
             except BaseException:
                 del self.param_groups[before:]
@@ -427,7 +441,8 @@ class LowRankDecay(torch.optim.Optimizer):
         fused matrix and the place in a stack in brackets.
 
         measure: singular values (..., k) -> (...), such as those of lrdlib.spectral. It is
-        NaN for a matrix that is not finite. Raises TypeError for no function.
+        NaN for a matrix that is not finite. Sharded matrices are gathered, so that every
+        process must call it. Raises TypeError for no function.
 
         >>> W = torch.nn.Parameter(torch.diag(torch.tensor([2.0, 1.0])))
         >>> LowRankDecay({"query": W}, weight_decay=0.1).ranks()

@@ -118,6 +118,17 @@ def test_select_refuses_what_it_cannot_find_in_a_module(which, words):
         select(net(), which)
 
 
+def test_select_refuses_the_kernel_of_a_convolution_that_looks_like_a_stack():
+    model = nn.ModuleDict({"conv": nn.Conv1d(4, 6, 3), "up": nn.Linear(4, 8)})
+    with pytest.raises(
+        ValueError, match=r"leave out kernels .* got conv.weight \(6, 4, 3\)"
+    ):
+        select(model, lambda name, W: W.ndim > 1)
+    assert list(select(model, lambda name, W: W.ndim == 2)) == ["up.weight"]
+    with pytest.raises(ValueError, match="got weight"):
+        select(model["conv"], re.compile("weight"))
+
+
 def test_select_refuses_an_empty_selection_and_another_model():
     with pytest.raises(ValueError, match="at least one of the 2 parameters"):
         select(nn.Linear(3, 3), "attention+mlp")
@@ -282,6 +293,18 @@ def test_a_part_of_a_selection_keeps_its_layouts():
     fused = first.only(lambda name, W: "in_proj" in name)
     own = LowRankDecay([{"params": fused, "parts": 6}], weight_decay=0.1)
     assert [g["parts"] for g in own.param_groups] == [6]
+
+
+def test_a_cut_beside_a_selection_is_of_its_plain_matrices_alone():
+    block = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2)})
+    chosen = select(nn.ModuleList([block]), "attention")
+    fused, plain = (
+        {name: group[name] for name in ("parts", "dim", "interleaved")}
+        for group in LowRankDecay(chosen, weight_decay=0.1, dim=1, parts=2).param_groups
+    )
+    assert fused == {"parts": 3, "dim": 0, "interleaved": 1}
+    assert plain == {"parts": 2, "dim": 1, "interleaved": 1}
+    assert [group["dim"] for group in chosen.groups(dim=1)] == [0, 1]
 
 
 def test_exclude_is_any_regular_expression():

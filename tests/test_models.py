@@ -362,6 +362,14 @@ def test_keys_and_values_of_cross_attention_are_two_parts():
     assert layouts["transformer.h.0.crossattention.c_attn.weight"] == {"parts": 2, "dim": 1}
 
 
+def test_columns_are_cut_in_a_projection_that_fsdp_wraps_by_itself():
+    model = copy.deepcopy(built("gpt2"))
+    c_attn = model.get_submodule("transformer.h.0.attn.c_attn")
+    c_attn.__class__ = type("FSDPConv1D", (type(c_attn),), {})  # as fully_shard does
+    layouts = select(model, "attention").layouts
+    assert layouts["transformer.h.0.attn.c_attn.weight"] == {"parts": 3, "dim": 1}
+
+
 # --- a layout, held against the model's own forward
 
 

@@ -21,7 +21,8 @@ class LowRankDecayCallback(Attached, Callback):
 
     The decay is attached when the training begins, when model and optimizer are where the
     strategy wants them, and taken off when it ends. Its state is in each checkpoint, and
-    `fit(..., ckpt_path=...)` goes on with it. The arguments are those of `Attached`. The
+    `fit(..., ckpt_path=...)` goes on with it, and with the settings that it holds, whatever
+    the arguments of this callback. The arguments are those of `Attached`. The
     stable ranks go to the Trainer's loggers, TensorBoard or any other, as "stable_rank/" and
     the matrix's name.
 
