@@ -462,7 +462,7 @@ def e2(**T):
         (jitter(400), NEVER, "holds"),
         (NEVER, jitter(400), "does not hold"),
         (jitter(400), jitter(400), "does not hold"),
-        (NEVER, NEVER, "does not hold"),
+        (NEVER, NEVER, "undecided"),
     ],
 )
 def test_which_part_acts(tangential, radial, verdict):
@@ -1061,6 +1061,27 @@ def test_a_verdict_of_a_ratio(low, high, p, factor, verdict):
     ratio = Ratio((low + high) / 2, low, high, 0.95)
     narrow = Ratio(ratio.value, low, high, 0.9)
     assert comparing.sooner(comparing.Versus(8, ratio, narrow), p, factor) == verdict
+
+
+def test_where_no_run_generalises_nothing_is_compared():
+    none = e10(lambda c: NEVER, lambda c: NEVER)
+    assert judged("whole-matrices", none).verdict == "undecided"
+    same = comparing.Versus(
+        8, Ratio(1.0, math.nan, math.nan, 0.95), Ratio(1.0, math.nan, math.nan, 0.9)
+    )
+    assert comparing.sooner(same) == "does not hold"
+    assert comparing.sooner(same._replace(some=False)) == "undecided"
+
+
+def test_a_verdict_is_provisional_until_all_of_its_runs_are_recorded():
+    def make(config):
+        if config.decay_after is None:
+            return "E1"
+        return None if config.seed == studies.SEEDS[5] else 1500
+
+    found = judged("stalls", with_e1(["E5"], make))
+    assert found.basis == "25 of 30 runs, 5 seeds"
+    assert "5 of its runs are not recorded" in found.provisional
 
 
 def test_a_share_of_seeds():

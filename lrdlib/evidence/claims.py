@@ -746,6 +746,29 @@ CHANGES = (
         "the README does name a baseline, and it is not a tuned one",
         "L2",
     ),
+    Change(
+        "2026-11-29",
+        "needed",
+        "the p of H4, and so that of H5, permuted each of its strata by itself",
+        "a seed is permuted in all strata at once",
+        "the strata have the same seeds, and one that is lucky in one may be so in the other; "
+        "no verdict rests on these p alone",
+    ),
+    Change(
+        "2026-11-29",
+        "stalls",
+        "judged once three seeds of each arm are recorded",
+        "so still, and *provisional* until all of its runs are; so every other verdict "
+        "(exploratory: some runs of this study had been seen)",
+        "who looks after every run finds a difference sooner or later",
+    ),
+    Change(
+        "2026-11-29",
+        "whole-matrices",
+        "two arms of which no run generalises counted as no difference",
+        "undecided, here and wherever arms are compared by RMST",
+        "where nothing generalises nothing has been compared",
+    ),
 )
 
 

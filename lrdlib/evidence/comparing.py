@@ -71,11 +71,13 @@ def absent(evidence: Evidence, wanted: Iterable[TrainConfig], name: str) -> Find
 
 
 class Versus(NamedTuple):
-    """Two arms on `seeds` seeds: the ratio of RMST with its 95% and its 90% interval."""
+    """Two arms on `seeds` seeds: the ratio of RMST with its 95% and its 90% interval; some:
+    whether any run of theirs generalises."""
 
     seeds: int
     ratio: Ratio
     ratio90: Ratio
+    some: bool = True
 
 
 def times(
@@ -120,7 +122,7 @@ def versus(evidence: Evidence, a: Arm, b: Arm, records: int = CONFIRMED) -> Vers
         rmst_ratio(*found, until, np.random.default_rng(0), level=level)
         for level in (0.95, 0.9)
     ]
-    return Versus(len(found[0]), ratios[0], ratios[1])
+    return Versus(len(found[0]), *ratios, bool(np.isfinite(found).any()))
 
 
 def logrank_p(evidence: Evidence, a: Arm, b: Arm) -> float:
@@ -138,16 +140,21 @@ def shared_control_p(
     evidence: Evidence, strata: Iterable[tuple[Sequence[Arm], Arm]]
 ) -> float:
     """The p of several arms, taken together, against one, a stratum for each such pair
-    (`permuted_logrank`). Strata of fewer than three complete seeds are left out; 1 if none
-    is left."""
-    found = []
-    for several, control in strata:
-        seeds = complete(evidence, *several, control)
-        if len(seeds) >= SEEDS_ENOUGH:
-            until = flat(control)[0].steps
-            T = [times(evidence, one, seeds).ravel() for one in (control, *several)]
-            found.append([followed(one, until) for one in T])
-    return permuted_logrank(found, np.random.default_rng(0)) if found else 1.0
+    (`permuted_logrank`), over the seeds that are complete in all of these. Strata of fewer
+    than three complete seeds are left out; 1 if none is left."""
+    kept = [
+        [control, *several]
+        for several, control in strata
+        if len(complete(evidence, *several, control)) >= SEEDS_ENOUGH
+    ]
+    seeds = complete(evidence, *(arm for arms in kept for arm in arms)) if kept else ()
+    if len(seeds) < SEEDS_ENOUGH:
+        return 1.0
+    found = [
+        [followed(times(evidence, one, seeds).ravel(), flat(one)[0].steps) for one in arms]
+        for arms in kept
+    ]
+    return permuted_logrank(found, np.random.default_rng(0))
 
 
 def bounds(ratio: Ratio) -> tuple[float, float]:
@@ -175,8 +182,8 @@ def sooner(found: Versus, p: float | None = None, factor: float = 1.0) -> str:
 
 def alike(found: Versus) -> bool:
     """Whether there is no difference: the 90% interval of the ratio is inside 0.8 to 1.25,
-    or the arms are the same in every seed."""
-    same = found.ratio.value == 1 and math.isnan(found.ratio.low)
+    or the arms are the same in every seed. Where no run generalises nothing is compared."""
+    same = found.some and found.ratio.value == 1 and math.isnan(found.ratio.low)
     return same or equivalence(found.ratio90) == "no difference"
 
 

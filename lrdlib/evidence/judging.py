@@ -166,15 +166,19 @@ def finding(
     seeds.
 
     It is provisional too where some setting, all but the seed, has runs of fewer than
-    SEEDS_ENOUGH seeds.
+    SEEDS_ENOUGH seeds, and until all of the wanted runs are recorded: who looks after each
+    run finds a difference sooner or later.
     """
     parts = list(used)
     runs = list({id(run): run for part in parts for run in part.runs}.values())
     wanted = len({config for part in parts for config in part.wanted})
     why = [provisional] if provisional else []
-    if verdict != "not recorded yet" and (few := fewest_seeds(runs)) < SEEDS_ENOUGH:
-        whole = few == len({run.config["seed"] for run in runs})
-        why.append(f"{counted(few, 'seed')}{'' if whole else ' in some cells'}")
+    if verdict != "not recorded yet":
+        if (few := fewest_seeds(runs)) < SEEDS_ENOUGH:
+            whole = few == len({run.config["seed"] for run in runs})
+            why.append(f"{counted(few, 'seed')}{'' if whole else ' in some cells'}")
+        if len(runs) < wanted:
+            why.append(f"{wanted - len(runs)} of its runs are not recorded")
     basis = f"{len(runs)} of {wanted} runs, {seeds_text(runs)}"
     return Finding(verdict, effect, basis, command, note, "; ".join(why), curve)
 

@@ -224,8 +224,8 @@ def first_choice(name: str, known: Known) -> Trial | None:
 
 
 def choice(name: str, known: Known, fraction: float | None = None) -> Trial | None:
-    """The arm's choice over all tuning seeds and both fractions, or at one fraction; None
-    until what it rests on is known."""
+    """The arm's choice among the trials that lead, over all tuning seeds and both
+    fractions, or at one fraction; None until what it rests on is known."""
     return best(later_trials(name, known, fraction), known)
 
 

@@ -207,7 +207,8 @@ def paired_ratio(
     by the share of them below the ratio and by the skew of the ratios that leave one seed
     out. It needs a fair number of seeds: in simulations with log-normal times, its 95%
     interval of 20 seeds held the truth 94 times in 100, that of 8 seeds 88 times, that of 3
-    seeds 77 times.
+    seeds 77 times. Where one run in eight never ended, in both arms, that of 20 seeds
+    held it 91 times, that of 8 seeds 83 times.
 
     Raises TypeError or ValueError for arrays that are not finite or do not fit, fewer than
     3 seeds, a mean of b that is not above 0, an rng that is no Generator, resamples below
@@ -351,8 +352,9 @@ def permuted_logrank(
     the stratum together, two-sided, where the runs of an index have one seed.
 
     A permutation test (scipy.stats.permutation_test): if the arms are alike, any run of a
-    seed may as well be the first arm's. So each run counts once, and the p holds for few
-    seeds, of which some are luckier than others, in all arms. A log-rank test with a
+    seed may as well be the first arm's; it is so in all strata at once, since a seed that
+    is lucky in one may be lucky in the others. So each run counts once, and the p holds for
+    few seeds, of which some are luckier than others, in all arms. A log-rank test with a
     stratum for each pair of arms takes the first arm's runs for several independent ones.
 
     Raises TypeError or ValueError for strata without two arms, or whose numbers of arms or
@@ -376,7 +378,7 @@ def permuted_logrank(
         raise ValueError("strata must hold one or more, got none")
     return float(
         stats.permutation_test(
-            tuple(np.concatenate(scores, axis=1)),
+            tuple(np.sum(scores, axis=0)),
             lambda first, *others, axis: first.sum(axis),
             permutation_type="samples",
             vectorized=True,

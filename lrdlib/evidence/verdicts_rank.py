@@ -11,9 +11,11 @@ import numpy as np
 
 from lrdlib.evidence import studies
 from lrdlib.evidence.comparing import (
+    Count,
     absent,
     at_edges,
     bounds,
+    by_one_run,
     complete,
     flat,
     judged_on,
@@ -178,9 +180,7 @@ def precedes(evidence: Evidence) -> Finding:
         return finding("not recorded yet", words, used, command)
 
     flags = {name: [x < 0.5 for x in some] for name, some in left.items()}
-    most = [bool(np.mean(some) >= 0.9) for some in flags.values()]
-    judged = verdict(holds=all(most), in_part=any(most))
-
+    counts = [(sum(some), len(some)) for some in flags.values()]
     words = (
         "in runs that generalise, the QK stable rank is below half of its start at the last "
         f"record before half of the orbit-clean pairs are right, in {shares_text(flags)}"
@@ -203,7 +203,21 @@ def precedes(evidence: Evidence) -> Finding:
     }
     curve = Curve("QK rank, as a share of the start, below", SHARES, lines, 0.5)
     why = at_edges(evidence, [f"E1 first {name}" for name in FIRST])
-    return finding(judged, words, used, command, curve=curve, provisional=why)
+    return finding(
+        _nine_of_ten(counts),
+        words,
+        used,
+        command,
+        note=by_one_run(_nine_of_ten, counts),
+        provisional=why,
+        curve=curve,
+    )
+
+
+def _nine_of_ten(counts: Sequence[Count]) -> str:
+    """The verdict of `precedes` on the runs whose rank has halved by then."""
+    most = [10 * there >= 9 * of for there, of in counts]
+    return verdict(holds=all(most), in_part=any(most))
 
 
 def accompanies(evidence: Evidence) -> Finding:
