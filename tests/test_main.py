@@ -19,6 +19,7 @@ from lrdlib.__main__ import main, parser
 from lrdlib.commands import claims, common, phase_diagram
 from lrdlib.commands.mechanism import PRESETS, mechanism_configs
 from lrdlib.training import backend
+from lrdlib.training.config import TrainConfig
 from lrdlib.training.runs import load_run
 from lrdlib.training.train import Training
 
@@ -486,6 +487,36 @@ def relative_error() -> float:
     )
     exact = A.double() @ B.double()
     return float((A @ B - exact).abs().max() / exact.abs().max())
+
+
+def flushed() -> bool:
+    """Whether this thread takes 2^-140 for zero."""
+    return float(torch.tensor(2.0**-140) * 1.0) == 0
+
+
+def test_denormals_are_flushed_within_alone():
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot flush denormals")
+    for before in (True, False):
+        torch.set_flush_denormal(before)
+        with pytest.raises(KeyError), backend.denormals_flushed():
+            assert flushed()
+            raise KeyError
+        assert flushed() == before
+
+
+def test_a_training_flushes_denormals_and_leaves_them_to_others(monkeypatch):
+    seen, update = [], Training.update
+
+    def noted(self):
+        seen.append(flushed())
+        update(self)
+
+    monkeypatch.setattr(Training, "update", noted)
+    config = TrainConfig(p=11, d_model=16, heads=2, batch_size=16, steps=2, eval_every=2)
+    for _ in Training([config]):
+        assert not flushed()
+    assert seen == [torch.set_flush_denormal(False)] * 2
 
 
 def test_onednn_is_taken_only_if_it_is_float32(monkeypatch):

@@ -29,6 +29,7 @@ from lrdlib.fourier import fourier_power
 from lrdlib.matrices import PLACES
 from lrdlib.model import MATRIX_ROLES, ModelConfig, Params, forward, init_params, role
 from lrdlib.tasks import split
+from lrdlib.training.backend import denormals_flushed
 from lrdlib.training.batches import batches
 from lrdlib.training.checkpoint import (
     CHECKPOINT,
@@ -270,7 +271,8 @@ class Training(Iterator[Record]):
         due = self.due
         assert due is not None
         while self.step < due:
-            with interrupts_held() as noted:  # once for many steps: it takes 0.1 ms
+            # once for many steps: it takes 0.1 ms
+            with interrupts_held() as noted, denormals_flushed():
                 while self.step < due and not noted:
                     self.update()
         return self.snapshot(self._grad_norm)
