@@ -139,6 +139,29 @@ const work = () => {
     if (run === mine && state === "stopped") await keep(mine);
   };
   let training = Promise.resolve(); // what goes on, or has ended: no two steps at a time
+  let words = 0; // of pause, resume and step: the last of them holds
+  const stands = () => state === "running" || state === "paused";
+  // After what goes on; nothing where the run was left meanwhile, in which nothing can fail any more.
+  const after = (act) => {
+    const [mine, before] = [turn, training];
+    const next = async () => {
+      try {
+        await before;
+        if (mine === turn) await act();
+      } catch (error) {
+        if (mine === turn) throw error;
+      }
+    };
+    return (training = next());
+  };
+  const step = async () => {
+    const mine = run;
+    if (mine.steps >= mine.config.steps) return status("done");
+    await one(mine);
+    if (run === mine) await record();
+    if (run !== mine) return;
+    state === "stopped" ? await keep(mine) : status("paused");
+  };
 
   let told = 0;
   const progress = () => {
@@ -187,20 +210,21 @@ const work = () => {
       status(state);
     },
     pause: () => {
+      if (!stands()) return; // it was left meanwhile
+      words += 1;
       going = 0;
       status("paused");
     },
-    resume: async () => {
-      await training;
-      await (training = go());
+    resume: () => {
+      if (state !== "paused") return null;
+      const mine = ++words;
+      return after(() => mine === words && go());
     },
-    step: async () => {
+    step: () => {
+      if (!stands()) return null;
+      words += 1;
       going = 0;
-      await training;
-      if (run.steps >= run.config.steps) return status("done");
-      await one(run);
-      await record();
-      status("paused");
+      return after(step);
     },
     stop: () => {
       forget("stopped");
@@ -220,7 +244,7 @@ const work = () => {
       say("opened", openRun(file));
     },
     kept: async () => {
-      if (!going) await training.catch(() => {}); // a run that has just stopped is being kept
+      if (!stands()) await training.catch(() => {}); // a run that has just stopped is being kept
       say("kept", {runs: (await keptRuns().catch(() => [])).map(({id, name}) => ({id, name}))});
     },
     show: async ({id}) => {
