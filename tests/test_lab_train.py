@@ -181,9 +181,9 @@ START = """([preset, config, engine]) => {
 }"""
 ENDED = "() => window.got.some(({state}) => state === 'done' || state === 'failed')"
 FILE = """() => new Promise((resolve) => {
-    window.engine.addEventListener("message", ({data: {event, bytes}}) =>
-        event === "file" && resolve(Array.from(bytes)));
-    window.engine.postMessage({do: "file"});
+    window.engine.addEventListener("message", ({data: {to, bytes}}) =>
+        to === "file" && resolve(Array.from(bytes)));
+    window.engine.postMessage({do: "file", question: "file"});
 })"""
 
 

@@ -154,3 +154,82 @@ def test_the_last_word_on_pausing_holds(worker):
     assert worker.state == "running" and worker.waiting == 1
     steps = worker.said("record", "step")
     assert steps == sorted(set(steps))
+
+
+def test_an_answer_names_its_question(worker):
+    """What takes longer may be asked for first."""
+    worker.tell("ask", row=7, question=1)  # it waits for the step
+    worker.tell("open", bytes=[5], question=2)
+    worker.take()
+    found = worker.page.evaluate("lab.told.filter(({event}) => event === 'answer')")
+    assert [(one["to"], one.get("row"), one.get("file")) for one in found] == [
+        (2, None, [5]),
+        (1, 7, None),
+    ]
+
+
+# ---- the page's side
+
+# A page that asks a worker of the test's own: `sent` is what it was told, `answer` says.
+ASKING = """
+    const sent = [];
+    let worker = null;
+    class Worker {
+        constructor() { worker = this; }
+        terminate() {}
+        postMessage(message) { sent.push(message); }
+    }
+    const answer = ({question}, content, event = "answer") =>
+        worker.onmessage({data: {event, to: question, ...content}});
+"""
+PARTS = ("dom.js", "files.js", "ask.js", "page.js")
+ASK = """
+    const {ask} = pageLine("http://here/", {hear: () => {}, fail: () => {}});
+    const root = element("div");
+    const said = [];
+    const asking = makeAsk(root, (row) => ask("ask", {row}), (words) => said.push(words));
+    asking.ready({down: 50, across: 50});
+    root.append(asking.node);
+    const put = (a, b) => root.dispatchEvent(new CustomEvent("lrd:pair", {detail: {a, b}}));
+    return {sent, answer, root, said, asking, put};
+"""
+REPLY = "([i, label]) => lab.answer(lab.sent[i], {answers, label, trained: true, step: 5})"
+
+
+@pytest.fixture
+def asking(page):
+    """Questions to a network by a page whose worker is the test's."""
+    parts = [(STATIC / name).read_text(encoding="utf-8") for name in PARTS]
+    page.evaluate(HERE, "\n".join((ASKING, *parts, ASK)))
+    page.evaluate("window.answers = [{value: 50, share: 1}]")
+    return page
+
+
+def told(page) -> str:
+    """What the form says, once all that can happen has happened."""
+    page.evaluate(REST)
+    return page.evaluate("lab.root.querySelector('.lab-answer').textContent")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in turn", "late"])
+def test_of_two_quick_questions_the_last_is_answered(asking, order):
+    asking.evaluate("lab.put(1, 2); lab.put(20, 30)")
+    assert asking.evaluate("lab.sent.map(({row}) => row)") == [52, 1030]
+    for i in order:
+        asking.evaluate(REPLY, [i, (3, 50)[i]])
+        asking.evaluate(REST)
+    assert told(asking).startswith("At step 5 it answers 50 to (20, 30): right.")
+
+
+def test_a_pair_that_is_typed_meanwhile_is_not_the_one_that_was_asked(asking):
+    asking.evaluate("lab.put(1, 2)")
+    asking.evaluate("lab.root.querySelector('input').value = 9")
+    asking.evaluate(REPLY, [0, 3])
+    assert told(asking).startswith("At step 5 it answers 50 to (1, 2): wrong, 3 is right.")
+
+
+def test_a_network_that_is_gone_answers_nothing_and_fails_at_nothing(asking):
+    asking.evaluate("lab.put(1, 2); lab.put(3, 4); lab.asking.ready(null)")
+    asking.evaluate(REPLY, [0, 3])
+    asking.evaluate("lab.answer(lab.sent[1], {message: 'no run'}, 'refused')")
+    assert told(asking) == "" and asking.evaluate("lab.said") == []

@@ -89,7 +89,8 @@ class Lab(Driven, anywidget.AnyWidget):
         try:
             self._do(str(message.get("do")), view, message)
         except Exception as error:
-            self._answer(view, "refused", {"message": sentence(error)})
+            told = {"message": sentence(error), "of": message.get("do")}
+            self._answer(view, "refused", told)
 
     def _do(self, command: str, view: str, message: dict[str, Any]) -> None:
         if command == "start":

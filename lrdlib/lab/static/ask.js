@@ -9,6 +9,7 @@
 const makeAsk = (root, ask, say) => {
   let shape = null;
   let asked = false; // something has been
+  let turn = 0; // of the last question: an earlier one is not answered any more
   const [a, b] = ["a", "b"].map((name) => element("input", {type: "number", min: 0, step: 1, value: 0, inputMode: "numeric", "aria-label": name}));
   const title = element("span");
   const answer = element("p", {className: "lab-answer", role: "status"});
@@ -16,23 +17,25 @@ const makeAsk = (root, ask, say) => {
   const put = async () => {
     if (!shape) return;
     const clip = (input, end) => (input.value = Math.min(Math.max(Math.trunc(Number(input.value)) || 0, 0), end - 1));
-    const row = clip(a, shape.down) * shape.across + clip(b, shape.across);
+    const pair = [clip(a, shape.down), clip(b, shape.across)];
+    const mine = ++turn;
     try {
-      const {answers: best, label, trained, step} = await ask(row);
+      const {answers: best, label, trained, step} = await ask(pair[0] * shape.across + pair[1]);
+      if (mine !== turn) return;
       asked = true;
       if (!Number.isFinite(best[0].share)) {
         answer.textContent = `At step ${step} it answers nothing: its weights are no longer numbers.`;
         return bars.replaceChildren();
       }
       const right = best[0].value === label;
-      answer.textContent = `At step ${step} it answers ${best[0].value} to (${a.value}, ${b.value}): ${right ? "right" : `wrong, ${label} is right`}. It has ${trained ? "" : "not "}been trained on this pair.`;
+      answer.textContent = `At step ${step} it answers ${best[0].value} to (${pair.join(", ")}): ${right ? "right" : `wrong, ${label} is right`}. It has ${trained ? "" : "not "}been trained on this pair.`;
       bars.replaceChildren(...best.map(({share, value}) => {
         const bar = element("span", {className: "lab-answer-bar"});
         bar.style.width = `${(60 * share).toFixed(1)}%`;
         return element("li", {className: value === label ? "lab-answer-right" : ""}, element("b", {textContent: value}), bar, ` ${percent(share)}`);
       }));
     } catch (error) {
-      say(`No answer. ${error.message}`);
+      if (mine === turn) say(`No answer. ${error.message}`);
     }
   };
   const form = element("form", {className: "lab-ask", hidden: true}, title, a, b, element("button", {type: "submit", textContent: "Ask"}), answer, bars);
@@ -47,7 +50,7 @@ const makeAsk = (root, ask, say) => {
   const ready = (table) => {
     shape = table;
     form.hidden = !table;
-    if (!table) return (asked = false), answer.replaceChildren(), bars.replaceChildren();
+    if (!table) return (turn += 1), (asked = false), answer.replaceChildren(), bars.replaceChildren();
     [a.max, b.max] = [table.down - 1, table.across - 1];
     const last = a.max === b.max ? a.max : `${a.max} and ${b.max}`;
     title.textContent = `Ask it, 0 to ${last}:`;

@@ -13,26 +13,25 @@ const pageEngines = async () => {
   return adapter && !software ? ["wasm", "webgpu"] : ["wasm"];
 };
 
-// A line to the worker: send(command, values), ask(command, values) -> Promise, and listeners by event.
+// A line to the worker: send(command, values), and ask(command, values) -> Promise. A question has a number, which its answer
+// repeats: answers need not come in the order of the questions.
 const pageLine = (site, {hear, fail}) => {
   let worker = null;
   let runsOn = "wasm";
-  let waiting = []; // {command, event, resolve, reject} of what was asked
-  const settle = (match, act) => {
-    const mine = waiting.filter(match);
-    waiting = waiting.filter((one) => !mine.includes(one));
-    mine.forEach(act);
-  };
+  let asked = 0;
+  const waiting = new Map(); // {resolve, reject} of a question, by its number
   const close = (why) => {
     worker?.terminate();
     worker = null;
-    settle(() => true, ({reject}) => reject(new Told(why)));
+    waiting.forEach(({reject}) => reject(new Told(why)));
+    waiting.clear();
   };
-  const receive = ({data: {event, ...content}}) => {
+  const receive = ({data: {event, to, ...content}}) => {
     if (event === "broken") return close("The engine did not start.");
-    if (event === "refused") return settle(({command}) => command === content.to, ({reject}) => reject(new Told(content.message)));
-    settle((one) => one.event === event, ({resolve}) => resolve(content));
-    hear(event, content);
+    if (to === undefined) return hear(event, content);
+    const mine = waiting.get(to);
+    waiting.delete(to);
+    event === "refused" ? mine?.reject(new Told(content.message)) : mine?.resolve(content);
   };
   const open = (wanted) => {
     if (worker && wanted === runsOn) return worker;
@@ -52,10 +51,10 @@ const pageLine = (site, {hear, fail}) => {
     return worker;
   };
   const send = (command, values = {}, engine = runsOn) => open(engine).postMessage({do: command, ...values});
-  const ask = (command, event, values) =>
+  const ask = (command, values) =>
     new Promise((resolve, reject) => {
-      waiting.push({command, event, resolve, reject});
-      send(command, values);
+      waiting.set(++asked, {resolve, reject});
+      send(command, {...values, question: asked});
     });
   return {send, ask};
 };
@@ -81,7 +80,7 @@ const makePageTrainer = async (site) => {
     send("pause");
   };
   const hear = (event, {number: own, ...content}) => {
-    if (event === "engine" || event === "kept") return emit(event, content);
+    if (event === "engine") return emit(event, content);
     if (own !== number) return;
     if (event === "status") tell(rests && content.state === "paused" ? {...content, message: "It rests while this tab is hidden."} : content);
     if (event === "status" && state === "running" && document.hidden && !rests) rest(); // it was hidden while it loaded
@@ -90,7 +89,7 @@ const makePageTrainer = async (site) => {
   };
   const line = pageLine(site, {hear, fail: (message) => tell({state: "failed", message})});
   const send = (command, values = {}, engine) => line.send(command, {number, ...values}, engine);
-  const ask = (command, event, values = {}) => line.ask(command, event, {number, ...values});
+  const ask = (command, values = {}) => line.ask(command, {number, ...values});
   const presetOf = (config) =>
     Object.keys(presets).find((name) => ["task", "p", "bits", "d_model", "layers", "batch_size"].every((key) => presets[name].config[key] === config[key]));
 
@@ -139,13 +138,13 @@ const makePageTrainer = async (site) => {
       send("reset");
       tell({state: "idle", message: "", ms_per_step: null});
     },
-    download: async () => new Blob([(await ask("file", "file")).bytes], {type: "application/zip"}),
-    ask: (row) => ask("ask", "answer", {row}),
-    open: (bytes) => ask("open", "opened", {bytes}),
+    download: async () => new Blob([(await ask("file")).bytes], {type: "application/zip"}),
+    ask: (row) => ask("ask", {row}),
+    open: (bytes) => ask("open", {bytes}),
     kept: {
-      list: () => ask("kept", "kept"),
-      show: (id) => ask("show", "opened", {id}),
-      forget: (id) => ask("forget", "kept", {id}),
+      list: () => ask("kept"),
+      show: (id) => ask("show", {id}),
+      forget: (id) => ask("forget", {id}),
     },
     on: (event, listener) => (listeners[event] ??= []).push(listener),
   };

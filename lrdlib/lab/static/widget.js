@@ -107,7 +107,7 @@ const widgetTrainer = (model, line) => {
   const file = () =>
     new Promise((resolve, reject) => {
       const got = (_, [bytes]) => done(resolve, new Blob([bytes], {type: "application/octet-stream"}));
-      const not = ({message}) => done(reject, new Error(message));
+      const not = ({of, message}) => of === "download" && done(reject, new Error(message));
       const done = (settle, value) => {
         line.off("file", got);
         line.off("refused", not);

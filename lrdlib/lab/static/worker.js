@@ -1,8 +1,8 @@
 /* Training in a worker: lrdlib's own train step, exported to ONNX, run by onnxruntime-web.
  *
  * The page sends {do: "start" | "set" | "pause" | "resume" | "step" | "stop" | "reset" | "prepare" | "ask" | "file" | "open" |
- * "kept" | "show" | "forget", ...} and gets {event: "engine" | "record" | "status" | "config" | "answer" | "file" | "opened" |
- * "kept" | "refused", ...}; see page.js. Between any two steps the worker reads its messages, so a slider acts on the next
+ * "kept" | "show" | "forget", ...} and gets {event: "engine" | "record" | "status" | "config" | "answer" | "refused", ...};
+ * the last two are to a question, whose number is `question` there and `to` here. See page.js. Between any two steps the worker reads its messages, so a slider acts on the next
  * step. Its address says what it runs on: worker.js#wasm or worker.js#webgpu.
  */
 
@@ -232,31 +232,41 @@ const work = () => {
     },
     reset: () => forget("idle"),
   };
-  // What can fail without any harm to the run: refused, and nothing else.
+  // Questions: what each gives is the answer. One can fail without any harm to the run: it is refused, and nothing else.
   const asides = {
     file: () => {
       takeZip();
-      say("file", {bytes: run.file()});
+      return {bytes: run.file()};
     },
-    ask: async ({row}) => say("answer", await inTurn(() => run.ask(row))),
+    ask: ({row}) => {
+      const mine = run;
+      return inTurn(() => mine.ask(row));
+    },
     open: ({bytes: file}) => {
       takeZip();
-      say("opened", openRun(file));
+      return openRun(file);
     },
     kept: async () => {
       if (!stands()) await training.catch(() => {}); // a run that has just stopped is being kept
-      say("kept", {runs: (await keptRuns().catch(() => [])).map(({id, name}) => ({id, name}))});
+      return {runs: (await keptRuns().catch(() => [])).map(({id, name}) => ({id, name}))};
     },
     show: async ({id}) => {
       takeZip();
       const {bytes: file} = (await keptRuns()).find((one) => one.id === id) ?? {};
       if (!file) throw new Told("This run is no longer kept.");
-      say("opened", openRun(file));
+      return openRun(file);
     },
     forget: async ({id}) => {
       await forgetRun(id);
-      await asides.kept();
+      return asides.kept();
     },
+  };
+  const answer = async (aside, data) => {
+    try {
+      say("answer", {...(await aside(data)), to: data.question});
+    } catch (error) {
+      say("refused", {message: error.message, to: data.question});
+    }
   };
   const fail = (error) => {
     const began = run !== null && run.records.length > 0;
@@ -271,11 +281,11 @@ const work = () => {
   self.onmessage = async ({data}) => {
     number = data.number;
     const mine = number;
+    if (asides[data.do]) return answer(asides[data.do], data);
     try {
-      await (acts[data.do] ?? asides[data.do])(data);
+      await acts[data.do](data);
     } catch (error) {
-      if (asides[data.do]) say("refused", {to: data.do, message: error.message});
-      else if (mine === number) fail(error);
+      if (mine === number) fail(error);
     }
   };
   say("engine", {engine: ENGINE, megabytes: ENGINES[ENGINE].megabytes});
