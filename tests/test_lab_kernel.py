@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -429,6 +429,7 @@ def test_what_is_refused_is_answered_in_a_sentence(lab, command, values, word):
         and word in content["message"]
     )
     assert "\n" not in content["message"] and lab.state == "idle"
+    assert content["of"] == command
 
 
 def test_a_new_view_is_shown_all_that_has_happened(lab):
@@ -536,6 +537,27 @@ def test_the_plain_lab_trains_by_its_buttons_and_sliders(plain):
     assert plain.run.config["seed"] == 3
 
 
+# what a config may say and no control offers
+UNOFFERED = (
+    {"rule": "l2", "l2_on": "selected"},
+    {"rule": "l2", "select": "qk", "l2_on": "all"},
+    {"select": "attention"},
+    {"select": "qk+mlp"},
+)
+
+
+@pytest.mark.parametrize("fields", UNOFFERED, ids=str)
+def test_a_slider_of_the_plain_lab_moves_nothing_that_it_does_not_show(plain, fields):
+    plain.start(replace(ENDLESS, lr=2e-3, **fields))
+    wait_for(lambda: plain._controls["lr"].value == 2e-3 and not plain._obeying)
+    plain._controls["lr"].value = 1e-2
+    wait_for(lambda: plain.trainer.live.lr == 1e-2)
+    for name, value in fields.items():
+        assert getattr(plain.trainer.live, name) == value
+    plain._controls["rule"].value = "proximal"  # which has none of it
+    wait_for(lambda: plain.trainer.live.rule == "proximal")
+
+
 def test_the_plain_lab_says_what_is_not_possible(plain):
     plain._controls["fraction"].value = 0.9
     plain.presets["yours"]["config"]["p"] = 2
@@ -560,6 +582,82 @@ def test_without_anywidget_lab_is_the_plain_one(monkeypatch):
     monkeypatch.delitem(sys.modules, "lrdlib.lab.kernel", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     assert importlib.import_module("lrdlib.lab").Lab is PlainLab
+
+
+# --- the widget in a browser, without a kernel (after what needs no loop in this thread)
+# ----------------------------------------------------------------------------------------
+
+# A view of the lab whose kernel is the test's: `sent` is what it was told, `say` answers.
+VIEW = """([source, values]) => {
+    const render = new Function(source.replace("export default { render };", "return render;"))();
+    const sent = [];
+    const heard = {};
+    const model = {
+        get: (name) => values[name],
+        send: (message) => sent.push(message),
+        on: (event, listener) => (heard[event] = listener),
+    };
+    document.body.replaceChildren();
+    render({model, el: document.body});
+    window.lab = {sent, say: (message) => heard["msg:custom"](message, [])};
+}"""
+LAST = "(name) => lab.sent.findLast((message) => message.do === name)"
+
+
+@pytest.fixture(scope="module")
+def view(chromium):
+    """A maker of a page with a lab that begins with a config."""
+    pytest.importorskip("anywidget")
+    from waiting import PATIENCE_MS
+
+    from lrdlib.lab import Lab
+
+    page = chromium.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+
+    def make(config):
+        lab = Lab(config)
+        values = {"presets": lab.presets, "rules": lab.rules, "device": "cpu"}
+        lab.close()
+        page.evaluate(VIEW, [lab._esm, values])
+        return page
+
+    return make
+
+
+def assert_kept(told, fields):
+    assert told | fields == told
+
+
+@pytest.mark.parametrize("fields", UNOFFERED, ids=str)
+def test_what_no_control_offers_is_started_as_it_was_given(view, fields):
+    page = view(replace(TINY, **fields))
+    page.get_by_role("button", name="Start").click()
+    assert_kept(page.evaluate(LAST, "start")["config"], fields)
+
+
+@pytest.mark.parametrize("fields", UNOFFERED, ids=str)
+def test_a_slider_leaves_what_a_run_from_python_has(view, fields):
+    page = view(TINY)
+    told = {"event": "config", "run": 1, "config": asdict(replace(TINY, **fields))}
+    page.evaluate("(message) => lab.say(message)", told)
+    page.evaluate("lab.say({event: 'status', run: 1, state: 'running'})")
+    page.get_by_label("learning rate").press("ArrowRight")
+    assert_kept(page.evaluate(LAST, "set")["values"], fields)
+
+
+def test_l2_acts_where_the_reader_says(view):
+    """On other blocks than those it was given for, on those alone."""
+    page = view(replace(TINY, rule="l2", weight_decay=1.0))
+    page.get_by_text("Switches of an experiment").click()
+    for choice, where in (("qk", "selected"), ("attention+mlp", "all")):
+        page.get_by_label("where it acts").select_option(choice)
+        page.get_by_role("button", name="Start").click()
+        told = page.evaluate(LAST, "start")["config"]
+        assert (told["select"], told["l2_on"]) == (choice, where)
+    page.get_by_label("rule").select_option("lrd")
+    page.get_by_role("button", name="Start").click()
+    assert page.evaluate(LAST, "start")["config"]["l2_on"] == "all"
 
 
 # --- in JupyterLab

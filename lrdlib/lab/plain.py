@@ -13,7 +13,7 @@ from lrdlib.lab.loop import caller_of_loop
 from lrdlib.lab.presets import FIRST, all_presets
 from lrdlib.lab.seen import Seen, sentence
 from lrdlib.lab.thread import ACTIVE, Trainer
-from lrdlib.training.config import RULES, SETTABLE, TrainConfig
+from lrdlib.training.config import RULES, SETTABLE, TrainConfig, plain
 
 STRENGTHS = [
     0.0,
@@ -86,7 +86,7 @@ class PlainLab(Driven, widgets.VBox):
             elif name in SETTABLE:
                 self._keep_strengths(name)
                 if self.state in ACTIVE:
-                    asked = self._asked()
+                    asked = self._asked(self.trainer.live)
                     self.set(**{key: getattr(asked, key) for key in SETTABLE})
         except Exception as error:
             self._status.value = f"<b>Not possible.</b> {escape(sentence(error))}"
@@ -102,13 +102,18 @@ class PlainLab(Driven, widgets.VBox):
             strength.value = self._strengths[rule]
             self._obeying = False
 
-    def _asked(self) -> TrainConfig:
-        """The config that the controls show."""
+    def _asked(self, base: TrainConfig | None = None) -> TrainConfig:
+        """The config that the controls show; what they do not show is that of `base`, or of
+        the preset."""
         values = {name: control.value for name, control in self._controls.items()}
         preset = self.presets[values.pop("preset")]
         if values["rule"] in ("none", "l2"):
             values["l2"] = 0.0  # the rule has no such part
-        return TrainConfig(**preset["config"] | values)
+        if values["rule"] != "l2":
+            values["l2_on"] = "all"
+        if values["rule"] == "proximal":
+            values["part"] = "both"
+        return TrainConfig(**(plain(base) if base else preset["config"]) | values)
 
     def _adopt(self, config: TrainConfig) -> None:
         """Show a config in the controls."""

@@ -51,6 +51,7 @@ const liveThrottle = (call, gap) => {
 
 const liveControls = (trainer, {moved, chosen}) => {
   const strengths = {}; // of each rule, as it was last chosen
+  let given = {}; // the config that was shown last: it may say what no control offers
   const preset = element("select", {onchange: () => chosen()});
   fill(preset, Object.entries(trainer.presets).map(([value, {label}]) => ({value, text: label})), Object.keys(trainer.presets)[0]);
   const shows = element("p", {className: "lab-live-shows"}); // what the preset is for
@@ -91,14 +92,20 @@ const liveControls = (trainer, {moved, chosen}) => {
     moved();
   });
 
+  // A choice, also of what it does not offer.
+  const choose = (select, value) => {
+    if (![...select.options].some((option) => option.value === value)) select.append(element("option", {value, textContent: value}));
+    select.value = value;
+  };
   const show = (config) => {
+    given = config;
     rule.value = config.rule;
     strengths[config.rule] = config.weight_decay;
     strength.over(liveStrengths(config.rule));
     strength.show(config.weight_decay);
     rest.show(config.l2 ?? 0);
     lr.show(config.lr);
-    for (const [key, input] of Object.entries(switches)) if (config[key] in LIVE_SWITCHES[key].values) input.value = config[key];
+    for (const [key, input] of Object.entries(switches)) if (config[key] !== undefined) choose(input, config[key]);
     fraction.show(config.fraction);
     seed.value = config.seed;
     fit();
@@ -111,6 +118,12 @@ const liveControls = (trainer, {moved, chosen}) => {
     shows.hidden = !shows.textContent;
     show(fields);
   };
+  // Where L2 acts no control says: as it was given, and with other blocks than then, on those.
+  const whereL2 = () => {
+    if (rule.value !== "l2") return "all";
+    if (given.rule === "l2" && given.select === switches.select.value) return given.l2_on ?? "all";
+    return switches.select.value === "attention+mlp" ? "all" : "selected";
+  };
   const live = () => ({
     rule: rule.value,
     weight_decay: strength.value(),
@@ -118,7 +131,7 @@ const liveControls = (trainer, {moved, chosen}) => {
     lr: lr.value(),
     ...Object.fromEntries(Object.entries(switches).map(([key, input]) => [key, input.value])),
     part: switches.part.disabled ? "both" : switches.part.value,
-    l2_on: rule.value === "l2" && switches.select.value !== "attention+mlp" ? "selected" : "all",
+    l2_on: whereL2(),
   });
   const config = () => ({
     ...trainer.presets[preset.value].config,
