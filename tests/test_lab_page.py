@@ -455,6 +455,20 @@ def test_two_runs_are_compared_on_the_same_axes(lab):
     assert lab.locator(".lab-side:visible").count() == 1 and "against" not in source(lab)
 
 
+def test_a_run_with_fewer_records_ends_the_play(lab):
+    """Its place in the list of before is none in this."""
+    first, second = "rule=l2&lambda=1&f=0.4&seed=0/100", "lambda=0.01&vs.f=0.4&vs.seed=0/50"
+    lab.evaluate(f"location.hash = '#lab:{first}&vs.rule=lrd&vs.{second}&step=0'")
+    lab.wait_for_function("document.querySelector('.lab-transport input').max === '60'")
+    settled(lab)
+    lab.get_by_role("button", name="play").click()
+    lab.get_by_role("button", name="compare two runs").click()
+    lab.wait_for_function("document.querySelector('.lab-transport input').max === '30'")
+    assert lab.get_by_role("button", name="play").count() == 1
+    slider = lab.locator(".lab-transport input")
+    assert re.fullmatch(r"step \d+", slider.get_attribute("aria-valuetext"))
+
+
 # ---- the address
 
 
@@ -548,6 +562,23 @@ def test_a_piece_that_cannot_be_loaded_is_said_and_can_be_tried_again(chromium, 
         page.wait_for_function(
             "document.querySelector('.lab-source').textContent.includes('L2 λ = 3')"
         )
+
+
+def test_an_address_that_is_tried_again_leads_to_its_step(chromium, site):
+    with visit(chromium, f"{site}/light.html") as seen:
+        page = opened(seen)
+        page.context.route("**/data/l2-*.js", lambda route: route.abort())
+        page.evaluate("location.hash = '#lab:rule=l2&lambda=1&f=0.4&step=1700'")
+        again = page.get_by_role("button", name="Try again")
+        again.wait_for()
+        page.context.unroute("**/data/l2-*.js")
+        again.click()
+        page.wait_for_function(
+            "document.querySelector('.lab-source').textContent.includes('L2 λ = 1')"
+        )
+        settled(page)
+        step = page.locator(".lab-transport input").get_attribute("aria-valuetext")
+        assert step == "step 1700"
 
 
 # ---- one move after another (how long each takes: benchmarks/pages.py)

@@ -63,7 +63,8 @@ const makeRecorded = async (root, load) => {
     if (!transport.alone()) settle();
   });
 
-  const show = async (said = "") => {
+  // again: what can be tried again where the data did not come.
+  const show = async (said = "", again = () => show(said)) => {
     const mine = ++turn;
     const shown = chosenRows.filter(Boolean);
     shown.forEach((row, i) => sides[i].show(row));
@@ -78,7 +79,7 @@ const makeRecorded = async (root, load) => {
     } catch (error) {
       if (mine !== turn) return false;
       plots.setAttribute("aria-busy", "false");
-      tell(`The data of this run could not be loaded. ${error.message} `, () => show(said));
+      tell(`The data of this run could not be loaded. ${error.message} `, again);
       return false;
     }
     if (mine !== turn) return false;
@@ -110,6 +111,7 @@ const makeRecorded = async (root, load) => {
     type: "button",
     textContent: "compare two runs",
     onclick: async () => {
+      transport.stop();
       chosenRows[1] = chosenRows[1] ? null : rivalOf(rows, chosenRows[0]);
       await show();
       settle();
@@ -137,7 +139,8 @@ const makeRecorded = async (root, load) => {
     matrix = asked.matrix ?? MATRIX;
     const lost = found.flatMap((one) => one?.lost ?? []);
     transport.stop();
-    if (!(await show(lost.length ? `Not recorded: ${lost.join(", ")}. The nearest recorded run is shown.` : ""))) return;
+    const said = lost.length ? `Not recorded: ${lost.join(", ")}. The nearest recorded run is shown.` : "";
+    if (!(await show(said, () => enter(hash, play)))) return;
     if (asked.step === null && !play) transport.open(EARLY, stillMotion());
     else play ? transport.playTo(asked.step ?? transport.step(), fresh, stillMotion()) : transport.jump(asked.step);
     clearTimeout(later); // the address is what was asked for

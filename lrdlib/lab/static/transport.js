@@ -50,6 +50,7 @@ const makeTransport = (move) => {
     to(Number(input.value));
   });
   const set = (next, step) => {
+    stop(); // it would play to a place in the list of before
     steps = next;
     input.max = steps.length - 1;
     input.value = recordAt(steps, step);
