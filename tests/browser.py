@@ -180,8 +180,8 @@ def write_page(folder: Path, body: str, *, sheets: Sequence[str], script: str) -
 
 @contextmanager
 def under_a_finger(browser: Browser, url: str) -> Iterator[tuple[Page, Callable]]:
-    """`url` on a phone, and swipe_up(x, y): a finger up the screen by 60 pixels, which
-    returns how far the page is scrolled then."""
+    """`url` on a phone, and swipe_up(x, y): a finger up the screen by 60 pixels, or across
+    it, which returns how far the page is scrolled then."""
     context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
     context.set_default_timeout(PATIENCE_MS)
     try:
@@ -195,10 +195,10 @@ def under_a_finger(browser: Browser, url: str) -> Iterator[tuple[Page, Callable]
                 {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]},
             )
 
-        def swipe_up(x: float, y: float) -> float:
+        def swipe_up(x: float, y: float, *, across: bool = False) -> float:
             finger("touchStart", (x, y))
             for moved in range(10, 61, 10):
-                finger("touchMove", (x, y - moved))
+                finger("touchMove", (x + moved, y) if across else (x, y - moved))
             finger("touchEnd")
             return page.evaluate(
                 """async () => {

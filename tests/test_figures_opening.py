@@ -149,6 +149,36 @@ def test_every_control_moves_it(chromium, page):
         assert seen.errors == []
 
 
+def test_a_finger_on_the_curves_scrolls_up_and_moves_the_step_sideways(chromium, page):
+    from browser import serve, under_a_finger
+
+    file = page / "page.html"
+    tall = '<meta name="viewport" content="width=device-width"><style>body{height:200rem}'
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("<style>", f"{tall}</style><style>", 1), encoding="utf-8")
+    with serve(page) as site, under_a_finger(chromium, f"{site}/page.html") as seen:
+        opened, swipe_up = seen
+        said = opened.locator(".said")
+        opened.wait_for_function(  # it has played
+            "document.querySelector('.said').textContent.startsWith('Step 200:')"
+        )
+        accuracy = opened.locator("svg").nth(1)
+
+        def middle():
+            box = accuracy.bounding_box()
+            return box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+
+        assert swipe_up(*middle()) > 0
+        assert said.inner_text().startswith("Step 200:")
+        swipe_up(*middle(), across=True)
+        moved = said.inner_text()
+        assert not moved.startswith("Step 200:")
+        opened.touchscreen.tap(*middle())
+        opened.wait_for_function(
+            "(before) => document.querySelector('.said').textContent !== before", arg=moved
+        )
+
+
 def test_it_plays_once_by_itself_where_motion_is_welcome(chromium, page):
     from browser import serve
     from waiting import PATIENCE_MS

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from browser import CONTRAST, PHONE, ROOT, serve, visit
+from browser import CONTRAST, PHONE, ROOT, serve, under_a_finger, visit
 from waiting import PATIENCE_MS
 
 from lrdlib.lab import data, script
@@ -375,6 +375,32 @@ def test_a_pointer_on_a_curve_moves_to_its_step(lab):
         lab.get_by_role("slider", name="training").get_attribute("aria-valuetext")
         == "step 0"
     )
+
+
+def test_a_finger_on_a_curve_scrolls_up_and_moves_the_step_sideways(chromium, site):
+    with under_a_finger(chromium, f"{site}/light.html#lab:step=0") as (page, swipe_up):
+        page.wait_for_function(READY)
+        settled(page)
+        plot = page.locator("[data-panel=rank] .lab-plot")
+        plot.evaluate("(plot) => plot.scrollIntoView({block: 'center'})")
+        step = page.locator(".lab-transport input")
+
+        def middle():
+            box = plot.bounding_box()
+            return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        before = page.evaluate("scrollY")
+        assert swipe_up(*middle()) > before
+        assert step.get_attribute("aria-valuetext") == "step 0"
+        assert swipe_up(*middle(), across=True) == page.evaluate("scrollY")
+        moved = int(step.get_attribute("aria-valuetext").removeprefix("step "))
+        assert moved > 1500
+        page.touchscreen.tap(*middle())
+        page.wait_for_function(
+            "(text) => document.querySelector('.lab-transport input').ariaValueText !== text",
+            arg=f"step {moved}",
+        )
+        assert 0 < int(step.get_attribute("aria-valuetext").split()[1]) < moved
 
 
 # ---- the phase diagram

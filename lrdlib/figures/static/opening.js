@@ -183,11 +183,25 @@
       state.place = last * Math.min(1, Math.max(0, share));
       show();
     };
+    let down = null; // where a finger came down: it may mean to scroll, until it goes sideways
     accuracy.svg.addEventListener("pointerdown", (event) => {
+      down = event.pointerType === "mouse" ? null : event;
+      if (down) return;
       accuracy.svg.setPointerCapture(event.pointerId);
       follow(event);
     });
-    accuracy.svg.addEventListener("pointermove", (event) => event.buttons && follow(event));
+    accuracy.svg.addEventListener("pointermove", (event) => {
+      if (!event.buttons) return;
+      const [across, along] = down ? [event.clientX - down.clientX, event.clientY - down.clientY].map(Math.abs) : [Infinity, 0];
+      if (across <= Math.max(along, 6)) return; // CSS pixels that no finger which lies still moves
+      down = null;
+      follow(event);
+    });
+    accuracy.svg.addEventListener("pointercancel", () => (down = null));
+    accuracy.svg.addEventListener("click", (event) => {
+      if (down) follow(event);
+      down = null;
+    });
 
     root.replaceChildren(
       element("div", {className: "panels"}, spectrum.figure, accuracy.figure),

@@ -44,6 +44,29 @@ const tintsOf = ([first, second]) => {
   return [RULE_COLOURS[first], first === second ? other : RULE_COLOURS[second]];
 };
 
+// act(event) wherever a mouse is down, a finger goes sideways or taps. What it does up or down is the page's: which of them
+// it means shows only as it moves.
+const SIDEWAYS = 6; // CSS pixels that no finger which lies still moves
+const onScrub = (box, act) => {
+  let down = null; // where a finger came down that has not gone sideways yet
+  box.addEventListener("pointerdown", (event) => {
+    down = event.pointerType === "mouse" ? null : event;
+    if (!down) act(event);
+  });
+  box.addEventListener("pointermove", (event) => {
+    if (!event.buttons) return;
+    const [across, along] = down ? [event.clientX - down.clientX, event.clientY - down.clientY].map(Math.abs) : [Infinity, 0];
+    if (across <= Math.max(along, SIDEWAYS)) return;
+    down = null;
+    act(event);
+  });
+  box.addEventListener("pointercancel", () => (down = null));
+  box.addEventListener("click", (event) => {
+    if (down) act(event);
+    down = null;
+  });
+};
+
 // One chart of some of the view's runs: its plot, its key and, where there is nothing to draw of a run, the reason.
 const makeChart = (root, chart, slots) => {
   const box = element("div", {className: chart.square ? "lab-plot lab-square" : "lab-plot", role: "img"});
@@ -94,9 +117,7 @@ const makeChart = (root, chart, slots) => {
   const send = (kind, detail) => root.dispatchEvent(new CustomEvent(kind, {detail, bubbles: true}));
   if (chart.scrubs) {
     box.classList.add("lab-scrubs");
-    const scrub = ({clientX, clientY, buttons}) => drawn.length && buttons && send("lrd:step", plot.at(clientX, clientY)[0]);
-    box.addEventListener("pointerdown", scrub);
-    box.addEventListener("pointermove", scrub);
+    onScrub(box, ({clientX, clientY}) => drawn.length && send("lrd:step", plot.at(clientX, clientY)[0]));
   }
   if (chart.asks)
     box.addEventListener("click", ({clientX, clientY}) => {
