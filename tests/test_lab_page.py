@@ -425,6 +425,33 @@ def test_the_diagram_leads_to_a_run_by_click_and_by_keyboard(lab):
     assert lab.evaluate("document.activeElement.classList.contains('lab-here')")
 
 
+def test_a_contrast_theme_leaves_keys_and_choices(chromium, site):
+    with visit(chromium, f"{site}/light.html") as seen:
+        page = opened(seen)
+        page.get_by_role("button", name="compare two runs").click()
+        settled(page)
+        page.emulate_media(forced_colors="active")
+        colours = page.evaluate(
+            """[...document.querySelectorAll("[data-panel=rank] .lab-key i")]
+            .map((mark) => getComputedStyle(mark).borderTopColor)"""
+        )
+        assert len(set(colours)) == 2  # of two rules
+        here, other = (
+            page.locator(f".lab-cell{kind}").first.evaluate(
+                "(cell) => getComputedStyle(cell).outlineStyle"
+            )
+            for kind in (".lab-here", ":not(.lab-here)")
+        )
+        assert (here, other) == ("solid", "none")
+        pressed, plain = (
+            page.get_by_role("button", name=name).evaluate(
+                "(button) => getComputedStyle(button).backgroundColor"
+            )
+            for name in ("compare two runs", "copy a link")
+        )
+        assert pressed != plain
+
+
 def test_an_empty_cell_says_so_and_leads_nowhere(lab):
     lab.get_by_role("radio", name="L2").check()
     settled(lab)
