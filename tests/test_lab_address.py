@@ -12,7 +12,7 @@ from lrdlib.evidence.claims import CLAIMS
 from lrdlib.evidence.judging import Evidence
 from lrdlib.figures.claims import cards
 from lrdlib.lab.address import CHANGED, FIELDS, RULES, SWITCHES, of_recorded, of_training
-from lrdlib.lab.presets import SETTINGS
+from lrdlib.lab.presets import SETTINGS, all_presets
 from lrdlib.lab.script import STATIC
 from lrdlib.lab.shows import IN_LAB
 from lrdlib.training.config import TrainConfig
@@ -56,6 +56,49 @@ def test_the_words_of_an_address_are_those_of_the_script():
     assert set(CHANGED) == {"rule", "weight_decay", "l2", "lr", *SWITCHES}
     rules = re.findall(r"PAGE_RULES = (.*?\])", (STATIC / "page.js").read_text("utf-8"))[0]
     assert tuple(re.findall(r'"(\w+)"', rules)) == RULES
+
+
+READ = """([source, hash, presets]) =>
+    new Function(`${source}; return readTrain;`)()(hash, presets, ["none", "l2", "lrd"])"""
+
+
+@pytest.fixture(scope="module")
+def read(chromium):
+    """What the page reads in an address, its presets being ours."""
+    page = chromium.new_page()
+    parts = [STATIC / name for name in ("live-run.js", "address.js")]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in parts)
+    return lambda hash: page.evaluate(READ, [source, hash, all_presets()])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("fraction=5", "fraction=0", "fraction=1", "fraction=-0.5"),
+        *("seed=-1.5", "seed=1.5", "seed=-1", "seed=4294967296", "seed= "),
+        *("lr=-1", "l2=-0.1", "weight_decay=-1", "weight_decay=Infinity", "lr=1e999"),
+        *("rule=proximal", "l2_on=here", "select=constructor", "part=toString"),
+    ],
+)
+def test_what_no_run_can_have_is_the_preset_s(read, field):
+    found = read(f"#train:preset=small&{field}&then=3:{field}&then=7:lr=0")
+    assert found["config"] == all_presets()["small"]["config"]
+    assert found["plan"] == [{"step": 7, "lr": 0}]
+
+
+def test_what_a_run_can_have_is_taken(read):
+    fields = {"fraction": 0.25, "seed": 2**32 - 1, "lr": 0, "weight_decay": 3, "l2": 0.5}
+    address = "&".join(f"{name}={value}" for name, value in fields.items())
+    config = read(f"#train:preset=mul&{address}&rule=l2&l2_on=selected")["config"]
+    assert fields | {"rule": "l2", "l2_on": "selected"} == {
+        name: config[name] for name in (*fields, "rule", "l2_on")
+    }
+
+
+@pytest.mark.parametrize("preset", ["constructor", "toString", "large", ""])
+def test_a_preset_that_there_is_not_is_no_address(read, preset):
+    assert read(f"#train:preset={preset}&seed=1") is None
+    assert read("#train:seed=1") is None
 
 
 @pytest.mark.parametrize("preset", SETTINGS)

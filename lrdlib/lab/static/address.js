@@ -13,20 +13,28 @@ const writeTrain = (preset, own, config, changes) => {
   return TRAIN_START + [...fields, ...then].map(([key, value]) => `${key}=${value}`).join("&");
 };
 
-const numberOr = (text, other) => (text !== null && text !== "" && Number.isFinite(Number(text)) ? Number(text) : other);
+// Whether a number can be that of a run, as TrainConfig has it; a learning rate of 0 is one here.
+const TRAIN_RANGES = {
+  fraction: (value) => value > 0 && value < 1,
+  seed: (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 32,
+};
+const isNumber = (key, text) => text !== null && text.trim() !== "" && Number.isFinite(Number(text)) && (TRAIN_RANGES[key] ?? ((value) => value >= 0))(Number(text));
 
-// {preset, config, plan} of an address, or null where it is none, or of no preset that there is here. A value that is no
-// number, or a rule that is not here, is that of the preset.
+// {preset, config, plan} of an address, or null where it is none, or of no preset that there is here. What no run can have,
+// or a rule that is not here, is that of the preset.
 const readTrain = (hash, presets, rules) => {
   if (!hash.startsWith(TRAIN_START)) return null;
   const parts = hash.slice(TRAIN_START.length).split("&").map((part) => [part.split("=", 1)[0], part.slice(part.indexOf("=") + 1)]);
   const asked = new Map(parts);
   const preset = asked.get("preset");
-  if (!presets[preset]) return null;
+  if (!Object.hasOwn(presets, preset)) return null;
   const own = presets[preset].config;
   const words = {rule: rules, l2_on: ["all", "selected"]};
   for (const [key, {values}] of Object.entries(LIVE_SWITCHES)) words[key] = Object.keys(values);
-  const valueOf = (key, text, other) => (!words[key] ? numberOr(text, other) : words[key].includes(text) ? text : other);
+  const valueOf = (key, text, other) => {
+    if (words[key]) return words[key].includes(text) ? text : other;
+    return isNumber(key, text) ? Number(text) : other;
+  };
   const config = {...own};
   for (const key of [...TRAIN_FIELDS, ...TRAIN_WORDS]) config[key] = valueOf(key, asked.get(key) ?? null, own[key]);
   const plan = [];
