@@ -493,6 +493,10 @@ def runs_at(rule, fraction, strength):
     return sorted(found, key=lambda run: run.config["seed"])
 
 
+BACK = """(node) => node.dispatchEvent(new KeyboardEvent("keydown",
+    {key: "ArrowLeft", altKey: true, bubbles: true, cancelable: true}))"""
+
+
 def look_into_cells(page):
     """Cells under the mouse, the keyboard and a finger."""
     page.mouse.move(*page.evaluate(CELL, ["xy", 1, 0]))
@@ -510,6 +514,8 @@ def look_into_cells(page):
     grip = page.get_by_role("slider", name="cell of the diagram")
     for key in ("End", "Home", "ArrowUp"):  # in the panel of LRD
         grip.press(key)
+    assert_plays(page, "LRD, fraction 0.3, λ = 0.05", runs_at("lrd", 0.3, 0.05))
+    assert grip.evaluate(BACK)  # Alt and an arrow are the browser's
     assert_plays(page, "LRD, fraction 0.3, λ = 0.05", runs_at("lrd", 0.3, 0.05))
     grip.press("ArrowLeft")  # over its edge into the other, where nothing is recorded
     assert peeked(page)[0].startswith("L2, fraction 0.5, λ = 0.05")

@@ -425,6 +425,24 @@ def test_the_diagram_leads_to_a_run_by_click_and_by_keyboard(lab):
     assert lab.evaluate("document.activeElement.classList.contains('lab-here')")
 
 
+HELD = """(select) => {
+    const key = new KeyboardEvent("keydown", {key: "ArrowLeft", altKey: true, bubbles: true,
+        cancelable: true});
+    return document.querySelector(select).dispatchEvent(key);
+}"""
+
+
+def test_alt_and_an_arrow_is_the_browsers(lab):
+    """It leads back, from the diagram too."""
+    focus = (
+        "[...document.querySelectorAll('.lab-cell')].findIndex((cell) => !cell.tabIndex)"
+    )
+    before = lab.evaluate(focus)
+    assert lab.evaluate(HELD, ".lab-map") and lab.evaluate(focus) == before
+    lab.get_by_role("gridcell").nth(before).press("ArrowLeft")
+    assert lab.evaluate(focus) != before
+
+
 def test_a_contrast_theme_leaves_keys_and_choices(chromium, site):
     with visit(chromium, f"{site}/light.html") as seen:
         page = opened(seen)

@@ -280,6 +280,12 @@ def test_a_tour_is_walked_inside_the_lab(desk):
     page.keyboard.press("ArrowRight")
     page.wait_for_function(f"{value} === 'step 1400'")
     page.keyboard.press("ArrowRight")  # there is no fourth
+    kept = page.evaluate(
+        """(strip) => document.querySelector(strip).dispatchEvent(new KeyboardEvent("keydown",
+            {key: "ArrowLeft", altKey: true, bubbles: true, cancelable: true}))""",
+        ".lab-tour",
+    )
+    assert kept and "3 of 3" in strip.inner_text()  # which is the browser's own Back
     page.keyboard.press("ArrowLeft")
     page.wait_for_function(f"{value} === 'step 1300'")
     words, chart = (

@@ -162,6 +162,7 @@
     });
     grip.addEventListener("blur", card.hide);
     grip.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return; // Alt and an arrow lead back
       const {key} = event;
       if (key === "Escape") return card.hide();
       if (!moves[key] && key !== "Enter" && key !== " ") return;

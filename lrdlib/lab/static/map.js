@@ -49,6 +49,7 @@ const makeMap = (index, rows, go, tell) => {
 
   const STEPS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -99], End: [0, 99]};
   table.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // Alt and an arrow lead back
     const step = STEPS[event.key];
     if (step) move(focus[0] + step[0], focus[1] + step[1]).focus();
     else if (event.key === "Enter" || event.key === " ") cells[focus[0]][focus[1]].go();

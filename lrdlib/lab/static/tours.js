@@ -49,6 +49,7 @@ const makeTours = (root, go) => {
     show();
   };
   node.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // Alt and an arrow lead back
     const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
     if (!by) return;
     event.preventDefault();
