@@ -605,6 +605,59 @@ def test_a_reload_loses_no_run_and_a_kept_run_can_be_deleted(chromium, site):
         assert seen.errors == []
 
 
+# Presses Start as soon as the kept run is asked for.
+HASTE = f"""const post = Worker.prototype.postMessage;
+Worker.prototype.postMessage = function (message, ...rest) {{
+    post.call(this, message, ...rest);
+    const start = document.querySelector("{TRAIN} .lab-live-buttons button");
+    if (message.do === "show") queueMicrotask(() => start.click());
+}};"""
+
+
+def test_a_start_right_after_a_reload_is_not_undone(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        press(root, "Start")
+        reaches(seen, 25)
+        press(root, "Stop")
+        state(seen, "stopped")
+        root.get_by_role("combobox", name="kept here").wait_for()
+        seen.page.add_init_script(HASTE)
+        seen.page.reload()
+        state(seen, "running")
+        reaches(seen, 25)
+        assert root.get_attribute("data-state") == "running"
+        assert root.get_by_text("Opened: add").count() == 0
+        assert seen.errors == []
+
+
+def test_what_is_of_another_run_is_not_offered_with_an_opened_one(chromium, site):
+    with lab(chromium, f"{site}/lab.html") as seen:
+        root = trainer(seen)
+        download = root.get_by_role("button", name="Download")
+        file = root.locator("input[type=file]")
+        file.set_input_files(RUN)
+        root.get_by_text("Opened: add").wait_for()
+        with seen.page.expect_file_chooser():
+            file.click()
+        assert file.input_value() == ""  # so that the same file can be opened again
+        press(root, "Reset")
+        root.locator(".lab-live-panels").wait_for(state="hidden")
+        press(root, "Start")
+        reaches(seen, 25)
+        form = root.locator(".lab-ask")
+        assert form.is_visible() and download.get_attribute("aria-disabled") == "false"
+        file.set_input_files(RUN)
+        root.get_by_text("Opened: add").wait_for()
+        state(seen, "stopped")
+        assert not form.is_visible()
+        assert download.get_attribute("aria-disabled") == "true"
+        press(root, "Reset")
+        state(seen, "idle")
+        root.locator(".lab-live-panels").wait_for(state="hidden")
+        assert seen.errors == []
+
+
 def test_it_says_which_pairs_are_right_and_answers(chromium, site):
     with lab(chromium, f"{site}/lab.html") as seen:
         root = trainer(seen)

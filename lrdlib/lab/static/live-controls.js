@@ -170,7 +170,8 @@ const liveButtons = (acts) => {
   };
   const buttons = Object.fromEntries(Object.entries(acts).map(([name, act]) => [name, makeButton(name, act)]));
   let size = null; // megabytes that the first start loads
-  const follow = (state, records) => {
+  // past: a run is shown that was trained before, of which nothing is here to go on with.
+  const follow = (state, records, past = false) => {
     const active = LIVE_ACTIVE.includes(state);
     const paused = state === "paused";
     const allow = {
@@ -178,10 +179,10 @@ const liveButtons = (acts) => {
       Pause: state === "running" || paused,
       Step: state === "running" || paused,
       Stop: active,
-      Reset: state !== "gone" && (active || records > 0 || state === "failed"),
-      Download: state !== "gone" && records > 0,
+      Reset: state !== "gone" && (active || records > 0 || past || state === "failed"),
+      Download: state !== "gone" && records > 0 && !past,
     };
-    const begun = active || records > 0 || state === "failed";
+    const begun = active || records > 0 || past || state === "failed";
     for (const [name, button] of Object.entries(buttons)) {
       button.setAttribute("aria-disabled", String(!allow[name]));
       button.hidden = name !== "Start" && !begun && document.activeElement !== button; // nothing is behind it yet

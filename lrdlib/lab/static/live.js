@@ -11,7 +11,8 @@
  *   config {config, fresh}     what it trains with by now; fresh: a run has begun
  *   engine {megabytes}         what the first start loads
  * Strength, the rest's L2, learning rate and rule act on the next step; the others are for the next start.
- * extend(lab) -> {left: [nodes], below: [nodes], charts: [names], beside() -> run | null, told(status)}: what a page has more.
+ * extend(lab) -> {left: [nodes], below: [nodes], charts: [names], beside() -> run | null, told(status), opened()}: what a page
+ * has more; opened: a run that was trained before is shown, which lab.past() gives.
  */
 
 const LIVE_SOURCES = {page: "Training in this page", kernel: "Training in the kernel"};
@@ -61,6 +62,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   let until = 1;
   let run = null;
   let opened = null; // a run from a file, shown in place of one that trains
+  let turn = 0; // of what is shown: a run that was asked for before it is not shown any more
   const place = element("div", {className: "lab-live-panels"});
   const waits = element("p", {className: "lab-waits", textContent: "The charts come here, with the first record."});
   const told = liveTold();
@@ -87,10 +89,14 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   const active = () => LIVE_ACTIVE.includes(status.state);
   let changes = [];
   let noted = "[]";
+  const tellChanges = () => {
+    const list = (opened?.changes ?? changes).map(({step, words}) => `after step ${step}: ${words}`);
+    changed.textContent = list.length ? `Changed ${list.join("; ")}.` : "";
+  };
   const note = (list) => {
     noted = JSON.stringify(list);
     changes = liveNews(list);
-    changed.textContent = changes.length ? `Changed ${changes.map(({step, words}) => `after step ${step}: ${words}`).join("; ")}.` : "";
+    tellChanges();
     draw();
   };
   let late = false; // moved while it loads, when there is no run yet to take it up
@@ -104,6 +110,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
 
   const nameOfRun = (config) => `${config.task}, trained on ${percent(config.fraction)}, seed ${config.seed}`;
   const begin = (config) => {
+    turn += 1;
     opened = null;
     run = liveRun("this run", nameOfRun(config), actingRule(config));
     note([]);
@@ -125,6 +132,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
     Step: () => trainer.step(),
     ...(trainer.stop ? {Stop: () => trainer.stop()} : {}),
     Reset: () => {
+      turn += 1;
       run = opened = null;
       say("");
       note([]);
@@ -145,7 +153,7 @@ const makeLive = (root, trainer, extend = () => ({})) => {
     waits.hidden = !place.hidden;
     root.dataset.state = status.state;
     controls.lock(active(), status.state === "gone");
-    buttons.follow(status.state, run?.steps.length ?? 0);
+    buttons.follow(status.state, run?.steps.length ?? 0, opened !== null);
     extra.told?.(status);
   };
 
@@ -176,8 +184,11 @@ const makeLive = (root, trainer, extend = () => ({})) => {
   });
   root.addEventListener("lrd:step", (event) => scrub.jump(event.detail));
 
-  // A run that was trained before, in place of one of now.
-  const open = (past) => {
+  // A run that was trained before, in place of one of now; asked: a promise of it. What is begun while it comes goes before it.
+  const open = async (asked) => {
+    const mine = ++turn;
+    const past = await asked;
+    if (mine !== turn) return;
     if (active()) trainer.stop?.();
     opened = {...past, name: "the opened run", note: nameOfRun(past.config), rule: actingRule(past.config), changes: liveNews(past.changes)};
     until = past.steps.at(-1);
@@ -185,12 +196,14 @@ const makeLive = (root, trainer, extend = () => ({})) => {
     scrub.follow(past.steps);
     place.hidden = false;
     tell();
+    tellChanges();
     draw();
+    extra.opened?.();
     say(`Opened: ${opened.note}, ${past.config.rule}, ${until} steps.`);
   };
 
   let extra = {};
-  extra = extend({root, trainer, controls, start, open, say, draw, changes: () => JSON.parse(noted), busy: active});
+  extra = extend({root, trainer, controls, start, open, say, draw, changes: () => JSON.parse(noted), busy: active, past: () => opened});
   const panels = makePanels(place, 3, extra.charts);
   const source = element("p", {className: "lab-source"}, element("strong", {textContent: LIVE_SOURCES[trainer.kind]}));
   if (trainer.place) source.append(` ${trainer.place}`);

@@ -10,7 +10,7 @@ const OWN_CHARTS = ["accuracy", "rank", "spectrum", "fourier", "pattern", "table
 const makeKept = ({trainer, open, say}) => {
   const select = element("select");
   const act = (name, job) => element("button", {type: "button", textContent: name, onclick: () => job(Number(select.value)).catch((error) => say(error.message))});
-  const show = act("Show", async (id) => open(await trainer.kept.show(id)));
+  const show = act("Show", (id) => open(trainer.kept.show(id)));
   const forget = act("Delete", async (id) => list(await trainer.kept.forget(id)));
   const node = element("div", {className: "lab-kept", hidden: true}, labelled("kept here", select), show, forget);
   const list = ({runs}) => {
@@ -33,13 +33,14 @@ const makeFile = ({root, trainer, open, say}) => {
   const take = async (file) => {
     if (!file) return;
     try {
-      open(await trainer.open(new Uint8Array(await file.arrayBuffer())));
+      await open(file.arrayBuffer().then((bytes) => trainer.open(new Uint8Array(bytes))));
       root.scrollIntoView();
     } catch (error) {
       say(error.message);
     }
   };
   const input = element("input", {type: "file", accept: ".npz", className: "lab-file", onchange: () => take(input.files[0])});
+  input.addEventListener("click", () => (input.value = "")); // so that the same file is a choice again
   for (const kind of ["dragover", "drop"])
     document.addEventListener(kind, (event) => {
       if (![...event.dataTransfer.types].includes("Files")) return;
@@ -91,7 +92,7 @@ const ownOf = (live) => {
     begun = {preset: trainer.presetOf(config), config};
     ask.ready(null);
   });
-  trainer.on("record", ({table}) => ask.ready(table));
+  trainer.on("record", ({table}) => live.past() || ask.ready(table));
   const told = ({state}) => {
     if (begun && LIVE_ACTIVE.includes(state)) later ??= setTimeout(write, 300); // browsers refuse an address that changes too often
     if (state === "idle" && before !== "idle") ask.ready(null);
@@ -103,7 +104,7 @@ const ownOf = (live) => {
   const resume = async () => {
     const runs = await kept.ask();
     const way = performance.getEntriesByType("navigation")[0]?.type;
-    if (runs.length && before === "idle" && ["reload", "back_forward"].includes(way)) live.open(await trainer.kept.show(runs[0].id));
+    if (runs.length && before === "idle" && !live.past() && ["reload", "back_forward"].includes(way)) await live.open(trainer.kept.show(runs[0].id));
   };
   const replay = (hash) => {
     const asked = readTrain(hash, trainer.presets, trainer.rules);
@@ -113,5 +114,5 @@ const ownOf = (live) => {
     live.start(asked.plan);
     return true;
   };
-  return {left: [beside.node, kept.node, makeFile(live)], below: [ask.node], charts: OWN_CHARTS, beside: beside.run, told, resume, replay};
+  return {left: [beside.node, kept.node, makeFile(live)], below: [ask.node], charts: OWN_CHARTS, beside: beside.run, told, opened: () => ask.ready(null), resume, replay};
 };
