@@ -486,7 +486,8 @@ CLAIMS = (
     Claim(
         "stalls",
         GROUPS[4],
-        "After memorisation L2 leaves the network there, and LRD does not",
+        "After memorisation L2 leaves the network there, and LRD does not, both as strong as "
+        "tuning chose",
         "paper, 6.3",
         "decay begins 500 steps after memorising; two halves, L2 on all generalises in less "
         "than half of the seeds, LRD in more: holds if both are so, in part if one is",
