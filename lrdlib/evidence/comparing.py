@@ -122,7 +122,8 @@ def versus(evidence: Evidence, a: Arm, b: Arm, records: int = CONFIRMED) -> Vers
         rmst_ratio(*found, until, np.random.default_rng(0), level=level)
         for level in (0.95, 0.9)
     ]
-    return Versus(len(found[0]), *ratios, bool(np.isfinite(found).any()))
+    some = bool(np.isfinite(found).any())
+    return Versus(len(found[0]), ratios[0], ratios[1], some)
 
 
 def logrank_p(evidence: Evidence, a: Arm, b: Arm) -> float:
