@@ -209,7 +209,8 @@ def test_runs_without_a_counterpart_do_not_count():
     for name in ("wider-independent", "wider-published", "sweet-spot"):
         found = judged(name, make)
         assert found.verdict == "does not hold" and "1 seed" in found.basis
-        assert found.provisional == "1 seed"
+        seeds, rest = found.provisional.split("; ")
+        assert seeds == "1 seed" and "of its runs are not recorded" in rest
     assert "LRD succeeds in 0 of 66 cells" in judged("wider-independent", make).effect
 
 
@@ -680,12 +681,14 @@ def test_fewer_than_three_seeds_are_provisional():
         return lambda p, c: by_rule(0.3, 2)(p, c) if c.seed in few else None
 
     assert judged("wider-published", seeds([0, 1, 2])).provisional == ""
-    assert judged("wider-published", seeds([0, 1])).provisional == "2 seeds"
+    two = judged("wider-published", seeds([0, 1])).provisional
+    assert two == "2 seeds; 72 of its runs are not recorded"
 
     def uneven(p, c):
         return None if c.seed and c.fraction > 0.6 else by_rule(0.3, 2)(p, c)
 
-    assert judged("wider-published", uneven).provisional == "1 seed in some cells"
+    words = judged("wider-published", uneven).provisional
+    assert words.startswith("1 seed in some cells; ")
 
 
 def test_units_are_named():
