@@ -589,14 +589,20 @@ def test_an_address_trains_the_same_run_again(chromium, site, tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
+def kept_run(seen):
+    """The lab that trains, after a short run that is kept."""
+    root = trainer(seen)
+    press(root, "Start")
+    reaches(seen, 25)
+    press(root, "Stop")
+    state(seen, "stopped")
+    root.get_by_role("combobox", name="kept here").wait_for()
+    return root
+
+
 def test_a_reload_loses_no_run_and_a_kept_run_can_be_deleted(chromium, site):
     with lab(chromium, f"{site}/lab.html") as seen:
-        root = trainer(seen)
-        press(root, "Start")
-        reaches(seen, 25)
-        press(root, "Stop")
-        state(seen, "stopped")
-        root.get_by_role("combobox", name="kept here").wait_for()
+        root = kept_run(seen)
         seen.page.reload()
         root.get_by_text("Opened: add").wait_for()
         assert root.locator("[data-panel=accuracy]").is_visible()
@@ -616,12 +622,7 @@ Worker.prototype.postMessage = function (message, ...rest) {{
 
 def test_a_start_right_after_a_reload_is_not_undone(chromium, site):
     with lab(chromium, f"{site}/lab.html") as seen:
-        root = trainer(seen)
-        press(root, "Start")
-        reaches(seen, 25)
-        press(root, "Stop")
-        state(seen, "stopped")
-        root.get_by_role("combobox", name="kept here").wait_for()
+        root = kept_run(seen)
         seen.page.add_init_script(HASTE)
         seen.page.reload()
         state(seen, "running")
