@@ -135,7 +135,7 @@ def test_every_panel_is_in_sight_and_a_network_of_which_it_is_kept_can_be_asked(
     form = page.locator(f"{RECORDED} .lab-ask")
     assert not form.is_visible()
     page.evaluate(f"location.hash = '{of_recorded(config, step=600).split('#')[1]}'")
-    plot = page.locator(f"{RECORDED} [data-panel=table] .lab-plot")
+    plot = page.locator(f"{RECORDED} [data-panel=table] .lab-plot[aria-label]")
     plot.wait_for()
     assert_in_sight(page, 6)
     words = plot.get_attribute("aria-label")
@@ -711,7 +711,7 @@ def test_every_preset_trains_and_shows_its_table(chromium, site, preset):
         root = trainer(seen)
         root.get_by_label("preset").select_option(preset)
         press(root, "Start")
-        root.locator("[data-panel=table] .lab-plot").wait_for()
+        root.locator("[data-panel=table] .lab-plot[aria-label]").wait_for()
         words = root.locator("[data-panel=table] .lab-plot").get_attribute("aria-label")
         counts = [int(n) for n in re.findall(r"(?:right|wrong) (\d+)", words)]
         assert sum(counts) == {"sub": 59**2, "s5": 120**2, "parity": 2**8}[preset]
