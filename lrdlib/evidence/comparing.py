@@ -214,13 +214,15 @@ def won(evidence: Evidence, configs: Iterable[TrainConfig]) -> Count:
     return sum(map(math.isfinite, found)), len(found)
 
 
-def by_one_run(judge: Callable[[Sequence[Count]], str], counts: Sequence[Count]) -> str:
-    """The note of a verdict that turns if one run more, or one fewer, generalises; "" for
-    one that does not. judge: what counts of runs that generalise, of so many, decide.
+def judged_by_counts(
+    judge: Callable[[Sequence[Count]], str], counts: Sequence[Count]
+) -> tuple[str, str]:
+    """The verdict that counts of runs decide by `judge`, and its note: "by one run" if it
+    turns with one run more, or one fewer, "" if it does not.
 
-    >>> most = lambda counts: str(2 * counts[0][0] > counts[0][1])
-    >>> [by_one_run(most, [(wins, 8)]) for wins in (3, 4, 5, 6)]
-    ['', 'by one run', 'by one run', '']
+    >>> most = lambda counts: "holds" if 2 * counts[0][0] > counts[0][1] else "does not hold"
+    >>> [judged_by_counts(most, [(wins, 8)]) for wins in (4, 6)]
+    [('does not hold', 'by one run'), ('holds', '')]
     """
     others = (
         [*counts[:i], (wins + more, of), *counts[i + 1 :]]
@@ -229,7 +231,7 @@ def by_one_run(judge: Callable[[Sequence[Count]], str], counts: Sequence[Count])
         if 0 <= wins + more <= of
     )
     judged = judge(counts)
-    return "by one run" if any(judge(other) != judged for other in others) else ""
+    return judged, "by one run" if any(judge(other) != judged for other in others) else ""
 
 
 def flat(arm: Arm) -> list[TrainConfig]:

@@ -15,9 +15,9 @@ from lrdlib.evidence.comparing import (
     absent,
     at_edges,
     bounds,
-    by_one_run,
     complete,
     flat,
+    judged_by_counts,
     judged_on,
     recorded_by,
     tuned,
@@ -180,7 +180,7 @@ def precedes(evidence: Evidence) -> Finding:
         return finding("not recorded yet", words, used, command)
 
     flags = {name: [x < 0.5 for x in some] for name, some in left.items()}
-    counts = [(sum(some), len(some)) for some in flags.values()]
+    judged, note = judged_by_counts(_nine_of_ten, _counts(flags))
     words = (
         "in runs that generalise, the QK stable rank is below half of its start at the last "
         f"record before half of the orbit-clean pairs are right, in {shares_text(flags)}"
@@ -203,19 +203,16 @@ def precedes(evidence: Evidence) -> Finding:
     }
     curve = Curve("QK rank, as a share of the start, below", SHARES, lines, 0.5)
     why = at_edges(evidence, [f"E1 first {name}" for name in FIRST])
-    return finding(
-        _nine_of_ten(counts),
-        words,
-        used,
-        command,
-        note=by_one_run(_nine_of_ten, counts),
-        provisional=why,
-        curve=curve,
-    )
+    return finding(judged, words, used, command, note=note, provisional=why, curve=curve)
+
+
+def _counts(flags: Mapping[str, Sequence[bool]]) -> list[Count]:
+    """Of each rule, of how many runs it is true."""
+    return [(sum(some), len(some)) for some in flags.values()]
 
 
 def _nine_of_ten(counts: Sequence[Count]) -> str:
-    """The verdict of `precedes` on the runs whose rank has halved by then."""
+    """The verdict of `precedes` and `accompanies` on the runs whose rank has halved."""
     most = [10 * there >= 9 * of for there, of in counts]
     return verdict(holds=all(most), in_part=any(most))
 
@@ -243,7 +240,6 @@ def accompanies(evidence: Evidence) -> Finding:
         there: {name: [x < 0.5 for x in by[there]] for name, by in ends.items()}
         for there in (True, False)
     }
-    most = [bool(np.mean(some) >= 0.9) for some in flags[True].values()]
     words = (
         "the QK stable rank ends below half of its start in "
         f"{shares_text(flags[True])} that generalise"
@@ -255,7 +251,7 @@ def accompanies(evidence: Evidence) -> Finding:
         for name, by in ends.items()
     }
     curve = Curve("QK rank at the end, as a share of the start, below", SHARES, lines, 0.5)
-    judged = verdict(holds=all(most), in_part=any(most))
+    judged = _nine_of_ten(_counts(flags[True]))
     why = at_edges(evidence, [f"E1 first {name}" for name in FIRST])
     return finding(judged, words, used, command, curve=curve, provisional=why)
 

@@ -31,10 +31,10 @@ from lrdlib.evidence.comparing import (
     altered,
     at_edges,
     bounds,
-    by_one_run,
     complete,
     flat,
     instability_text,
+    judged_by_counts,
     judged_on,
     long_runs,
     one_ratio,
@@ -489,7 +489,7 @@ def low_rank_needed(name: str) -> Callable[[Evidence], Finding]:
         if arms is None or len(complete(evidence, *arms.values())) < SEEDS_ENOUGH:
             return absent(evidence, every, "E3")
         counts = [won(evidence, flat(arms[words])) for words in CHANGED]
-        judged = _low_rank(counts)
+        judged, note = judged_by_counts(_low_rank, counts)
 
         wins, of = won(evidence, [c for c in every if c.rule == "none"])
         slower = {w: versus(evidence, arms[w], arms["learned"]) for w in CHANGED}
@@ -505,7 +505,6 @@ def low_rank_needed(name: str) -> Callable[[Evidence], Finding]:
             f"adjusted p {p_text(primary(evidence)['H4'])}"
         )
         why = at_edges(evidence, [f"E1 first {name}"])
-        note = by_one_run(_low_rank, counts)
         return judged_on(
             evidence, judged, text, arms.values(), "E3", note=note, provisional=why
         )
@@ -547,6 +546,7 @@ def queries_and_keys_alone(evidence: Evidence) -> Finding:
             recorded_by("E0", "E6"),
         )
     counts = [won(evidence, some) for some in (there, here)]
+    judged, note = judged_by_counts(_in_most, counts)
 
     words = (
         f"at the first code's setting {counts[0][0]} of {counts[0][1]} generalise, with L2 "
@@ -562,8 +562,7 @@ def queries_and_keys_alone(evidence: Evidence) -> Finding:
         )
         for place, name in kinds.items()
     )
-    note = by_one_run(_in_most, counts)
-    return finding(_in_most(counts), words, parts_, recorded_by("E0", "E6"), note=note)
+    return finding(judged, words, parts_, recorded_by("E0", "E6"), note=note)
 
 
 def _in_most(counts: Sequence[Count]) -> str:
@@ -607,7 +606,7 @@ def stalls(evidence: Evidence) -> Finding:
     words = "generalise: " + ", ".join(
         won_text(evidence, ARMS.get(n, "no decay"), one) for n, one in there.items()
     )
-    judged, note = _stuck_and_free(counts), by_one_run(_stuck_and_free, counts)
+    judged, note = judged_by_counts(_stuck_and_free, counts)
     why = at_edges(evidence, [f"E1 {n}" for n in there])
     return judged_on(
         evidence, judged, words, there.values(), "E5", note=note, provisional=why
